@@ -161,7 +161,8 @@ def check_grad(
     -----
     A gradient check compares a gradient with its own value, so that it cannot find a wrong value.
     In float64 either mode finds an entry that is wrong by a thousandth, if the entry is at least
-    1e-6 of the largest of its argument. The extrapolation is that of C. J. F. Ridders, Advances in Engineering Software 4 (1982) 75-76.
+    1e-6 of the largest of its argument. The extrapolation is that of C. J. F. Ridders, Advances in
+    Engineering Software 4 (1982) 75-76.
 
     Examples
     --------

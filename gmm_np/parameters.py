@@ -54,7 +54,7 @@ class Gradients(NamedTuple):
     x: NDArray[np.floating[Any]] | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Parameters:
     """Parameters of a Gaussian mixture, checked once and read-only from then on.
 
@@ -78,18 +78,28 @@ class Parameters:
     pi_logits: NDArray[np.floating[Any]]
     means: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
-    family: str = "full"
+    family: str
 
-    def __post_init__(self) -> None:
-        check_choice("family", self.family, FAMILIES)
-        given = (self.pi_logits, self.means, self.scale)
-        checked = check_mixture(*given)
-        for name, original, array in zip(
-            ("pi_logits", "means", "scale"), given, checked, strict=True
-        ):
+    def __init__(
+        self, pi_logits: ArrayLike, means: ArrayLike, scale: ArrayLike, family: str = "full"
+    ) -> None:
+        check_choice("family", family, FAMILIES)
+        given = (pi_logits, means, scale)
+        names = ("pi_logits", "means", "scale")
+        for name, original, array in zip(names, given, check_mixture(*given), strict=True):
             own = array.astype(gradient_dtype(original))  # a copy: the caller may go on writing
             own.setflags(write=False)
             object.__setattr__(self, name, own)
+        object.__setattr__(self, "family", family)
+
+    def equals(self, other: Parameters) -> bool:
+        """Whether the other has the same family and, number by number, the same values."""
+        return self is other or (
+            self.family == other.family
+            and np.array_equal(self.pi_logits, other.pi_logits)
+            and np.array_equal(self.means, other.means)
+            and np.array_equal(self.scale, other.scale)
+        )
 
     @property
     def n_components(self) -> int:
@@ -137,7 +147,23 @@ def check_x(x: ArrayLike, n_features: int | None = None) -> FloatArray:
     ValueError
         If its rank or shape is wrong, or a value is NaN or infinite.
     """
-    array = _as_float64("x", x)
+    array = as_float64("x", check_rows(x, n_features))
+    if not np.isfinite(array).all():
+        raise not_finite(array)
+    return array
+
+
+def check_rows(x: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
+    """Return data [N, D] as they are, with all checks but those that read every value.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not made of real numbers.
+    ValueError
+        If its rank or shape is wrong.
+    """
+    array = _as_real("x", x)
     if array.ndim == 1:
         raise ValueError(
             f"x must have two axes [N, D]; got shape {array.shape}. Use x.reshape(-1, 1) if it "
@@ -150,8 +176,26 @@ def check_x(x: ArrayLike, n_features: int | None = None) -> FloatArray:
             f"means have D = {n_features}. Each row of x must have one value for each column of "
             "means."
         )
-    _check_finite("x", array, "Drop or impute these rows.")
     return array
+
+
+def not_finite(x: NDArray[Any], rows: int = 2**16) -> ValueError:
+    """Return the error for data that are known to hold a value that is not finite.
+
+    Reads `rows` rows at a time, so that it needs no memory of the size of the data.
+    """
+    count, first = 0, ""
+    for start in range(0, len(x), rows):
+        bad = ~np.isfinite(x[start : start + rows])
+        if not first and bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            value = float(x[start + row, column])
+            first = f"the first {value!r} at row {start + row}, column {column}"
+        count += int(bad.sum())
+    return ValueError(
+        f"x has values that are not finite: {count} of {x.size}, {first}. Drop or impute these "
+        "rows."
+    )
 
 
 def check_mixture(
@@ -167,11 +211,11 @@ def check_mixture(
         If shapes disagree, a value is not finite (a logit of -inf is allowed), no component is
         on, or a factor is not lower triangular with a positive diagonal.
     """
-    logits = _as_float64("pi_logits", pi_logits)
+    logits = as_float64("pi_logits", pi_logits)
     _check_axes("pi_logits", logits, "[K]", 1)
-    centres = _as_float64("means", means)
+    centres = as_float64("means", means)
     _check_axes("means", centres, "[K, D]", 2)
-    factors = _as_float64(scale_name, scale)
+    factors = as_float64(scale_name, scale)
     _check_axes(scale_name, factors, "[K, D, D]", 3)
 
     if centres.shape[0] != logits.shape[0]:
@@ -194,8 +238,12 @@ def check_mixture(
     return logits, centres, factors
 
 
-def check_sample_weight(sample_weight: ArrayLike | None, n_samples: int) -> FloatArray | None:
+def check_sample_weight(
+    sample_weight: ArrayLike | None, n_samples: int, *, some: bool = True
+) -> FloatArray | None:
     """Return weights as float64 [N], or None where there are none.
+
+    `some`: whether at least one has to be positive.
 
     Raises
     ------
@@ -206,7 +254,7 @@ def check_sample_weight(sample_weight: ArrayLike | None, n_samples: int) -> Floa
     """
     if sample_weight is None:
         return None
-    weight = _as_float64("sample_weight", sample_weight)
+    weight = as_float64("sample_weight", sample_weight)
     if weight.shape != (n_samples,):
         raise ValueError(
             f"sample_weight must have shape [N] = {(n_samples,)}, one weight for each row of x; "
@@ -220,7 +268,7 @@ def check_sample_weight(sample_weight: ArrayLike | None, n_samples: int) -> Floa
         )
     with np.errstate(over="ignore"):
         total = weight.sum()
-    if total == 0:
+    if some and total == 0:
         raise ValueError(
             "sample_weight is zero for every row, so that no sample is left. Give at least one "
             "row a positive weight."
@@ -243,7 +291,7 @@ def check_d_value(d_value: ArrayLike, reduction: Reduction, n_samples: int) -> F
     ValueError
         If its shape is not that of the value, or it is not finite.
     """
-    array = _as_float64("d_value", d_value)
+    array = as_float64("d_value", d_value)
     expected = (n_samples,) if reduction == "none" else ()
     if array.shape != expected:
         remedy = (
@@ -259,8 +307,8 @@ def check_d_value(d_value: ArrayLike, reduction: Reduction, n_samples: int) -> F
     return array
 
 
-def _as_float64(name: str, value: ArrayLike) -> FloatArray:
-    """Return `value` as a float64 array, without loss; a float64 array is not copied."""
+def _as_real(name: str, value: ArrayLike) -> NDArray[Any]:
+    """Return `value` as an array of real numbers that are no wider than float64."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
         masked = np.ma.getmaskarray(value)
         raise TypeError(
@@ -289,6 +337,12 @@ def _as_float64(name: str, value: ArrayLike) -> FloatArray:
             f"{name} must be float64 or narrower; got dtype {array.dtype}, which float64 cannot "
             f"hold without loss. Round it yourself: {name}.astype(np.float64)."
         )
+    return array
+
+
+def as_float64(name: str, value: ArrayLike) -> FloatArray:
+    """Return `value` as a float64 array, without loss; a float64 array is not copied."""
+    array = _as_real(name, value)
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
         large = (array > _LARGEST_EXACT_INTEGER) | (array < -_LARGEST_EXACT_INTEGER)
         if large.any():
@@ -300,7 +354,7 @@ def _as_float64(name: str, value: ArrayLike) -> FloatArray:
     return array.astype(np.float64, copy=False)
 
 
-def _check_axes(name: str, array: FloatArray, axes: str, ndim: int) -> None:
+def _check_axes(name: str, array: NDArray[Any], axes: str, ndim: int) -> None:
     if array.ndim != ndim:
         count = {1: "one axis", 2: "two axes", 3: "three axes"}[ndim]
         raise ValueError(f"{name} must have {count} {axes}; got shape {array.shape}.")

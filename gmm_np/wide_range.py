@@ -118,6 +118,34 @@ def log_density_backward(
     return d_x, d_mean, d_factor
 
 
+def whitened_moments(
+    weight: FloatArray, x: FloatArray, mean: FloatArray, factor: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Sum weight z [D] and weight z z^T [D, D] over samples, equation (25)."""
+    on = weight != 0
+    if not on.any():
+        return np.zeros_like(mean), np.zeros_like(factor)
+    near = whiten(x[on], mean, factor)
+    w, w_exponent = split(weight[on])
+    exponent = w_exponent + near.exponent
+    top = exponent.max()
+    first = np.ldexp(_scale_down(w, exponent - top) @ near.whitened, top)
+    exponent = w_exponent + 2 * near.exponent
+    top = exponent.max()
+    scaled = _scale_down(w, exponent - top)[:, None] * near.whitened
+    return first, np.ldexp(scaled.T @ near.whitened, top)
+
+
+def product(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Matrix product; where `right` has infinities, they decide, and never meet a zero."""
+    infinite = np.isinf(right)
+    if not infinite.any():
+        return np.asarray(np.matmul(left, right))
+    decisive = np.matmul(left, np.where(infinite, np.sign(right), 0.0))
+    finite = np.matmul(left, np.where(infinite, 0.0, right))
+    return np.asarray(np.where(decisive != 0, np.copysign(np.inf, decisive), finite))
+
+
 def x_backward(
     d_log_joint: FloatArray, components: Sequence[tuple[FloatArray, FloatArray, FloatArray]]
 ) -> FloatArray:

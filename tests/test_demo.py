@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from gmm_np.cli import main
+from gmm_np.datasets import load_old_faithful
+from gmm_np.demo import check_reference, fit_best_of
+from gmm_np.solvers import kmeans_start
+
+pytestmark = pytest.mark.needs_extras  # matplotlib, scikit-learn
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_demo_prints_the_fit_and_the_check_and_draws(tmp_path, capsys):
+    picture = tmp_path / "picture.png"
+    assert main(["demo", "--out", str(picture), "--starts", "2"]) == 0
+    out = capsys.readouterr().out
+    # The maximum that mclust and scikit-learn report for two full covariances: -1130.264.
+    assert "NLL: 4.155382207 nats a sample (log-likelihood -1130.263960)" in out
+    assert out.count("component ") == 2
+    assert "every gradient agrees" in out
+    assert picture.read_bytes().startswith(PNG)
+
+
+def test_demo_reaches_the_best_of_twenty_starts_of_scikit_learn():
+    from sklearn.mixture import GaussianMixture
+
+    x, _ = load_old_faithful()
+    ours = fit_best_of(x, 2, 5, np.random.default_rng(0))
+    theirs = GaussianMixture(2, n_init=20, tol=1e-12, max_iter=5000, reg_covar=0, random_state=0)
+    assert ours.nll == pytest.approx(-theirs.fit(x).score(x), abs=1e-6)
+
+
+def test_check_passes_on_a_csv_file(tmp_path, capsys):
+    table = tmp_path / "table.csv"
+    table.write_text("a,b,name\n1,2,x\n2,1,y\n4,7,x\n5,5,z\n3,3,y\n")
+    assert main(["check", str(table), "-k", "2", "--columns", "a,b", "--entries"]) == 0
+    out = capsys.readouterr().out
+    assert "5 rows of a, b" in out
+    assert "every gradient agrees" in out
+
+
+def test_check_fails_on_a_wrong_gradient(monkeypatch):
+    import gmm_np.demo
+
+    x, _ = load_old_faithful()
+    right = gmm_np.demo.nll_backward
+
+    def wrong(cache):
+        gradients = right(cache)
+        return gradients._replace(means=1.001 * gradients.means)
+
+    monkeypatch.setattr(gmm_np.demo, "nll_backward", wrong)
+    report = check_reference(x[:20], kmeans_start(x[:20], 2, np.random.default_rng(0)))
+    assert [block.name for block in report.blocks if not block.passed] == ["means"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b\n1,2\n3,x\n", "line 3"),
+        ("a,b\n1,2\n1,2\n", "distinct rows"),
+        ("", "empty"),
+    ],
+)
+def test_bad_data_are_one_line_and_exit_code_2(tmp_path, capsys, content, message):
+    table = tmp_path / "table.csv"
+    table.write_text(content)
+    assert main(["check", str(table)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("gmm-np: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_demo_says_where_it_cannot_write(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "no" / "p.png"), "--starts", "1"]) == 2
+    assert str(tmp_path / "no") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [[], ["demo", "--starts", "0"], ["check"], ["nonsense"]])
+def test_wrong_usage_is_exit_code_2(argv):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2

@@ -1,0 +1,407 @@
+"""Every table is read to the last bit, or refused in one line that says where and what helps."""
+
+import os
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmm_np import tables
+from gmm_np.tables import TableError, read_table
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a file and return its path."""
+
+    def to_file(content, name="data.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return to_file
+
+
+def refusal(path, **options):
+    """Return what `read_table` says of a bad file, without its folder; one line, as promised."""
+    with pytest.raises(TableError) as caught:
+        read_table(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    return message.replace(str(path.parent) + os.sep, "")
+
+
+# --- what is read -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n1,2\n3,4\n",
+        "a;b\n1;2\n3;4\n",
+        "a\tb\n1\t2\n3\t4\n",
+        "a b\n1 2\n3 4",
+        "  a    b\n  1    2\n 3\t4\n",
+        "a, b\n1, 2\n3, 4\n",
+        "a,b\r\n1,2\r\n3,4\r\n",
+        "a,b\r1,2\r3,4\r",
+        BOM + b"a,b\n1,2\n3,4\n",
+        "\n# made by hand\n\na,b\n1,2\n   \n# half way\n3,4\n\n",
+        '"a","b"\n"1","2"\n"3","4"\n',
+        '"a" "b"\n1 "2"\n"3" 4\n',
+        '"a", "b"\n1, "2"\n3, 4\n',
+    ],
+)
+def test_delimiters_quotes_line_ends_and_comments_do_not_matter(write, content):
+    values, names = read_table(write(content))
+    assert values.tolist() == [[1, 2], [3, 4]]
+    assert values.dtype == np.float64
+    assert names == ["a", "b"]
+
+
+@pytest.mark.parametrize("delimiter", ["|", ":", " ", ";", "\t"])
+def test_a_delimiter_that_is_named_is_used(write, delimiter):
+    path = write(f"a{delimiter}b\n1{delimiter}2\n")
+    assert read_table(path, delimiter=delimiter)[0].tolist() == [[1, 2]]
+
+
+def test_without_a_header_columns_are_named_by_number(write):
+    values, names = read_table(write("1,2\n3,4\n"))
+    assert values.tolist() == [[1, 2], [3, 4]]
+    assert names == ["1", "2"]
+
+
+def test_one_word_among_numbers_makes_a_header(write):
+    values, names = read_table(write("country,2019,2020\n1,2,3\n"))
+    assert values.tolist() == [[1, 2, 3]]
+    assert names == ["country", "2019", "2020"]
+
+
+def test_a_missing_value_in_the_first_row_does_not_make_it_a_header(write):
+    assert "line 1, column 2 ('2'): 'NA' is not a number" in refusal(write("1,NA\n3,4\n"))
+
+
+def test_a_column_without_a_name_is_named_by_its_number(write):
+    values, names = read_table(write('"","a"\n"1",3.5\n'))
+    assert values.tolist() == [[1, 3.5]]
+    assert names == ["1", "a"]
+
+
+@pytest.mark.parametrize("content", ["x\n1\n2\n", "1\n2\n", "waiting time\n1\n2\n", '"x y"\n1\n2'])
+def test_one_column_is_a_table(write, content):
+    assert read_table(write(content))[0].tolist() == [[1], [2]]
+
+
+def test_one_row_is_a_table(write):
+    assert read_table(write("1 2 3"))[0].tolist() == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize("by", [["c", "a"], [3, 1], ["3", "1"], ["c", 1], (np.int64(3), " a ")])
+def test_columns_come_in_the_order_asked_for(write, by):
+    values, names = read_table(write("a,b,c\n1,word,3\n4,,6\n"), columns=by)
+    assert values.tolist() == [[3, 1], [6, 4]]
+    assert names == ["c", "a"]
+
+
+def test_one_column_may_be_named_by_a_plain_string(write):
+    assert read_table(write("ab,a,b\n1,2,3\n"), columns="ab")[0].tolist() == [[1]]
+
+
+def test_a_string_is_a_name_before_it_is_a_number(write):
+    path = write("x,2,1\n7,8,9\n")
+    assert read_table(path, columns=["1", "2"])[0].tolist() == [[9, 8]]
+    assert read_table(path, columns=[1, 2])[0].tolist() == [[7, 8]]
+
+
+def test_a_quoted_cell_may_hold_delimiters_quotes_and_line_ends(write):
+    path = write('a,"b, ""c""\nd",e\n1,"x,\ny",2\n3,z,4\n')
+    values, names = read_table(path, columns=[1, 3])
+    assert values.tolist() == [[1, 2], [3, 4]]
+    assert names == ["a", "e"]
+    assert read_table(write('1,"2\n"\n3,4\n'))[0].tolist() == [[1, 2], [3, 4]]
+
+
+def test_among_white_space_an_open_quote_does_not_swallow_the_next_line(write):
+    assert read_table(write('a b c\n1 "x 3\n4 y" 6\n'), columns=[1])[0].tolist() == [[1], [4]]
+
+
+CELLS = [
+    *("0.1", "-0", "+3", ".5", "5.", "1E5", "1e-310", "4.9e-324", "2.4703282292062328e-324"),
+    *("2.2250738585072011e-308", "1.7976931348623157e308", "9007199254740993", "1" * 60),
+    *("0.1000000000000000055511151231257827021181583404541015625", "8.98846567431158e307"),
+    "9007199254740993." + "0" * 300 + "1",  # just above half way between two doubles
+    "1_000",  # what follows only float takes, so that the second pass reads it
+    "１２",
+    ' "7"',
+]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_number_is_what_float_makes_of_it(write, cell):
+    values, _ = read_table(write(f"a,b\n{cell},1\n"))
+    assert values[0, 0].tobytes() == np.float64(float(cell.strip(' "'))).tobytes()
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.npz"])
+def test_a_round_trip_keeps_every_bit(tmp_path, name):
+    x = np.random.default_rng(0).integers(0, 2**64, size=(500, 3), dtype=np.uint64).view(np.float64)
+    x = np.where(np.isfinite(x), x, 0.0)
+    path = tmp_path / name
+    if path.suffix == ".csv":
+        path.write_text("\n".join(",".join(map(repr, row)) for row in x.tolist()))
+    else:
+        {".npy": np.save, ".npz": np.savez}[path.suffix](path, x)
+    values, names = read_table(path)
+    assert values.tobytes() == x.tobytes()
+    assert names == ["1", "2", "3"]
+
+
+def test_the_c_reader_and_the_exact_one_agree(write, monkeypatch):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(300, 4)) * 10.0 ** rng.integers(-300, 300, size=(300, 4))
+    path = write("\n".join("\t".join(f"{cell:.25g}" for cell in row) for row in x))
+    fast, _ = read_table(path, columns=[4, 2])
+    monkeypatch.setattr(tables, "_read_fast", lambda *_: None)
+    exact, _ = read_table(path, columns=[4, 2])
+    assert fast.tobytes() == exact.tobytes()
+
+
+def test_the_array_named_x_is_taken_from_several(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.eye(2), y=np.zeros(3))
+    assert read_table(tmp_path / "data.npz")[0].tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint64, np.float16, ">f4", np.longdouble])
+def test_any_real_dtype_becomes_float64(tmp_path, dtype):
+    np.save(tmp_path / "data.npy", np.asfortranarray([[1, 0], [0, 1]], dtype=dtype))
+    values, names = read_table(tmp_path / "data.npy", columns=["2", 1])
+    assert values.tolist() == [[0, 1], [1, 0]]
+    assert values.dtype == np.float64
+    assert names == ["2", "1"]
+
+
+def test_memory_does_not_grow_with_the_text(write):
+    rows = 100_000
+    path = write(
+        "a,b,c\n" + "0.12345678901234567,-0.12345678901234567,0.12345678901234567\n" * rows
+    )
+    tracemalloc.start()
+    try:
+        values, _ = read_table(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert values.shape == (rows, 3)
+    # The array, as much again while it grows, and a byte of mask a cell; the text is 2.5 arrays.
+    assert peak < 2.5 * values.nbytes
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert "none.csv: no such file; relative paths start from " in refusal(tmp_path / "none.csv")
+
+
+def test_a_directory_is_refused(tmp_path):
+    assert refusal(tmp_path / "").endswith(": is a directory; name a file in it")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert refusal(tmp_path / "pipe").startswith("pipe: is not a regular file; write the data")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied"), "no permission to read it; change its mode"),
+        (OSError(5, "Input/output error"), "cannot be read (Input/output error); try a local copy"),
+    ],
+)
+@pytest.mark.parametrize("name", ["data.csv", "data.npy"])
+def test_a_file_that_the_system_refuses_is_refused(write, monkeypatch, name, error, said):
+    path = write("1,2\n", name)
+
+    def refuse(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(Path, "open", refuse)  # a mode of 000 does not stop root
+    assert refusal(path).startswith(f"{name}: {said}")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"# only a comment\n", BOM, b"  \n\t\n"])
+def test_an_empty_file_is_refused(write, content):
+    said = "data.csv: is empty: no line of it holds a cell; write one row a line"
+    assert refusal(write(content)) == said
+    assert refusal(write(content), delimiter=",") == said
+
+
+def test_a_header_without_rows_is_refused(write):
+    said = "data.csv, line 2: a header and no rows; add the data below it"
+    assert refusal(write("\na,b\n# nothing\n")) == said
+
+
+@pytest.mark.parametrize("columns", [None, [1]])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,b\n1,2\n\n3,4,5\n", "line 4: the number of cells (separated by commas) is 3 where"),
+        ("1;2\n3;4\n5\n", "line 3: the number of cells (separated by semicolons) is 1 where"),
+        ("a\tb\n1\t2\t3\n4\t5\t6\n", "line 2: the number of cells (separated by tabs) is 3 where"),
+        ("1 2\n# c\n3 4 5\n", "line 3: the number of cells (separated by white space) is 3 where"),
+        ('1,"2\n"\n3\n', "line 3: the number of cells (separated by commas) is 1 where"),
+    ],
+)
+def test_a_ragged_line_is_named(write, columns, content, said):
+    message = refusal(write(content), columns=columns)
+    assert message.startswith(f"data.csv, {said} line 1 has 2, got ")
+    assert message.endswith("; make all lines equally long, or name the delimiter")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "a,b\r\n1,2\r\n\r\n3,four\r\n",
+            "line 4, column 2 ('b'): 'four' is not a number; mend it, drop the row, or choose ot",
+        ),
+        ("a;b\n1;3,6\n", "line 2, column 2 ('b'): '3,6' is not a number; write decimals with a p"),
+        (
+            "1,5;2,5\n3,5;4,5\n",
+            "line 2, column 1 ('1,5'): '3,5' is not a number; write decimals with",
+        ),
+        ("a,b\n1,2\n3,\n", "line 3, column 2 ('b'): the cell is empty; fill it in or drop the row"),
+        (
+            "a,b\n1,2\n  ,3\n",
+            "line 3, column 1 ('a'): the cell is empty; fill it in or drop the row",
+        ),
+        ("1,2,\n3,4,\n", "line 1, column 3 ('3'): the cell is empty; fill it in or drop the row"),
+        ("1,2\nnan,4\n", "line 2, column 1 ('1'): 'nan' is not a finite number; mend it or drop"),
+        ("1,2\n3,-inf\n", "line 2, column 2 ('2'): '-inf' is not a finite number; mend it or"),
+        ("1,2\n3,1e999\n", "line 2, column 2 ('2'): '1e999' is not a finite number; mend it or"),
+        ("1,2\n3,0x1p3\n", "line 2, column 2 ('2'): '0x1p3' is not a number; mend it, drop"),
+        ("1,2\n3,4 # note\n", "line 2, column 2 ('2'): '4 # note' is not a number; mend it, drop"),
+        ('1,2\n3,"4\n5,6\n', "line 2, column 2 ('2'): '4\\n5,6\\n' is not a number; mend it, drop"),
+    ],
+)
+def test_a_cell_that_is_no_finite_number_is_named(write, content, said):
+    assert refusal(write(content)).startswith(f"data.csv, {said}")
+
+
+def test_long_cells_and_names_are_shortened(write):
+    message = refusal(write("n" * 99 + ",b\n" + "t" * 99 + ",2\n"))
+    name, cell = "'" + "n" * 36 + "...", "'" + "t" * 36 + "..."
+    assert f"column 1 ({name}): {cell} is not a number" in message
+    assert len(name) == len(cell) == 40
+
+
+def test_a_quoted_cell_that_never_ends_is_refused_where_it_starts(write):
+    message = refusal(write('a,b\n1,2\n3,"4\n' + "5,6\n" * 50_000))
+    assert message.startswith("data.csv, line 3: field larger than field limit (131072); mend")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a,b\n1,2\n# caf\xe9\n3,4\n", "line 3: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        (b"a,b\n1,2\n" * 9 + b"\xff,4\n", "line 19: byte 0xff is not UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
+        (b"a,b\n" + b"1,2\n" * 9999 + b"3,caf\xe9\n", "line 10001: byte 0xe9 is not UTF-8"),
+    ],
+)
+def test_text_that_is_not_utf8_is_refused_by_line(write, content, said):
+    assert refusal(write(content), columns=[1]).startswith(f"data.csv, {said}")
+
+
+@pytest.mark.parametrize("column", ["c", 3, "3", 0, -1, "0", "", "9" * 99])
+def test_an_unknown_column_is_refused_with_those_there(write, column):
+    message = refusal(write("a,b\n1,2\n"), columns=["a", column])
+    assert message.startswith("data.csv: no column ")
+    assert message.endswith("; choose among 'a' (1), 'b' (2)")
+
+
+def test_a_long_list_of_columns_is_cut(write):
+    path = write(",".join(f"c{j}" for j in range(1, 31)) + "\n" + ",".join("0" * 30) + "\n")
+    assert refusal(path, columns=["d"]).endswith("'c19' (19), 'c20' (20) and 10 more")
+
+
+def test_a_name_that_two_columns_bear_is_refused(write):
+    path = write("a,a\n1,2\n")
+    assert refusal(path, columns=["a"]) == (
+        "data.csv: 2 columns are named 'a'; use the number from 1"
+    )
+    assert read_table(path, columns=[2])[0].tolist() == [[2]]
+
+
+def test_an_empty_list_of_columns_is_refused(write):
+    assert "columns is an empty list; name a column" in refusal(write("1,2\n"), columns=[])
+
+
+@pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n"])
+def test_an_impossible_delimiter_is_refused(write, delimiter):
+    message = refusal(write("1,2\n"), delimiter=delimiter)
+    assert message.endswith("cannot separate cells; name one character")
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.ones(3), "must have two axes [N, D], got shape (3,); save array.reshape(-1, 1)"),
+        (np.ones((2, 3, 4)), "must have two axes [N, D], got shape (2, 3, 4); save one row a samp"),
+        (np.array(1.0), "must have two axes [N, D], got shape (); save one row a sample"),
+        (np.ones((2, 2), complex), "holds no array of real numbers, got dtype complex128; save"),
+        (np.array([["a"]]), "holds no array of real numbers, got dtype <U1; save floats"),
+        (np.zeros(3, "i4,f8"), "holds no array of real numbers, got dtype [('f0', '<i4'), ('f1'"),
+        (np.ones((0, 2)), "is empty, got shape (0, 2); save one row a sample"),
+        (
+            np.array([[1, None]]),
+            "holds a pickled object array, which is not safe to load; save floats",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["data.npy", "data.npz"])
+def test_an_array_that_is_no_table_is_refused(tmp_path, name, array, said):
+    (np.save if name.endswith("npy") else np.savez)(tmp_path / name, array)
+    assert refusal(tmp_path / name).startswith(f"{name}: {said}")
+
+
+def test_a_value_that_is_not_finite_is_named_by_row_and_column(tmp_path):
+    path = tmp_path / "data.npy"
+    np.save(path, [[np.nan, 1], [2, 3], [4, -np.inf]])
+    said = "-inf is not a finite number; mend it or drop the row"
+    assert refusal(path, columns=[2]) == f"data.npy, row 3, column 2: {said}"
+
+
+def test_several_arrays_without_an_x_are_refused(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, a=np.eye(2), b=np.eye(2))
+    said = "data.npz: must hold one array, or one named 'x', got 2: 'a' (1), 'b' (2); save one"
+    assert refusal(path) == said
+    np.savez(path)
+    assert "got 0: none; save one" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["data.npy", "data.npz"])
+def test_a_damaged_numpy_file_is_refused_wherever_it_breaks_off(tmp_path, name):
+    path = tmp_path / name
+    (np.save if name.endswith("npy") else np.savez_compressed)(path, np.eye(3))
+    whole = path.read_bytes()
+    said = f"{name}: is damaged, or not a NumPy file; save it again with np.save or np.savez"
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        assert refusal(path) == said
+    path.write_bytes(b"1,2\n3,4\n")
+    assert refusal(path) == said
+
+
+def test_a_pickle_is_never_loaded(tmp_path):
+    path = tmp_path / "data.npy"
+    path.write_bytes(b"cos\nmkdir\n(S'" + os.fsencode(tmp_path / "harm") + b"'\ntR.")
+    assert refusal(path).startswith("data.npy: is damaged, or not a NumPy file")
+    assert not (tmp_path / "harm").exists()
