@@ -281,6 +281,16 @@ def check_sample_weight(
     return weight
 
 
+def unit_weights(weight: FloatArray) -> FloatArray:
+    """Return the weights over a power of two, exactly, so that none is huge and not all are tiny.
+
+    Only for a mean, which is the same; what underflows beside the largest weight has no share.
+    """
+    exponent = np.frexp(weight.max())[1]
+    with np.errstate(under="ignore"):
+        return np.asarray(np.ldexp(weight, -exponent))
+
+
 def check_d_value(d_value: ArrayLike, reduction: Reduction, n_samples: int) -> FloatArray:
     """Return the incoming gradient of the value as float64: scalar, or [N] for "none".
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 
+from gmm_np.likelihood import log_prob, responsibilities
 from gmm_np.parameters import FloatArray, Parameters, check_x
-from gmm_np.reference import nll_forward
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -38,7 +38,6 @@ _HATCHES: Final = ("///", "\\\\\\", "|||", "---")
 _BANDS: Final = ((0.95, "#F0F0F0"), (0.80, "#E0E0E0"), (0.50, "#CACACA"))  # share held, grey
 _EDGE: Final = "#A0A0A0"
 _GRID: Final = 200  # points an axis, before those that follow the components
-_BLOCK: Final = 20_000  # points at a time through the reference, which keeps its intermediates
 _NAMED: Final = 12  # components with a weight beside them and a line in the legend
 
 
@@ -215,12 +214,8 @@ class _Mixture(NamedTuple):
 
     def evaluate(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Log density of the mixture [P] and responsibilities [P, K]."""
-        parts = []
-        for block in np.array_split(x, len(x) // _BLOCK + 1):
-            nll, cache = nll_forward(block, self.logits, self.means, self.factors, reduction="none")
-            parts.append((-nll, cache.resp))
-        log_density, resp = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return log_density, resp
+        mixture = (self.logits, self.means, self.factors)
+        return log_prob(x, *mixture), responsibilities(x, *mixture)
 
     def ticks(self, axis: int, shown: FloatArray) -> FloatArray:
         """Grid [P] along an axis over what is shown, with a margin, finer around the means."""

@@ -31,6 +31,7 @@ from gmm_np.parameters import (
     check_sample_weight,
     check_x,
     gradient_dtype,
+    unit_weights,
 )
 
 __all__ = ["Cache", "nll_backward", "nll_forward"]
@@ -74,8 +75,10 @@ def log_softmax_forward(pi_logits: FloatArray) -> tuple[FloatArray, FloatArray]:
 
     Keeps the weights themselves, which are all that its backward needs.
     """
-    total, pi = logsumexp_forward(pi_logits)
-    log_pi: FloatArray = pi_logits - total  # (4)
+    # Weights do not depend on a shift of all logits; the largest one takes its digits with it.
+    shifted = pi_logits - pi_logits.max()
+    total, pi = logsumexp_forward(shifted)
+    log_pi: FloatArray = shifted - total  # (4)
     return log_pi, pi
 
 
@@ -106,8 +109,9 @@ def quadratic_form_forward(
     residual = x - mean  # [N, D]  (6)
     whitened = solve_triangular(factor, residual.T, lower=True, check_finite=False).T  # [N, D]  (6)
     quadratic = np.einsum("nd,nd->n", whitened, whitened)  # [N]  (7)
-    if not np.isfinite(whitened).all():
-        quadratic, whitened = wide_range.quadratic_form(x, mean, factor)
+    far = ~np.isfinite(whitened).all(axis=1)
+    if far.any():
+        quadratic[far], whitened[far] = wide_range.quadratic_form(x[far], mean, factor)
     return quadratic, QuadraticFormCache(x, mean, factor, whitened)
 
 
@@ -162,7 +166,11 @@ def log_density_forward(
     """Log density [N] of one Gaussian at each row of x, equation (9) without the weight."""
     quadratic, quadratic_form_cache = quadratic_form_forward(x, mean, factor)
     half_log_det, diagonal = half_log_det_forward(factor)
-    log_density = -0.5 * quadratic - (half_log_det + 0.5 * mean.size * LOG_2_PI)  # [N]  (9)
+    half_quadratic = 0.5 * quadratic  # [N]
+    far = np.isinf(half_quadratic)
+    if far.any():
+        half_quadratic[far] = wide_range.half_quadratic_form(x[far], mean, factor)
+    log_density = -half_quadratic - (half_log_det + 0.5 * mean.size * LOG_2_PI)  # [N]  (9)
     return log_density, LogDensityCache(quadratic_form_cache, diagonal)
 
 
@@ -191,8 +199,9 @@ def reduce_forward(
 
     Keeps the coefficient [N] of each sample, w_n / W.
     """
-    n_samples = log_likelihood.size
-    weight = np.ones(n_samples) if sample_weight is None else sample_weight
+    weight = np.ones(log_likelihood.size) if sample_weight is None else sample_weight
+    if reduction == "mean":
+        weight = unit_weights(weight)  # a mean does not depend on their unit
     # A row of weight zero is a dropped row, even where its likelihood underflows to zero.
     loss = np.where(weight == 0, 0.0, -weight * log_likelihood)  # [N]
     if reduction == "none":
@@ -256,7 +265,7 @@ def nll_forward(
         Mixture logits; a logit of -inf switches its component off.
     means : array_like, shape [K, D]
     scale_tril : array_like, shape [K, D, D]
-        Lower Cholesky factors of the covariances, Sigma_k = L_k L_k^T.
+        Lower Cholesky factors of the covariances, Sigma_k = L_k L_k^T, equation (5).
     sample_weight : array_like, shape [N], optional
         Weights w_n, not negative; 1 for each sample by default.
     reduction : {"mean", "sum", "none"}

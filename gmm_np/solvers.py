@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gmm_np.likelihood import statistics
 from gmm_np.parameters import FloatArray, Gradients, Parameters, check_sample_weight, check_x
 from gmm_np.parametrizations import LogCholesky
-from gmm_np.reference import nll_backward, nll_forward
+from gmm_np.statistics import gradients
 
 Callback = Callable[[int, float], object]
 
@@ -38,7 +39,8 @@ class FitResult:
         Euclidean norm of the gradient with respect to the solver's unconstrained vector.
     n_iter : int
     converged : bool
-        Whether the gradient is within the tolerance, or no step reduces the loss any more.
+        Whether the gradient is within the tolerance, or so small that rounding of the loss hides
+        any further descent.
     message : str
         The solver's own words on why it stopped.
     """
@@ -132,7 +134,7 @@ def fit_lbfgs(
     Raises
     ------
     TypeError, ValueError
-        As `gmm_np.reference.nll_forward` does.
+        As `gmm_np.nll` does.
 
     Notes
     -----
@@ -146,11 +148,10 @@ def fit_lbfgs(
 
     def evaluate(vector: FloatArray) -> tuple[float, FloatArray, Parameters, Gradients]:
         parameters = space.unpack(vector)
-        value, cache = nll_forward(
-            data, parameters.pi_logits, parameters.means, parameters.scale, sample_weight=weight
-        )
-        gradients = nll_backward(cache)._replace(x=None)
-        return value, space.pullback(parameters, gradients), parameters, gradients
+        total = statistics(data, parameters, sample_weight=weight)
+        gradient = gradients(parameters, total)
+        value = total.loss / total.weight
+        return value, space.pullback(parameters, gradient), parameters, gradient
 
     def objective(vector: FloatArray) -> tuple[float, FloatArray]:
         try:
@@ -175,13 +176,13 @@ def fit_lbfgs(
         callback=report,
         options={"maxiter": max_iter, "maxfun": 20 * max_iter, "ftol": 0.0, "gtol": tol},
     )
-    value, gradient, parameters, gradients = evaluate(best.x)
+    value, gradient, parameters, d_parameters = evaluate(best.x)
     return FitResult(
         parameters,
         value,
-        gradients,
+        d_parameters,
         float(np.linalg.norm(gradient)),
         int(best.nit),
-        bool(best.success),
+        bool(best.success or np.abs(gradient).max() <= 1e-7 * max(1.0, abs(value))),
         str(best.message),
     )

@@ -1,10 +1,9 @@
 """What the reference falls back on where an intermediate leaves the range of a double.
 
 A double ends at 1.8e308, so a distance of 1e200 standard deviations has no square, a subnormal
-standard deviation has no inverse, and infinities that meet give NaN. Here each intermediate is a
-mantissa times a power of two, kept apart until the end, so that a result is infinite only where it
-is itself beyond the range, and then has the right sign. Powers of two cost no rounding. Section 8
-of docs/derivation.md.
+standard deviation has no inverse, and infinities that meet give NaN. Here the same equations are
+computed with numbers whose exponents are integers of their own, so that a result is infinite only
+where it is itself beyond the range, and then has the right sign. Section 8 of docs/derivation.md.
 
 Letters in shapes: N samples, K components, D dimensions.
 """
@@ -12,62 +11,92 @@ Letters in shapes: N samples, K components, D dimensions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, solve_triangular
 
 from gmm_np.parameters import FloatArray
 
-IntArray = NDArray[np.integer[Any]]
+IntArray = NDArray[np.intc]
 
-_NEVER = -(10**6)  # exponent of a zero: below that of any product of doubles
-
-
-class Whitened(NamedTuple):
-    """Whitened residuals and their pulls of one component.
-
-    z = L^-1 (x - mean) = whitened * 2^exponent[:, None], and
-    Sigma^-1 (x - mean) = pull * 2^(exponent[:, None] - rows).
-    """
-
-    whitened: FloatArray  # [N, D]
-    pull: FloatArray  # [N, D]
-    exponent: IntArray  # [N]
-    rows: IntArray  # [D]
-    diagonal: FloatArray  # [D]: L_ii = diagonal_i * 2^rows_i
+# Exponent of a zero: below that of any product of doubles.
+_ZERO = np.intc(-(10**6))
+# Shifts beyond this underflow to zero in any case, and ldexp takes no larger ones.
+_LOWEST_SHIFT = np.intc(-2000)
 
 
-def split(values: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Split into mantissas and exponents; a zero has an exponent below all others."""
-    mantissa, exponent = np.frexp(values)
-    return mantissa, np.where(mantissa == 0, _NEVER, exponent.astype(np.int64))
+@dataclass(frozen=True, eq=False)
+class Wide:
+    """Numbers mantissa * 2^exponent, with mantissas in [1/2, 1) or zero."""
+
+    mantissa: FloatArray
+    exponent: IntArray
+
+    @classmethod
+    def of(cls, values: FloatArray, exponent: IntArray | int = 0) -> Wide:
+        """Split doubles, times 2^exponent."""
+        mantissa, own = np.frexp(values)
+        total = np.where(mantissa == 0, _ZERO, own + np.intc(exponent))
+        return cls(mantissa, total.astype(np.intc))
+
+    def to_double(self) -> FloatArray:
+        """Round to doubles: infinite beyond their range."""
+        return np.asarray(np.ldexp(self.mantissa, self.exponent))
+
+    def __getitem__(self, index: Any) -> Wide:
+        return Wide(self.mantissa[index], self.exponent[index])
+
+    def times(self, other: Wide) -> Wide:
+        """Return the product."""
+        return Wide.of(self.mantissa * other.mantissa, self.exponent + other.exponent)
+
+    def over(self, other: Wide) -> Wide:
+        """Return the quotient."""
+        return Wide.of(self.mantissa / other.mantissa, self.exponent - other.exponent)
+
+    def negative(self) -> Wide:
+        """Return the negative."""
+        return Wide(-self.mantissa, self.exponent)
+
+    def sum(self, axis: int) -> Wide:
+        """Return the sum over an axis, its terms aligned with the largest."""
+        top = self.exponent.max(axis=axis, keepdims=True)
+        aligned = np.ldexp(self.mantissa, np.maximum(self.exponent - top, _LOWEST_SHIFT))
+        return Wide.of(aligned.sum(axis=axis), top.squeeze(axis))
 
 
-def whiten(x: FloatArray, mean: FloatArray, factor: FloatArray) -> Whitened:
-    """Whiten the rows of x, equation (6), with each row of the factor scaled to a unit diagonal."""
-    residual = x - mean  # [N, D]
-    halved = np.isinf(residual)
-    residual[halved] = (0.5 * x - 0.5 * mean)[halved]
-    mantissa, exponent = split(residual)
-    rows = np.frexp(np.diagonal(factor))[1].astype(np.int64)  # [D]
-    unit = np.ldexp(factor, -rows[:, None])  # [D, D]
-    exponent = exponent + halved - rows  # [N, D]
-    largest = exponent.max(axis=1)  # [N]
-    scaled = np.ldexp(mantissa, np.maximum(exponent - largest[:, None], -2000))
-    whitened = solve_triangular(unit, scaled.T, lower=True, check_finite=False).T
-    pull = cho_solve((unit, True), scaled.T, check_finite=False).T
-    return Whitened(whitened, pull, largest, rows, np.diagonal(unit))
+def whiten(x: FloatArray, mean: FloatArray, factor: FloatArray) -> tuple[Wide, Wide]:
+    """Return z = L^-1 (x - mean) and y = L^-T z, both [N, D], by substitution: (6) and (18)."""
+    with np.errstate(over="ignore"):
+        residual = Wide.of(x - mean)
+        halved = Wide.of(0.5 * x - 0.5 * mean, 1)
+    finite = np.isfinite(residual.mantissa)
+    residual = Wide(
+        np.where(finite, residual.mantissa, halved.mantissa),
+        np.where(finite, residual.exponent, halved.exponent),
+    )
+    lower = Wide.of(factor)
+    whitened = _substitute(lower, residual, range(len(mean)))
+    return whitened, _substitute(
+        Wide(lower.mantissa.T, lower.exponent.T), whitened, range(len(mean) - 1, -1, -1)
+    )
 
 
 def quadratic_form(
     x: FloatArray, mean: FloatArray, factor: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Squared distances [N] and whitened residuals [N, D], equations (6) and (7)."""
-    near = whiten(x, mean, factor)
-    squared = np.einsum("nd,nd->n", near.whitened, near.whitened)
-    return np.ldexp(squared, 2 * near.exponent), np.ldexp(near.whitened, near.exponent[:, None])
+    """Return squared distances [N] and whitened residuals [N, D], equations (6) and (7)."""
+    whitened, _ = whiten(x, mean, factor)
+    return whitened.times(whitened).sum(axis=1).to_double(), whitened.to_double()
+
+
+def half_quadratic_form(x: FloatArray, mean: FloatArray, factor: FloatArray) -> FloatArray:
+    """Return half the squared distances [N], which may be doubles where the squares are not."""
+    whitened, _ = whiten(x, mean, factor)
+    square = whitened.times(whitened).sum(axis=1)
+    return np.asarray(np.ldexp(0.5 * square.mantissa, square.exponent))
 
 
 def responsibilities(
@@ -75,22 +104,23 @@ def responsibilities(
 ) -> FloatArray:
     """Responsibilities [N, K] of rows whose distance to every component has no finite square.
 
-    Any difference between two such distances is decisive, so that the nearest component takes
-    all; components exactly as near share by weight and determinant, equation (14).
+    Any difference between two such squares is decisive, so that the nearest component takes all;
+    components exactly as near share by weight and determinant, equation (14).
     """
-    n_components = len(means)
-    distance = np.empty((len(x), n_components))  # [N, K], as a base-2 logarithm
-    density = np.empty(n_components)
-    for k in range(n_components):
-        near = whiten(x, means[k], factors[k])
-        with np.errstate(divide="ignore"):
-            distance[:, k] = np.log2(np.linalg.norm(near.whitened, axis=1)) + near.exponent
-        density[k] = log_pi[k] - np.log(np.diagonal(factors[k])).sum()
-    distance[:, np.isneginf(log_pi)] = np.inf
-    nearest = distance == distance.min(axis=1, keepdims=True)
+    on = np.flatnonzero(log_pi > -np.inf)
+    squares = [whiten(x, means[k], factors[k])[0] for k in on]
+    squares = [whitened.times(whitened).sum(axis=1) for whitened in squares]
+    mantissa = np.stack([square.mantissa for square in squares], axis=1)  # [N, K]
+    exponent = np.stack([square.exponent for square in squares], axis=1)
+    lowest = exponent == exponent.min(axis=1, keepdims=True)
+    mantissa[~lowest] = np.inf
+    nearest = mantissa == mantissa.min(axis=1, keepdims=True)
+    density = np.array([log_pi[k] - np.log(np.diagonal(factors[k])).sum() for k in on])
     share = np.where(nearest, density, -np.inf)
     share = np.exp(share - share.max(axis=1, keepdims=True))
-    return np.asarray(share / share.sum(axis=1, keepdims=True))
+    resp = np.zeros((len(x), len(log_pi)))
+    resp[:, on] = share / share.sum(axis=1, keepdims=True)
+    return resp
 
 
 def log_density_backward(
@@ -101,21 +131,30 @@ def log_density_backward(
     on = d_log_density != 0  # what has no share adds nothing, however far it is
     if not on.any():
         return d_x, np.zeros_like(mean), np.zeros_like(factor)
-    near = whiten(x[on], mean, factor)
-    d, d_exponent = split(d_log_density[on])  # [N]
-
-    exponent = d_exponent + near.exponent  # [N]
-    d_x[on] = np.ldexp(-d[:, None] * near.pull, exponent[:, None] - near.rows)  # (18)
-    top = exponent.max()
-    d_mean = _scale_down(d, exponent - top) @ near.pull  # [D]
-    d_mean = np.ldexp(d_mean, top - near.rows)  # (19)
-
-    exponent = d_exponent + 2 * near.exponent  # [N]
-    top = max(exponent.max(), d_exponent.max())
-    moment = (_scale_down(d, exponent - top)[:, None] * near.pull).T @ near.whitened  # [D, D]
-    mass = _scale_down(d, d_exponent - top).sum() / near.diagonal  # [D]
-    d_factor = np.ldexp(np.tril(moment) - np.diag(mass), (top - near.rows)[:, None])  # (20), (21)
+    whitened, pull = whiten(x[on], mean, factor)
+    d = Wide.of(d_log_density[on])
+    pulled = pull.times(d[:, None])  # [N, D]
+    d_x[on] = pulled.negative().to_double()  # (18)
+    d_mean = pulled.sum(axis=0).to_double()  # (19)
+    d_factor = np.zeros_like(factor)
+    mass = d.sum(axis=0)
+    for i in range(len(mean)):
+        moment = pulled[:, i, None].times(whitened[:, : i + 1]).sum(axis=0)  # [i + 1]  (20)
+        d_factor[i, : i + 1] = moment.to_double()
+        on_diagonal = mass.over(Wide.of(factor[i, i])).negative()  # (21)
+        d_factor[i, i] = _stack([moment[i], on_diagonal]).sum(axis=0).to_double()
     return d_x, d_mean, d_factor
+
+
+def x_backward(
+    d_log_joint: FloatArray, components: Sequence[tuple[FloatArray, FloatArray, FloatArray]]
+) -> FloatArray:
+    """Gradient with respect to x [N, D], summed over components before it leaves the range."""
+    pulls = [
+        whiten(x, mean, factor)[1].times(Wide.of(d)[:, None])
+        for d, (x, mean, factor) in zip(d_log_joint.T, components, strict=True)
+    ]
+    return _stack(pulls).sum(axis=0).negative().to_double()  # (18), (19)
 
 
 def whitened_moments(
@@ -125,15 +164,12 @@ def whitened_moments(
     on = weight != 0
     if not on.any():
         return np.zeros_like(mean), np.zeros_like(factor)
-    near = whiten(x[on], mean, factor)
-    w, w_exponent = split(weight[on])
-    exponent = w_exponent + near.exponent
-    top = exponent.max()
-    first = np.ldexp(_scale_down(w, exponent - top) @ near.whitened, top)
-    exponent = w_exponent + 2 * near.exponent
-    top = exponent.max()
-    scaled = _scale_down(w, exponent - top)[:, None] * near.whitened
-    return first, np.ldexp(scaled.T @ near.whitened, top)
+    whitened, _ = whiten(x[on], mean, factor)
+    weighted = whitened.times(Wide.of(weight[on])[:, None])
+    second = [
+        weighted[:, i, None].times(whitened).sum(axis=0).to_double() for i in range(len(mean))
+    ]
+    return weighted.sum(axis=0).to_double(), np.stack(second)
 
 
 def product(left: FloatArray, right: FloatArray) -> FloatArray:
@@ -146,22 +182,17 @@ def product(left: FloatArray, right: FloatArray) -> FloatArray:
     return np.asarray(np.where(decisive != 0, np.copysign(np.inf, decisive), finite))
 
 
-def x_backward(
-    d_log_joint: FloatArray, components: Sequence[tuple[FloatArray, FloatArray, FloatArray]]
-) -> FloatArray:
-    """Gradient with respect to x [N, D], summed over components before it leaves the range."""
-    mantissas, exponents = [], []
-    for d_log_density, (x, mean, factor) in zip(d_log_joint.T, components, strict=True):
-        near = whiten(x, mean, factor)
-        d, d_exponent = split(d_log_density)
-        mantissas.append(-d[:, None] * near.pull)  # [N, D]
-        exponents.append((d_exponent + near.exponent)[:, None] - near.rows)  # [N, D]
-    exponent = np.stack(exponents)  # [K, N, D]
-    top = exponent.max(axis=0)  # [N, D]
-    total = _scale_down(np.stack(mantissas), exponent - top).sum(axis=0)
-    return np.asarray(np.ldexp(total, top))
+def _substitute(triangle: Wide, right: Wide, order: range) -> Wide:
+    """Solve triangle z = right for each row of right [N, D], unknowns in the given order."""
+    solved = Wide(np.zeros_like(right.mantissa), np.full_like(right.exponent, _ZERO))
+    for i in order:
+        # Unknowns that come later are still zero, and add nothing.
+        known = triangle[i].times(solved).negative()  # [N, D]
+        rest = _stack([right[:, i], known.sum(axis=1)]).sum(axis=0)
+        value = rest.over(triangle[i, i])
+        solved.mantissa[:, i], solved.exponent[:, i] = value.mantissa, value.exponent
+    return solved
 
 
-def _scale_down(mantissa: FloatArray, exponent: IntArray) -> FloatArray:
-    """Mantissa times 2^exponent for exponents up to zero; what underflows does not count."""
-    return np.asarray(np.ldexp(mantissa, np.maximum(exponent, -2000)))
+def _stack(numbers: Sequence[Wide]) -> Wide:
+    return Wide(np.stack([n.mantissa for n in numbers]), np.stack([n.exponent for n in numbers]))

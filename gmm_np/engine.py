@@ -1,0 +1,174 @@
+"""The pass over the data: chunk by chunk, through a kernel and a softmax, in constant memory.
+
+Letters in shapes: N samples, B samples of a block, K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_np import reference, wide_range
+from gmm_np.kernels import LARGEST_BLOCK, Guard, Kernel, Method, Mixture, OutOfRangeError
+from gmm_np.parameters import FloatArray, as_float64, not_finite
+
+# Sums of exponentials about a guessed shift are taken as they are within exp(+-this).
+LARGEST_LOG_SUM: Final = 40.0
+# A smaller responsibility is flushed to zero: subnormal numbers make a product four times slower.
+SMALLEST_RESPONSIBILITY: Final = 1e-290
+# Bytes of a chunk, for which the guard chooses one kernel.
+CHUNK_BYTES: Final = 4 * 2**20
+
+
+class Block(NamedTuple):
+    """A block of samples that has been through the softmax.
+
+    Responsibilities are exponentials / total. The kernel is None where a distance left the range
+    of a double; exponentials and total are then responsibilities and ones, from the reference.
+    """
+
+    start: int
+    stop: int
+    samples: FloatArray  # [D, B]
+    log_likelihood: FloatArray  # [B]
+    exponentials: FloatArray  # [K, B]
+    total: FloatArray  # [B]
+    kernel: Kernel | None
+
+
+class Softmax:
+    """Turns log_joint into log-likelihoods and responsibilities in as few passes as it can.
+
+    Subtracting the largest term of each sample before exponentials are taken costs two passes.
+    One shift for a whole block costs none, where it can be guessed from the block before: the
+    sums show whether it was good enough, and if it was not, the block is done again with care.
+    """
+
+    def __init__(self) -> None:
+        self.shift = math.nan
+
+    def __call__(self, kernel: Kernel) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return log-likelihoods [B], exponentials [K, B] and their sums [B]."""
+        if math.isfinite(self.shift):
+            terms = kernel.log_joint(self.shift)
+            np.exp(terms, out=terms)
+            total = terms.sum(axis=0)
+            log_total = np.log(total)
+            if np.abs(log_total).max() <= LARGEST_LOG_SUM:  # NaN is not
+                log_likelihood = log_total + self.shift
+                self.shift = float(log_likelihood.mean())
+                return log_likelihood, terms, total
+        terms = kernel.log_joint(0.0)
+        largest = terms.max(axis=0)  # [B]
+        terms -= largest
+        np.exp(terms, out=terms)
+        total = terms.sum(axis=0)
+        log_likelihood = largest + np.log(total)  # (10), whose log1p is for the reference
+        self.shift = float(log_likelihood.mean())
+        return log_likelihood, terms, total
+
+
+class Engine:
+    """One pass over data at fixed parameters. It keeps its kernels and their sums between calls.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    method : {"auto", "direct", "moments"}
+    gradient : bool
+        Whether moments are going to be added, which the cost of a kernel depends on.
+    """
+
+    def __init__(self, mixture: Mixture, method: Method, *, gradient: bool) -> None:
+        self.mixture = mixture
+        self.guard = Guard(mixture, method, gradient=gradient)
+        self.softmax = Softmax()
+        self.losses: list[float] = []
+        self.weight, self.count = 0.0, 0
+        self.beyond: list[tuple[FloatArray, FloatArray, FloatArray]] = []
+
+    def blocks(self, x: NDArray[np.generic]) -> Iterator[Block]:
+        """Yield the rows of x [N, D], of any real dtype, in blocks.
+
+        Raises
+        ------
+        ValueError
+            If a value is not finite.
+        """
+        rows = max(min(CHUNK_BYTES // (8 * x.shape[1]), LARGEST_BLOCK), 1)
+        for start in range(0, len(x), rows):
+            chunk = np.array(as_float64("x", x[start : start + rows]).T, order="C")  # [D, B]
+            # What leaves the range is seen in the results, and dealt with.
+            with np.errstate(all="ignore"):
+                if not math.isfinite(chunk.sum()) and not np.isfinite(chunk).all():
+                    raise not_finite(x)
+                kernel, samples = self.guard.choose(chunk)
+            for inner in range(0, chunk.shape[1], kernel.block):
+                part = slice(inner, inner + kernel.block)
+                with np.errstate(all="ignore"):
+                    block = self._block(start + inner, chunk[:, part], kernel, samples[:, part])
+                yield block
+
+    def add(self, x: NDArray[np.generic], weight: FloatArray | None) -> None:
+        """Add the moments of x [N, D], weighted by weight [N] if there is one."""
+        for block in self.blocks(x):
+            with np.errstate(all="ignore"):
+                if weight is None:
+                    loss, factor = block.log_likelihood, 1.0 / block.total
+                else:
+                    w = weight[block.start : block.stop]
+                    loss = np.where(w == 0, 0.0, w * block.log_likelihood)
+                    factor = w / block.total
+                self.losses.append(-float(loss.sum()))
+                self._add_moments(block, factor)
+        self.weight += float(len(x)) if weight is None else float(weight.sum())
+        self.count += len(x)
+
+    @property
+    def loss(self) -> float:
+        """Weighted sum of the negative log-likelihoods of all that was added, in nats."""
+        return math.fsum(self.losses) if all(map(math.isfinite, self.losses)) else math.inf
+
+    def moments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return n [K], v [K, D] and M [K, D, D] of all that was added, equation (25)."""
+        parts = [*(kernel.moments() for kernel in self.guard.kernels()), *self.beyond]
+        n_k, v_k, M_k = (sum(arrays[1:], arrays[0]) for arrays in zip(*parts, strict=True))
+        return self.mixture.spread(n_k), self.mixture.spread(v_k), self.mixture.spread(M_k)
+
+    def _block(self, start: int, x: FloatArray, kernel: Kernel, samples: FloatArray) -> Block:
+        stop = start + x.shape[1]
+        try:
+            kernel.start(samples)
+            log_likelihood, exponentials, total = self.softmax(kernel)
+            if not math.isfinite(log_likelihood.sum()):
+                raise OutOfRangeError
+            _flush(exponentials, total)
+            return Block(start, stop, x, log_likelihood, exponentials, total, kernel)
+        except OutOfRangeError:
+            self.softmax.shift = math.nan
+            m = self.mixture
+            loss, cache = reference.nll_forward(x.T, m.log_pi, m.means, m.scale, reduction="none")
+            resp = np.ascontiguousarray(cache.resp.T)
+            return Block(start, stop, x, -loss, resp, np.ones(x.shape[1]), None)
+
+    def _add_moments(self, block: Block, factor: FloatArray) -> None:
+        if block.kernel is not None:
+            block.kernel.add(block.exponentials, factor)
+            return
+        m, weight = self.mixture, block.exponentials * factor
+        moments = [
+            wide_range.whitened_moments(weight[k], block.samples.T, m.means[k], m.scale[k])
+            for k in range(m.n_components)
+        ]
+        first, second = (np.stack(arrays) for arrays in zip(*moments, strict=True))
+        self.beyond.append((weight.sum(axis=1), first, second))
+
+
+def _flush(exponentials: FloatArray, total: FloatArray) -> None:
+    """Set negligible responsibilities to zero, where there are any."""
+    if exponentials.min() < 1e-230:
+        exponentials[exponentials < SMALLEST_RESPONSIBILITY * total] = 0.0

@@ -1,0 +1,310 @@
+"""How rows become log-likelihoods and sums: two kernels, and the guard that chooses.
+
+"direct" whitens residuals, and is accurate whatever the offset or the separation. "moments"
+writes log_joint as a linear function of the features 1, y_i, y_i y_j of centred samples, so that
+a block costs two matrix products; it loses digits where components are tight compared with their
+spread. The guard bounds that loss from the inputs, chunk by chunk, before the work is done.
+
+Samples lie along the last axis here, so that each pass over a block runs along contiguous memory.
+Functions in this module check nothing. Letters in shapes: B samples of a block, K components that
+are on, D dimensions, P features.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from scipy.linalg.blas import dgemm, dgemv
+
+from gmm_np.families import FAMILIES, Full
+from gmm_np.parameters import FloatArray, Parameters
+
+Method: TypeAlias = Literal["auto", "direct", "moments"]
+METHODS: Final = ("auto", "direct", "moments")
+
+LOG_2_PI: Final = math.log(2 * math.pi)
+UNIT_ROUNDOFF: Final = 2.0**-53
+# moments is admitted where the bound on its relative error promises ten digits.
+LARGEST_ERROR: Final = 1e-10
+# Bytes of work memory of a block: it should stay in cache.
+BLOCK_BYTES: Final = 6 * 2**20
+SMALLEST_BLOCK: Final = 128
+LARGEST_BLOCK: Final = 16384
+
+
+class OutOfRangeError(ArithmeticError):
+    """A distance has no finite square. The reference knows what to do."""
+
+
+class Mixture:
+    """A mixture prepared for the kernels: everything K-sized that does not depend on data.
+
+    Components that are off (a logit of -inf) are left out. Both arguments that describe the
+    covariances are those of the family.
+
+    Parameters
+    ----------
+    family : Full
+    pi_logits : ndarray, shape [K]
+    means : ndarray, shape [K, D]
+    inverse : ndarray
+        Inverse factors W_k.
+    half_log_det : ndarray, shape [K]
+        Half the log-determinants of the covariances.
+    """
+
+    def __init__(
+        self,
+        family: Full,
+        pi_logits: FloatArray,
+        means: FloatArray,
+        inverse: FloatArray,
+        half_log_det: FloatArray,
+    ) -> None:
+        self.family = family
+        with np.errstate(over="ignore", under="ignore", divide="ignore"):
+            shifted = pi_logits - pi_logits.max()
+            log_pi = shifted - np.log(np.exp(shifted).sum())  # (4)
+        self.on = log_pi > -np.inf
+        chosen = slice(None) if self.on.all() else self.on
+        self.log_pi: FloatArray = log_pi[chosen]
+        self.means, self.inverse = means[chosen], inverse[chosen]
+        self.n_components, self.n_dims = self.means.shape
+        self.n_features = self.family.n_features(self.n_dims)
+        # log_joint = constant - |z|^2 / 2, equation (9)
+        self.constant = self.log_pi - half_log_det[chosen] - 0.5 * self.n_dims * LOG_2_PI
+        self.centre: FloatArray = self.means.mean(axis=0)  # [D]
+
+    @classmethod
+    def of(cls, parameters: Parameters) -> Mixture:
+        """Prepare parameters."""
+        family = FAMILIES[parameters.family]
+        logits, means, scale = (
+            a.astype(np.float64, copy=False)
+            for a in (parameters.pi_logits, parameters.means, parameters.scale)
+        )
+        return cls(family, logits, means, family.inverse(scale), family.half_log_det(scale))
+
+    @cached_property
+    def scale(self) -> FloatArray:
+        """The factors, whose inverses these are."""
+        return self.family.inverse(self.inverse)
+
+    def spread(self, values: FloatArray, axis: int = 0) -> FloatArray:
+        """Put what belongs to components that are on among zeros for those that are off."""
+        if self.on.all():
+            return values
+        shape = list(values.shape)
+        shape[axis] = len(self.on)
+        spread = np.zeros(shape)
+        spread[(slice(None),) * axis + (self.on,)] = values
+        return spread
+
+
+class Direct:
+    """Residuals first, then whitening: z = L_k^-1 (x - mu_k)."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        self.mixture = mixture
+        k, d = mixture.n_components, mixture.n_dims
+        self.block = _block_size(k * (d + 2))
+        self.mass = np.zeros(k)
+        self.first = np.zeros((k, d))
+        self.second = mixture.family.second_moments(k, d)
+        self._z, self._quadratic, self._terms = (
+            np.empty(k * d * self.block),
+            np.empty(k * self.block),
+            np.empty(k * self.block),
+        )
+
+    def start(self, x: FloatArray) -> None:
+        """Take a block of samples x [D, B].
+
+        Raises
+        ------
+        OutOfRangeError
+            If the square of a distance is not finite.
+        """
+        m, b = self.mixture, x.shape[1]
+        self.z = _carve(self._z, (m.n_components, m.n_dims, b))
+        self.quadratic = _carve(self._quadratic, (m.n_components, b))
+        for k in range(m.n_components):
+            np.subtract(x, m.means[k, :, None], out=self.z[k])  # (6)
+            m.family.whiten(m.inverse[k], self.z[k])  # (6)
+            np.einsum("db,db->b", self.z[k], self.z[k], out=self.quadratic[k])  # (7)
+        if not math.isfinite(self.quadratic.max()):
+            raise OutOfRangeError
+
+    def log_joint(self, shift: float) -> FloatArray:
+        """Return log_joint - shift of the block, [K, B]."""
+        terms = _carve(self._terms, self.quadratic.shape)
+        np.multiply(self.quadratic, -0.5, out=terms)
+        terms += (self.mixture.constant - shift)[:, None]  # (9)
+        return terms
+
+    def add(self, exponentials: FloatArray, factor: FloatArray) -> None:
+        """Add the block's moments, weighted by exponentials [K, B] times factor [B]."""
+        exponentials *= factor
+        self.mass += exponentials.sum(axis=1)
+        root = np.sqrt(exponentials, out=self.quadratic)
+        for k, weight in enumerate(exponentials):
+            if not weight.any():
+                continue
+            z = self.z[k]
+            # Fortran sees z^T [B, D]: first += z weight.
+            dgemv(1.0, z.T, weight, beta=1.0, y=self.first[k], trans=1, overwrite_y=1)
+            z *= root[k]
+            self.mixture.family.add_second_moment(self.second[k], z)
+
+    def moments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return n [K], v [K, D] and M [K, D, D] of all blocks."""
+        return self.mass, self.first, self.mixture.family.complete(self.second)
+
+
+class Frame:
+    """Coordinates in which features are written: y = x - centre, or C^-1 (x - centre).
+
+    Multiplying all data by the inverse of one common factor C removes whatever anisotropy the
+    components share, and leaves z as it is.
+    """
+
+    def __init__(self, mixture: Mixture, *, common: bool) -> None:
+        family, self.centre = mixture.family, mixture.centre[:, None]
+        self.means: FloatArray = mixture.means - mixture.centre  # [K, D]
+        self.inverse = mixture.inverse
+        self.to_frame: FloatArray | None = None
+        if common:
+            factor = family.common_factor(mixture.scale)
+            self.to_frame = np.asarray(np.linalg.solve(factor, np.eye(mixture.n_dims)), np.float64)
+            self.means = np.matmul(self.means, self.to_frame.T)
+            self.inverse = family.in_frame(mixture.inverse, factor)
+        self.reach = np.sqrt(np.einsum("kd,kd->k", self.means, self.means))  # [K]
+        self.sharpness = family.inverse_norm(self.inverse)  # [K]
+
+    def write(self, x: FloatArray) -> FloatArray:
+        """Return the samples x [D, B] in this frame."""
+        y = x - self.centre
+        return y if self.to_frame is None else np.asarray(self.to_frame @ y)
+
+    def error(self, y: FloatArray) -> float:
+        """Bound the relative error of moments on samples y [D, B].
+
+        u max_k |L_k^-1|^2 (max_n |y_n| + |mu_k|)^2, each norm an upper bound: what cancels in
+        log_joint is no larger than this over u.
+        """
+        radius = math.sqrt(float(np.einsum("db,db->b", y, y).max()))
+        widest = float((self.sharpness * (self.reach + radius)).max())
+        return UNIT_ROUNDOFF * widest * widest
+
+
+class Moments:
+    """Two products with the features of a block: log_joint, and its weighted sums."""
+
+    def __init__(self, mixture: Mixture, frame: Frame) -> None:
+        self.mixture, self.frame = mixture, frame
+        k, p = mixture.n_components, mixture.n_features
+        self.block = _block_size(p + k)
+        self.theta = mixture.family.natural_parameters(
+            mixture.constant, frame.means, frame.inverse
+        )  # [K, P]
+        self.constant = self.theta[:, 0].copy()
+        self.sums = np.zeros((k, p))
+        self._features, self._terms = np.empty(p * self.block), np.empty(k * self.block)
+
+    def start(self, y: FloatArray) -> None:
+        """Take a block of samples y [D, B], in the frame."""
+        self.features = _carve(self._features, (self.mixture.n_features, y.shape[1]))
+        self.mixture.family.write_features(y, self.features)
+
+    def log_joint(self, shift: float) -> FloatArray:
+        """Return log_joint - shift of the block, [K, B]."""
+        terms = _carve(self._terms, (self.mixture.n_components, self.features.shape[1]))
+        np.subtract(self.constant, shift, out=self.theta[:, 0])
+        # Fortran sees every array transposed: terms^T = features^T theta^T.
+        dgemm(1.0, self.features.T, self.theta.T, c=terms.T, overwrite_c=1)
+        return terms
+
+    def add(self, exponentials: FloatArray, factor: FloatArray) -> None:
+        """Add the block's moments, weighted by exponentials [K, B] times factor [B]."""
+        smaller = min(self.features, exponentials, key=len)
+        smaller *= factor
+        # sums += exponentials features^T
+        dgemm(
+            1.0,
+            self.features.T,
+            exponentials.T,
+            trans_a=1,
+            beta=1.0,
+            c=self.sums.T,
+            overwrite_c=1,
+        )
+
+    def moments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return n [K], v [K, D] and M [K, D, D] of all blocks."""
+        return self.mixture.family.whitened_moments(self.sums, self.frame.means, self.frame.inverse)
+
+
+Kernel: TypeAlias = Direct | Moments
+
+
+class Guard:
+    """Chooses the kernel for a chunk of samples, and makes those that are needed.
+
+    The cheaper one, by `moments_is_cheaper`, among those that are accurate enough.
+    """
+
+    def __init__(self, mixture: Mixture, method: Method, *, gradient: bool) -> None:
+        self.mixture = mixture
+        self.method = method
+        if method == "auto" and not moments_is_cheaper(
+            mixture.n_components, mixture.n_dims, mixture.n_features, gradient=gradient
+        ):
+            self.method = "direct"
+        self.direct: Direct | None = None
+        self.frames: dict[bool, Frame] = {}
+        self.moments: dict[bool, Moments] = {}
+
+    def choose(self, x: FloatArray) -> tuple[Kernel, FloatArray]:
+        """Return the kernel for samples x [D, B], and the samples as it wants them."""
+        if self.method != "direct":
+            for common in (False, True):
+                if common not in self.frames:
+                    self.frames[common] = Frame(self.mixture, common=common)
+                frame = self.frames[common]
+                y = frame.write(x)
+                if self.method == "moments" or frame.error(y) <= LARGEST_ERROR:
+                    if common not in self.moments:
+                        self.moments[common] = Moments(self.mixture, frame)
+                    return self.moments[common], y
+        if self.direct is None:
+            self.direct = Direct(self.mixture)
+        return self.direct, x
+
+    def kernels(self) -> list[Kernel]:
+        """Return the kernels that have been chosen."""
+        return [*self.moments.values(), *([] if self.direct is None else [self.direct])]
+
+
+def moments_is_cheaper(n_components: int, n_dims: int, n_features: int, *, gradient: bool) -> bool:
+    """Return whether moments costs less than direct for a sample, by a model.
+
+    In nanoseconds on one machine, of which only the ratios matter.
+    """
+    products = 2 if gradient else 1
+    moments = n_features * (0.5 + products * n_components * 0.03)
+    direct = n_components * n_dims * products * (0.02 * n_dims + 0.6)
+    return moments <= direct
+
+
+def _block_size(doubles: int) -> int:
+    """Return the samples of a block that holds so many doubles for each."""
+    rows = BLOCK_BYTES // (8 * doubles)
+    return min(max(rows, SMALLEST_BLOCK), LARGEST_BLOCK)
+
+
+def _carve(memory: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Return the start of `memory` as a contiguous array of this shape."""
+    return memory[: math.prod(shape)].reshape(shape)

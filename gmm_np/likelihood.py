@@ -1,0 +1,351 @@
+"""The public functions: values, gradients and responsibilities, through the engine.
+
+Letters in shapes: N samples, K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmm_np import reference
+from gmm_np.engine import Engine
+from gmm_np.kernels import METHODS, Method, Mixture
+from gmm_np.parameters import (
+    FloatArray,
+    Gradients,
+    Parameters,
+    as_reduction,
+    check_choice,
+    check_rows,
+    check_sample_weight,
+    unit_weights,
+)
+from gmm_np.statistics import Statistics, gradients
+
+__all__ = ["log_prob", "nll", "nll_value_and_grad", "responsibilities", "statistics"]
+
+
+def nll(
+    x: ArrayLike,
+    pi_logits: ArrayLike,
+    means: ArrayLike,
+    scale: ArrayLike,
+    *,
+    family: str = "full",
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    method: str = "auto",
+) -> Any:
+    """Negative log-likelihood of a Gaussian mixture, equation (3).
+
+    Parameters
+    ----------
+    x : array_like, shape [N, D]
+        Data, one row a sample; a `numpy.memmap` is read a chunk at a time.
+    pi_logits : array_like, shape [K]
+        Mixture logits; a logit of -inf switches its component off.
+    means : array_like, shape [K, D]
+    scale : array_like
+        For "full" the lower Cholesky factors of the covariances, shape [K, D, D].
+    family : {"full"}
+        Covariance family.
+    sample_weight : array_like, shape [N], optional
+        Weights w_n, not negative; 1 for each sample by default.
+    reduction : {"mean", "sum", "none"}
+        Weighted mean over samples (the default), weighted sum, or one weighted value a sample.
+    method : {"auto", "direct", "moments"}
+        Kernel. "auto" takes the faster one wherever a bound promises it ten digits, and the
+        accurate one, "direct", elsewhere.
+
+    Returns
+    -------
+    value : float, or ndarray of shape [N] for ``reduction="none"``
+        In nats.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not made of real numbers.
+    ValueError
+        If shapes disagree, values are not finite, a factor is not a Cholesky factor, a weight is
+        negative, or an option is unknown.
+
+    See Also
+    --------
+    nll_value_and_grad : With the gradient.
+    gmm_np.reference.nll_forward : The same by the chain rule, which this one is checked against.
+
+    Examples
+    --------
+    >>> import gmm_np
+    >>> x, pi_logits, means = [[0.0], [3.0]], [0.0, 0.0], [[0.0], [3.0]]
+    >>> round(gmm_np.nll(x, pi_logits, means, [[[1.0]], [[1.0]]]), 6)
+    1.601038
+    """
+    reduce = as_reduction(reduction)
+    log_likelihood, weight = _log_likelihood(
+        x,
+        Parameters(pi_logits, means, scale, family),
+        sample_weight,
+        method,
+    )
+    with np.errstate(over="ignore"):
+        value, _ = reference.reduce_forward(log_likelihood, weight, reduce)  # (11)
+    return value if reduce == "none" else float(value)
+
+
+def nll_value_and_grad(
+    x: ArrayLike,
+    pi_logits: ArrayLike,
+    means: ArrayLike,
+    scale: ArrayLike,
+    *,
+    family: str = "full",
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    method: str = "auto",
+) -> tuple[float, Gradients]:
+    """Negative log-likelihood of a Gaussian mixture and its gradient: (3), (16), (22), (23).
+
+    One pass over the data, in memory that does not grow with N.
+
+    Parameters
+    ----------
+    x, pi_logits, means, scale, family, sample_weight, method
+        As in `nll`.
+    reduction : {"mean", "sum"}
+        Weighted mean (the default) or weighted sum over samples.
+
+    Returns
+    -------
+    value : float
+        In nats.
+    gradients : Gradients
+        With respect to pi_logits [K], means [K, D] and scale (its upper triangle is exactly
+        zero), each in the dtype of its argument; x is None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nll` does; and for ``reduction="none"``, which has a Jacobian and no gradient.
+
+    See Also
+    --------
+    statistics, gradients : The same in two steps, for data in parts.
+    gmm_np.reference.nll_backward : For a vector-Jacobian product, or the gradient in x.
+
+    Examples
+    --------
+    >>> import gmm_np
+    >>> x, pi_logits, means = [[0.0], [3.0]], [0.0, 0.0], [[0.0], [3.0]]
+    >>> value, gradients = gmm_np.nll_value_and_grad(x, pi_logits, means, [[[1.0]], [[1.0]]])
+    >>> gradients.means.round(6).tolist()
+    [[-0.01648], [0.01648]]
+    """
+    if as_reduction(reduction) == "none":
+        raise ValueError(
+            'reduction="none" has N values, and so no gradient; nll_value_and_grad needs a scalar. '
+            'Use "mean" or "sum", nll for the values alone, or gmm_np.reference.nll_backward with '
+            "a d_value for each sample."
+        )
+    parameters = Parameters(pi_logits, means, scale, family)
+    rows = check_rows(x, parameters.n_features)
+    weight = check_sample_weight(sample_weight, len(rows))
+    if weight is not None and reduction == "mean":
+        weight = unit_weights(weight)
+    total = statistics(rows, parameters, sample_weight=weight, method=method)
+    if np.isfinite(total.M_k).all():
+        value = total.loss / total.weight if reduction == "mean" else total.loss
+        return value, gradients(parameters, total, reduction=reduction)
+    # A sum is beyond the range of a double, though the gradient may not be.
+    value, cache = reference.nll_forward(
+        x, pi_logits, means, scale, sample_weight=sample_weight, reduction=reduction
+    )
+    return value, reference.nll_backward(cache)._replace(x=None)
+
+
+def log_prob(
+    x: ArrayLike,
+    pi_logits: ArrayLike,
+    means: ArrayLike,
+    scale: ArrayLike,
+    *,
+    family: str = "full",
+    method: str = "auto",
+) -> FloatArray:
+    """Log-likelihood of each sample, equation (10).
+
+    Parameters
+    ----------
+    x, pi_logits, means, scale, family, method
+        As in `nll`.
+
+    Returns
+    -------
+    log_likelihood : ndarray, shape [N]
+        In nats; -inf where it is below the range of a double.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nll` does.
+
+    Examples
+    --------
+    >>> import gmm_np
+    >>> gmm_np.log_prob([[0.0]], [0.0], [[0.0]], [[[1.0]]]).round(6).tolist()
+    [-0.918939]
+    """
+    parameters = Parameters(pi_logits, means, scale, family)
+    return _log_likelihood(x, parameters, None, method)[0]
+
+
+def responsibilities(
+    x: ArrayLike,
+    pi_logits: ArrayLike,
+    means: ArrayLike,
+    scale: ArrayLike,
+    *,
+    family: str = "full",
+    method: str = "auto",
+) -> FloatArray:
+    """Responsibilities of the components for each sample, equation (14).
+
+    Parameters
+    ----------
+    x, pi_logits, means, scale, family, method
+        As in `nll`.
+
+    Returns
+    -------
+    resp : ndarray, shape [N, K]
+        Rows sum to one. Below 1e-290 a responsibility is zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nll` does.
+
+    Examples
+    --------
+    >>> import gmm_np
+    >>> x, pi_logits, means = [[0.0], [1.5]], [0.0, 0.0], [[0.0], [3.0]]
+    >>> gmm_np.responsibilities(x, pi_logits, means, [[[1.0]], [[1.0]]]).round(3).tolist()
+    [[0.989, 0.011], [0.5, 0.5]]
+    """
+    parameters = Parameters(pi_logits, means, scale, family)
+    rows = check_rows(x, parameters.n_features)
+    engine = _engine(parameters, method, gradient=False)
+    resp = np.zeros((len(rows), parameters.n_components))
+    on = np.flatnonzero(engine.mixture.on)
+    for block in engine.blocks(rows):
+        resp[block.start : block.stop, on] = (block.exponentials / block.total).T
+    return resp
+
+
+def statistics(
+    x: ArrayLike | Iterable[ArrayLike],
+    parameters: Parameters,
+    *,
+    sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+    method: str = "auto",
+) -> Statistics:
+    """Sufficient statistics of data for the gradient and for EM, equation (25). They add.
+
+    Parameters
+    ----------
+    x : array_like of shape [N, D], or iterable of such blocks of rows
+        An iterator, a generator, or a list of 2-D arrays is taken block by block, and is never
+        held as a whole; neither is a `numpy.memmap`.
+    parameters : Parameters
+    sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
+    method : {"auto", "direct", "moments"}
+        As in `nll`.
+
+    Returns
+    -------
+    Statistics
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nll` does; in a stream, rows are counted within their block, and the block is named.
+
+    Examples
+    --------
+    Gradients of data in two parts:
+
+    >>> import numpy as np
+    >>> import gmm_np
+    >>> parameters = gmm_np.Parameters([0.0, 0.0], [[0.0], [3.0]], [[[1.0]], [[1.0]]])
+    >>> parts = [np.array([[0.0]]), np.array([[3.0]])]
+    >>> total = sum(gmm_np.statistics(part, parameters) for part in parts)
+    >>> gmm_np.gradients(parameters, total).means.round(6).tolist()
+    [[-0.01648], [0.01648]]
+    """
+    engine = _engine(parameters, method, gradient=True)
+    if not _is_stream(x):
+        rows = check_rows(cast(ArrayLike, x), parameters.n_features)
+        engine.add(rows, check_sample_weight(cast("ArrayLike | None", sample_weight), len(rows)))
+        return Statistics(parameters, engine.loss, engine.weight, engine.count, *engine.moments())
+    for index, (block, weight) in enumerate(_in_step(x, sample_weight)):
+        try:
+            rows = check_rows(block, parameters.n_features)
+            engine.add(rows, check_sample_weight(weight, len(rows), some=False))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"block {index} of x: {error}") from None
+    if engine.count == 0:
+        raise ValueError("x is an iterable without any block of rows: give at least one.")
+    if engine.weight == 0:
+        raise ValueError(
+            "sample_weight is zero for every row, so that no sample is left. Give at least one "
+            "row a positive weight."
+        )
+    return Statistics(parameters, engine.loss, engine.weight, engine.count, *engine.moments())
+
+
+def _engine(parameters: Parameters, method: str, *, gradient: bool) -> Engine:
+    check_choice("method", method, METHODS)
+    return Engine(Mixture.of(parameters), cast(Method, method), gradient=gradient)
+
+
+def _log_likelihood(
+    x: ArrayLike, parameters: Parameters, sample_weight: ArrayLike | None, method: str
+) -> tuple[FloatArray, FloatArray | None]:
+    rows = check_rows(x, parameters.n_features)
+    weight = check_sample_weight(sample_weight, len(rows))
+    log_likelihood = np.empty(len(rows))
+    for block in _engine(parameters, method, gradient=False).blocks(rows):
+        log_likelihood[block.start : block.stop] = block.log_likelihood
+    return log_likelihood, weight
+
+
+def _is_stream(x: object) -> bool:
+    if isinstance(x, (list, tuple)):
+        return len(x) > 0 and all(isinstance(block, np.ndarray) and block.ndim == 2 for block in x)
+    return (
+        isinstance(x, Iterable) and not isinstance(x, str | bytes) and not hasattr(x, "__array__")
+    )
+
+
+def _in_step(x: Any, weight: Any) -> Iterator[tuple[NDArray[Any], ArrayLike | None]]:
+    """Pair each block with its weights."""
+    if weight is None:
+        for block in x:
+            yield block, None
+        return
+    weights = iter(weight)
+    for index, block in enumerate(x):
+        try:
+            yield block, next(weights)
+        except StopIteration:
+            raise ValueError(
+                f"sample_weight ends before x: there is none for block {index}. Give one array of "
+                "weights for each block of rows."
+            ) from None
+    if next(weights, None) is not None:
+        raise ValueError("sample_weight has more blocks than x. Give one for each block of rows.")
