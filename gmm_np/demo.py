@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from gmm_np.datasets import load_old_faithful
 from gmm_np.gradcheck import GradientReport, check_grad
-from gmm_np.parameters import FloatArray, Parameters
+from gmm_np.parameters import FloatArray, Gradients, Parameters
 from gmm_np.plotting import plot_mixture, save_figure
 from gmm_np.progress import progress
 from gmm_np.reference import log_softmax_forward, nll_backward, nll_forward
@@ -44,7 +45,16 @@ def fit_best_of(
                 best = result
             starts.set_postfix_str(f"best {best.nll:.6f} nats a sample")
     assert best is not None
-    return best
+    return _heaviest_first(best)
+
+
+def _heaviest_first(result: FitResult) -> FitResult:
+    """Order the components by weight, so that a fit looks the same from whichever start it came."""
+    p, g = result.parameters, result.gradients
+    order = np.argsort(-p.pi_logits, kind="stable")
+    parameters = Parameters(p.pi_logits[order], p.means[order], p.scale[order])
+    gradients = Gradients(g.pi_logits[order], g.means[order], g.scale[order])
+    return replace(result, parameters=parameters, gradients=gradients)
 
 
 def describe(result: FitResult, names: list[str]) -> str:
@@ -55,8 +65,8 @@ def describe(result: FitResult, names: list[str]) -> str:
     for k, L in enumerate(parameters.scale):
         lines.append(f"component {k + 1}: weight {weights[k]:.4f}")
         for name, mean, row in zip(names, parameters.means[k], L @ L.T, strict=True):
-            covariances = " ".join(f"{value:10.4f}" for value in row)
-            lines.append(f"  {name:<12} mean {mean:10.4f}   covariance {covariances}")
+            covariances = " ".join(f"{value:9.3f}" for value in row)
+            lines.append(f"  {name:<12} mean {mean:9.3f}   covariance {covariances}")
     return "\n".join(lines)
 
 
@@ -84,8 +94,9 @@ def run_demo(path: Path, *, n_starts: int = 20, seed: int = 0) -> bool:
     report = check_reference(x, start)
     print(report)
 
+    labels = ["eruption [min]", "waiting time to the next [min]"]
     figure = plot_mixture(
-        x, best.parameters, labels=names, title=f"Old Faithful, NLL {best.nll:.4f} nats a sample"
+        x, best.parameters, labels=labels, title=f"Old Faithful, NLL {best.nll:.4f} nats a sample"
     )
     save_figure(figure, path)
     print(f"\nPicture: {path}")

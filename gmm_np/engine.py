@@ -24,6 +24,11 @@ SMALLEST_RESPONSIBILITY: Final = 1e-290
 CHUNK_BYTES: Final = 4 * 2**20
 
 
+def quiet() -> np.errstate:
+    """Return the context in which the engine runs: no floating-point warnings."""
+    return np.errstate(all="ignore")
+
+
 class Block(NamedTuple):
     """A block of samples that has been through the softmax.
 
@@ -60,7 +65,7 @@ class Softmax:
             log_total = np.log(total)
             if np.abs(log_total).max() <= LARGEST_LOG_SUM:  # NaN is not
                 log_likelihood = log_total + self.shift
-                self.shift = float(log_likelihood.mean())
+                self.shift = float(log_likelihood.sum() / len(log_likelihood))
                 return log_likelihood, terms, total
         terms = kernel.log_joint(0.0)
         largest = terms.max(axis=0)  # [B]
@@ -68,7 +73,7 @@ class Softmax:
         np.exp(terms, out=terms)
         total = terms.sum(axis=0)
         log_likelihood = largest + np.log(total)  # (10), whose log1p is for the reference
-        self.shift = float(log_likelihood.mean())
+        self.shift = float(log_likelihood.sum() / len(log_likelihood))
         return log_likelihood, terms, total
 
 
@@ -94,6 +99,8 @@ class Engine:
     def blocks(self, x: NDArray[np.generic]) -> Iterator[Block]:
         """Yield the rows of x [N, D], of any real dtype, in blocks.
 
+        To be run under `quiet`: what leaves the range is seen in the results, and dealt with.
+
         Raises
         ------
         ValueError
@@ -102,21 +109,17 @@ class Engine:
         rows = max(min(CHUNK_BYTES // (8 * x.shape[1]), LARGEST_BLOCK), 1)
         for start in range(0, len(x), rows):
             chunk = np.array(as_float64("x", x[start : start + rows]).T, order="C")  # [D, B]
-            # What leaves the range is seen in the results, and dealt with.
-            with np.errstate(all="ignore"):
-                if not math.isfinite(chunk.sum()) and not np.isfinite(chunk).all():
-                    raise not_finite(x)
-                kernel, samples = self.guard.choose(chunk)
+            if not math.isfinite(chunk.sum()) and not np.isfinite(chunk).all():
+                raise not_finite(x)
+            kernel, samples = self.guard.choose(chunk)
             for inner in range(0, chunk.shape[1], kernel.block):
                 part = slice(inner, inner + kernel.block)
-                with np.errstate(all="ignore"):
-                    block = self._block(start + inner, chunk[:, part], kernel, samples[:, part])
-                yield block
+                yield self._block(start + inner, chunk[:, part], kernel, samples[:, part])
 
     def add(self, x: NDArray[np.generic], weight: FloatArray | None) -> None:
         """Add the moments of x [N, D], weighted by weight [N] if there is one."""
-        for block in self.blocks(x):
-            with np.errstate(all="ignore"):
+        with quiet():
+            for block in self.blocks(x):
                 if weight is None:
                     loss, factor = block.log_likelihood, 1.0 / block.total
                 else:

@@ -16,10 +16,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk, dtrmm, dtrsm
+from scipy.linalg.blas import dsymm, dsyrk, dtrmm, dtrsm
 
 from gmm_np import wide_range
 from gmm_np.parameters import FloatArray
+
+# Up to this D a loop over components costs more than the arithmetic that a triangle saves.
+SMALL: Final = 12
 
 
 class Full:
@@ -40,8 +43,16 @@ class Full:
         as the solve L z = e. Solved from the left it is L W - I that is small, which says nothing
         about W e where L is ill-conditioned.
         """
-        identity = np.eye(scale.shape[1])
+        n_dims = scale.shape[1]
+        if n_dims <= SMALL:
+            inverse = np.zeros_like(scale)
+            for j in range(n_dims - 1, -1, -1):
+                column = -np.matmul(inverse[:, :, j + 1 :], scale[:, j + 1 :, j, None])[:, :, 0]
+                column[:, j] += 1.0
+                inverse[:, :, j] = column / scale[:, j, j, None]
+            return inverse
         inverse = np.empty_like(scale)
+        identity = np.eye(n_dims)
         for k, factor in enumerate(scale):
             # Fortran sees L^T, upper: it solves L^T W^T = I for W^T.
             inverse[k] = dtrsm(1.0, factor.T, identity.T, side=0, lower=0).T
@@ -49,10 +60,9 @@ class Full:
 
     def inverse_norm(self, inverse: FloatArray) -> FloatArray:
         """Return upper bounds [K] of the spectral norms of the inverse factors."""
-        frobenius = np.sqrt(np.einsum("kij,kij->k", inverse, inverse))
+        # The root of the product of the largest absolute column and row sums.
         size = np.abs(inverse)
-        holder = np.sqrt(size.sum(axis=1).max(axis=1) * size.sum(axis=2).max(axis=1))
-        return np.asarray(np.minimum(frobenius, holder))
+        return np.asarray(np.sqrt(size.sum(axis=1).max(axis=1) * size.sum(axis=2).max(axis=1)))
 
     def common_factor(self, scale: FloatArray) -> FloatArray:
         """Cholesky factor [D, D] of the mean covariance."""
@@ -118,12 +128,11 @@ class Full:
         constant - |W (y - mu)|^2 / 2, written out in 1, y_i and y_i y_j.
         """
         n_components, n_dims = means.shape
-        precision = np.matmul(inverse.transpose(0, 2, 1), inverse)  # [K, D, D]
-        linear = np.matmul(precision, means[:, :, None])[:, :, 0]  # [K, D]
+        whitened = np.matmul(inverse, means[:, :, None])  # [K, D, 1]
+        precision = _times_transposed_triangle(inverse, inverse)  # [K, D, D]
         theta = np.empty((n_components, self.n_features(n_dims)))
-        whitened = np.matmul(inverse, means[:, :, None])[:, :, 0]  # [K, D]
-        theta[:, 0] = constant - 0.5 * np.einsum("kd,kd->k", whitened, whitened)
-        theta[:, 1 : n_dims + 1] = linear
+        theta[:, 0] = constant - 0.5 * np.einsum("kdi,kdi->k", whitened, whitened)
+        theta[:, 1 : n_dims + 1] = np.matmul(inverse.transpose(0, 2, 1), whitened)[:, :, 0]
         start = n_dims + 1
         for i in range(n_dims):
             stop = start + n_dims - i
@@ -146,18 +155,20 @@ class Full:
         half = first + 0.5 * mass[:, None] * means  # [K, D]
         second = np.zeros((n_components, n_dims, n_dims))
         start = n_dims + 1
-        for i in range(n_dims):
+        for i in range(n_dims):  # the upper triangles
             stop = start + n_dims - i
             second[:, i, i:] = sums[:, start:stop]
-            second[:, i:, i] = sums[:, start:stop]
+            second[:, i, i:] -= half[:, i, None] * means[:, i:] + means[:, i, None] * half[:, i:]
             start = stop
-        for k in range(n_components):
-            symmetric = second[k]
-            symmetric -= np.outer(half[k], means[k])
-            symmetric -= np.outer(means[k], half[k])
-        whitened = np.matmul(inverse, second)  # W S
-        second = np.matmul(whitened, inverse.transpose(0, 2, 1))  # W S W^T
-        return mass, np.matmul(inverse, first[:, :, None])[:, :, 0], second
+        v_k = np.matmul(inverse, first[:, :, None])[:, :, 0]
+        if n_dims <= SMALL:
+            whole = second + np.triu(second, 1).transpose(0, 2, 1)
+            return mass, v_k, np.matmul(inverse, np.matmul(whole, inverse.transpose(0, 2, 1)))
+        for k, triangle in enumerate(second):
+            # Fortran sees every array transposed: S W^T, then W (S W^T), which is symmetric.
+            whitened = dsymm(1.0, triangle.T, inverse[k].T, lower=1)
+            second[k] = dtrmm(1.0, inverse[k].T, whitened, trans_a=1, overwrite_b=1)
+        return mass, v_k, second
 
     # --- from statistics -------------------------------------------------------------------
 
@@ -180,8 +191,15 @@ class Full:
 
         tril(Sigma^-1 S Sigma^-1 L) = tril(L^-T M), which has no cancellation in it.
         """
-        gradient: FloatArray = np.tril(-wide_range.product(inverse.transpose(0, 2, 1), second))
-        diagonal = np.arange(scale.shape[1])
+        n_dims = scale.shape[1]
+        if np.isfinite(second).all():
+            gradient = _times_transposed_triangle(inverse, second)
+        else:
+            gradient = wide_range.product(inverse.transpose(0, 2, 1), second)
+        np.negative(gradient, out=gradient)
+        for i in range(n_dims - 1):
+            gradient[:, i, i + 1 :] = 0.0
+        diagonal = np.arange(n_dims)
         gradient[:, diagonal, diagonal] += mass[:, None] / scale[:, diagonal, diagonal]
         return gradient
 
@@ -202,6 +220,17 @@ class Full:
             except np.linalg.LinAlgError:
                 collapsed[k] = True
         return updated, collapsed
+
+
+def _times_transposed_triangle(triangle: FloatArray, matrix: FloatArray) -> FloatArray:
+    """Products [K, D, D] of a transposed lower triangle with a matrix each."""
+    if triangle.shape[1] <= SMALL:
+        return np.asarray(np.matmul(triangle.transpose(0, 2, 1), matrix))
+    out: FloatArray = matrix.copy()
+    for k, factor in enumerate(triangle):
+        # Fortran sees every array transposed: matrix^T triangle, in place.
+        dtrmm(1.0, factor.T, out[k].T, side=1, trans_a=1, lower=0, overwrite_b=1)
+    return out
 
 
 FAMILIES: Final[dict[str, Full]] = {"full": Full()}

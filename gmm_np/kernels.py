@@ -71,12 +71,13 @@ class Mixture:
         self.on = log_pi > -np.inf
         chosen = slice(None) if self.on.all() else self.on
         self.log_pi: FloatArray = log_pi[chosen]
+        self.all_inverses = inverse
         self.means, self.inverse = means[chosen], inverse[chosen]
         self.n_components, self.n_dims = self.means.shape
         self.n_features = self.family.n_features(self.n_dims)
         # log_joint = constant - |z|^2 / 2, equation (9)
         self.constant = self.log_pi - half_log_det[chosen] - 0.5 * self.n_dims * LOG_2_PI
-        self.centre: FloatArray = self.means.mean(axis=0)  # [D]
+        self.centre: FloatArray = self.means.sum(axis=0) / self.n_components  # [D]
 
     @classmethod
     def of(cls, parameters: Parameters) -> Mixture:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np import reference
-from gmm_np.engine import Engine
+from gmm_np.engine import Engine, quiet
 from gmm_np.kernels import METHODS, Method, Mixture
 from gmm_np.parameters import (
     FloatArray,
@@ -24,7 +24,7 @@ from gmm_np.parameters import (
     check_sample_weight,
     unit_weights,
 )
-from gmm_np.statistics import Statistics, gradients
+from gmm_np.statistics import Statistics, assemble_gradients
 
 __all__ = ["log_prob", "nll", "nll_value_and_grad", "responsibilities", "statistics"]
 
@@ -157,10 +157,12 @@ def nll_value_and_grad(
     weight = check_sample_weight(sample_weight, len(rows))
     if weight is not None and reduction == "mean":
         weight = unit_weights(weight)
-    total = statistics(rows, parameters, sample_weight=weight, method=method)
-    if np.isfinite(total.M_k).all():
-        value = total.loss / total.weight if reduction == "mean" else total.loss
-        return value, gradients(parameters, total, reduction=reduction)
+    engine = _engine(parameters, method, gradient=True)
+    engine.add(rows, weight)
+    total = engine.weight if reduction == "mean" else 1.0
+    sums = _statistics(parameters, engine)
+    if np.isfinite(sums.M_k).all():
+        return sums.loss / total, assemble_gradients(sums, engine.mixture.all_inverses, total)
     # A sum is beyond the range of a double, though the gradient may not be.
     value, cache = reference.nll_forward(
         x, pi_logits, means, scale, sample_weight=sample_weight, reduction=reduction
@@ -242,8 +244,9 @@ def responsibilities(
     engine = _engine(parameters, method, gradient=False)
     resp = np.zeros((len(rows), parameters.n_components))
     on = np.flatnonzero(engine.mixture.on)
-    for block in engine.blocks(rows):
-        resp[block.start : block.stop, on] = (block.exponentials / block.total).T
+    with quiet():
+        for block in engine.blocks(rows):
+            resp[block.start : block.stop, on] = (block.exponentials / block.total).T
     return resp
 
 
@@ -291,7 +294,7 @@ def statistics(
     if not _is_stream(x):
         rows = check_rows(cast(ArrayLike, x), parameters.n_features)
         engine.add(rows, check_sample_weight(cast("ArrayLike | None", sample_weight), len(rows)))
-        return Statistics(parameters, engine.loss, engine.weight, engine.count, *engine.moments())
+        return _statistics(parameters, engine)
     for index, (block, weight) in enumerate(_in_step(x, sample_weight)):
         try:
             rows = check_rows(block, parameters.n_features)
@@ -305,6 +308,10 @@ def statistics(
             "sample_weight is zero for every row, so that no sample is left. Give at least one "
             "row a positive weight."
         )
+    return _statistics(parameters, engine)
+
+
+def _statistics(parameters: Parameters, engine: Engine) -> Statistics:
     return Statistics(parameters, engine.loss, engine.weight, engine.count, *engine.moments())
 
 
@@ -319,8 +326,9 @@ def _log_likelihood(
     rows = check_rows(x, parameters.n_features)
     weight = check_sample_weight(sample_weight, len(rows))
     log_likelihood = np.empty(len(rows))
-    for block in _engine(parameters, method, gradient=False).blocks(rows):
-        log_likelihood[block.start : block.stop] = block.log_likelihood
+    with quiet():
+        for block in _engine(parameters, method, gradient=False).blocks(rows):
+            log_likelihood[block.start : block.stop] = block.log_likelihood
     return log_likelihood, weight
 
 

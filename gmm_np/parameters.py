@@ -406,8 +406,8 @@ def _check_cholesky_factors(name: str, factors: FloatArray) -> None:
             "The factor of a positive definite covariance, as np.linalg.cholesky gives it, has a "
             "positive diagonal; negating a whole column of a factor leaves its covariance as it is."
         )
-    above = np.triu(factors, 1) != 0  # [K, D, D]
-    if above.any():
+    if any(factors[:, i, i + 1 :].any() for i in range(factors.shape[1] - 1)):
+        above = np.triu(factors, 1) != 0  # [K, D, D]
         raise ValueError(
             f"{name} is not lower triangular, it has non-zero values above the diagonal: "
             f"{_first(above, name, factors)}. Pass np.tril({name}) if the upper triangle means "

@@ -130,11 +130,18 @@ def gradients(
     total = statistics.weight if reduction == "mean" else 1.0
     if total == 0:
         raise ValueError("statistics have no weight, so that their mean has no gradient.")
+    scale = parameters.scale.astype(np.float64, copy=False)
+    inverse = FAMILIES[parameters.family].inverse(scale)
+    return assemble_gradients(statistics, inverse, total)
+
+
+def assemble_gradients(statistics: Statistics, inverse: FloatArray, total: float) -> Gradients:
+    """Return the gradient of the summed loss over `total`, from inverse factors [K, D, D]: (26)."""
+    parameters = statistics.parameters
     family = FAMILIES[parameters.family]
     scale = parameters.scale.astype(np.float64, copy=False)
-    pi = _softmax(parameters.pi_logits.astype(np.float64))
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        inverse = family.inverse(scale)
+    with np.errstate(all="ignore"):
+        pi = _softmax(parameters.pi_logits.astype(np.float64))
         mass = statistics.n_k
         # The mass, not the weight that it equals: then rounding leaves K = 1 an exact zero.
         d_logits = (mass.sum() * pi - mass) / total
