@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gmm_np import reference, wide_range
 from gmm_np.kernels import LARGEST_BLOCK, Guard, Kernel, Method, Mixture, OutOfRangeError
-from gmm_np.parameters import FloatArray, as_float64, not_finite
+from gmm_np.parameters import FloatArray, not_finite
 
 # Sums of exponentials about a guessed shift are taken as they are within exp(+-this).
 LARGEST_LOG_SUM: Final = 40.0
@@ -85,12 +85,16 @@ class Engine:
     mixture : Mixture
     method : {"auto", "direct", "moments"}
     gradient : bool
-        Whether moments are going to be added, which the cost of a kernel depends on.
+        Whether moments are going to be added.
+    n_samples : int
+        How many samples are to come, about; the cheaper kernel depends on both.
     """
 
-    def __init__(self, mixture: Mixture, method: Method, *, gradient: bool) -> None:
+    def __init__(
+        self, mixture: Mixture, method: Method, *, gradient: bool, n_samples: int = 10**6
+    ) -> None:
         self.mixture = mixture
-        self.guard = Guard(mixture, method, gradient=gradient)
+        self.guard = Guard(mixture, method, n_samples=n_samples, gradient=gradient)
         self.softmax = Softmax()
         self.losses: list[float] = []
         self.weight, self.count = 0.0, 0
@@ -108,7 +112,7 @@ class Engine:
         """
         rows = max(min(CHUNK_BYTES // (8 * x.shape[1]), LARGEST_BLOCK), 1)
         for start in range(0, len(x), rows):
-            chunk = np.array(as_float64("x", x[start : start + rows]).T, order="C")  # [D, B]
+            chunk = np.array(x[start : start + rows].T, np.float64, order="C")  # [D, B]
             if not math.isfinite(chunk.sum()) and not np.isfinite(chunk).all():
                 raise not_finite(x)
             kernel, samples = self.guard.choose(chunk)
@@ -134,17 +138,23 @@ class Engine:
     @property
     def loss(self) -> float:
         """Weighted sum of the negative log-likelihoods of all that was added, in nats."""
-        return math.fsum(self.losses) if all(map(math.isfinite, self.losses)) else math.inf
+        try:
+            return math.fsum(self.losses)
+        except OverflowError:
+            return math.inf
 
     def moments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return n [K], v [K, D] and M [K, D, D] of all that was added, equation (25)."""
-        parts = [*(kernel.moments() for kernel in self.guard.kernels()), *self.beyond]
+        with quiet():
+            parts = [*(kernel.moments() for kernel in self.guard.kernels()), *self.beyond]
         n_k, v_k, M_k = (sum(arrays[1:], arrays[0]) for arrays in zip(*parts, strict=True))
         return self.mixture.spread(n_k), self.mixture.spread(v_k), self.mixture.spread(M_k)
 
     def _block(self, start: int, x: FloatArray, kernel: Kernel, samples: FloatArray) -> Block:
         stop = start + x.shape[1]
         try:
+            if not self.mixture.in_range:
+                raise OutOfRangeError
             kernel.start(samples)
             log_likelihood, exponentials, total = self.softmax(kernel)
             if not math.isfinite(log_likelihood.sum()):
@@ -155,8 +165,9 @@ class Engine:
             self.softmax.shift = math.nan
             m = self.mixture
             loss, cache = reference.nll_forward(x.T, m.log_pi, m.means, m.scale, reduction="none")
-            resp = np.ascontiguousarray(cache.resp.T)
-            return Block(start, stop, x, -loss, resp, np.ones(x.shape[1]), None)
+            resp, ones = np.ascontiguousarray(cache.resp.T), np.ones(x.shape[1])
+            _flush(resp, ones)
+            return Block(start, stop, x, -loss, resp, ones, None)
 
     def _add_moments(self, block: Block, factor: FloatArray) -> None:
         if block.kernel is not None:

@@ -16,12 +16,12 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsymm, dsyrk, dtrmm, dtrsm
+from scipy.linalg.blas import dgemm, dsymm, dsyrk, dtrmm, dtrsm
 
-from gmm_np import wide_range
 from gmm_np.parameters import FloatArray
 
-# Up to this D a loop over components costs more than the arithmetic that a triangle saves.
+# Up to this D a loop over components costs more than the arithmetic that a triangle saves, and
+# routines for triangles would start threads for next to no work.
 SMALL: Final = 12
 
 
@@ -66,8 +66,10 @@ class Full:
 
     def common_factor(self, scale: FloatArray) -> FloatArray:
         """Cholesky factor [D, D] of the mean covariance."""
-        covariance = np.matmul(scale, scale.transpose(0, 2, 1)).mean(axis=0)
-        return np.asarray(np.linalg.cholesky(covariance))
+        # R of all factors on top of each other: no square loses digits or leaves the range.
+        stacked = scale.transpose(0, 2, 1).reshape(-1, scale.shape[2])
+        upper = np.linalg.qr(stacked, mode="r") / np.sqrt(len(scale))
+        return np.asarray((upper * np.sign(np.diagonal(upper))[:, None]).T, order="C")
 
     def in_frame(self, inverse: FloatArray, frame: FloatArray) -> FloatArray:
         """Inverse factors of data that were multiplied by the inverse of `frame` [D, D]."""
@@ -75,10 +77,14 @@ class Full:
 
     # --- direct ----------------------------------------------------------------------------
 
-    def whiten(self, inverse: FloatArray, residual: FloatArray) -> None:
-        """Turn residuals [D, B] of one component into z = W e in place, equation (6)."""
-        # Fortran sees e^T [B, D]: e^T W^T.
-        dtrmm(1.0, inverse.T, residual.T, side=1, lower=0, overwrite_b=1)
+    def whiten(self, inverse: FloatArray, residual: FloatArray, out: FloatArray) -> None:
+        """Whiten residuals [D, B] of one component, z = W e, equation (6)."""
+        # Fortran sees every array transposed: e^T W^T.
+        if len(inverse) <= SMALL:
+            dgemm(1.0, residual.T, inverse.T, c=out.T, overwrite_c=1)
+        else:
+            out[...] = residual
+            dtrmm(1.0, inverse.T, out.T, side=1, lower=0, overwrite_b=1)
 
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         """Zeroes to which `add_second_moment` adds, [K, D, D]."""
@@ -87,7 +93,10 @@ class Full:
     def add_second_moment(self, total: FloatArray, weighted: FloatArray) -> None:
         """Add the second moment of sqrt(w r) z [D, B] to the lower triangle of `total` [D, D]."""
         # Fortran sees the upper triangle of a symmetric matrix.
-        dsyrk(1.0, weighted.T, beta=1.0, c=total.T, trans=1, lower=0, overwrite_c=1)
+        if len(total) <= SMALL:
+            dgemm(1.0, weighted.T, weighted.T, trans_a=1, beta=1.0, c=total.T, overwrite_c=1)
+        else:
+            dsyrk(1.0, weighted.T, beta=1.0, c=total.T, trans=1, lower=0, overwrite_c=1)
 
     def complete(self, second: FloatArray) -> FloatArray:
         """Fill the upper triangles from the lower ones, in place; return `second` [K, D, D]."""
@@ -178,7 +187,7 @@ class Full:
 
     def pull(self, inverse: FloatArray, first: FloatArray) -> FloatArray:
         """Sigma^-1 m_k = L_k^-T v_k [K, D], equation (26)."""
-        return wide_range.product(inverse.transpose(0, 2, 1), first[:, :, None])[:, :, 0]
+        return np.asarray(np.matmul(inverse.transpose(0, 2, 1), first[:, :, None])[:, :, 0])
 
     def unwhiten(self, scale: FloatArray, second: FloatArray) -> FloatArray:
         """S_k = L_k M_k L_k^T, equation (25)."""
@@ -192,10 +201,7 @@ class Full:
         tril(Sigma^-1 S Sigma^-1 L) = tril(L^-T M), which has no cancellation in it.
         """
         n_dims = scale.shape[1]
-        if np.isfinite(second).all():
-            gradient = _times_transposed_triangle(inverse, second)
-        else:
-            gradient = wide_range.product(inverse.transpose(0, 2, 1), second)
+        gradient = _times_transposed_triangle(inverse, second)
         np.negative(gradient, out=gradient)
         for i in range(n_dims - 1):
             gradient[:, i, i + 1 :] = 0.0
@@ -216,9 +222,15 @@ class Full:
             v = first[k] / mass[k]
             spread = second[k] / mass[k] - np.outer(v, v)  # in whitened coordinates
             try:
-                updated[k] = scale[k] @ np.linalg.cholesky(spread)
+                factor = np.linalg.cholesky(spread)
             except np.linalg.LinAlgError:
                 collapsed[k] = True
+                continue
+            # Of a singular covariance rounding may leave a factor: look at the correlations.
+            size = np.sqrt(np.diagonal(second[k]) / mass[k])
+            smallest = np.linalg.eigvalsh(spread / np.outer(size, size))[0]
+            collapsed[k] = smallest <= 64 * len(v) * np.finfo(np.float64).eps
+            updated[k] = scale[k] @ factor
         return updated, collapsed
 
 

@@ -179,8 +179,16 @@ def check_grad(
     for name, mask in (free or {}).items():
         if name not in point:
             raise ValueError(f"free names {name!r}, which is not among {list(point)}.")
-        masks[name] = np.broadcast_to(np.asarray(mask, dtype=bool), point[name].shape)
-    value, gradients = value_and_grad(*point.values())
+        try:
+            masks[name] = np.broadcast_to(np.asarray(mask, dtype=bool), point[name].shape)
+        except ValueError:
+            raise ValueError(
+                f"free[{name!r}] must broadcast to the shape of {name}, {point[name].shape}; got "
+                f"{np.shape(mask)}."
+            ) from None
+    if n_directions < 1:
+        raise ValueError(f"n_directions must be at least 1; got {n_directions}.")
+    value, gradients = value_and_grad(*(array.copy() for array in point.values()))
     if np.ndim(value) != 0 or not np.isfinite(float(value)):
         raise ValueError(
             f"value_and_grad must return a finite scalar at the point to check; got {value!r}."
@@ -208,7 +216,7 @@ class _Slope(NamedTuple):
     """Slope of the value along a direction, from differences."""
 
     value: float
-    uncertain: float  # how far extrapolations of neighbouring order and step are from it
+    uncertain: float  # how far neighbouring extrapolations are from it, and rounding
     resolution: float  # the smallest slope that rounding of the value lets a difference see
 
 
@@ -239,7 +247,7 @@ class _BlockChecker:
         self.reach: FloatArray = np.where(self.theta == 0, typical, np.abs(self.theta))
 
     def directions(self, rng: np.random.Generator, n_directions: int) -> BlockCheck:
-        fixed = self._fixed_entries()
+        fixed = self._hopeless_entries()
         if fixed is not None:
             return fixed
         rows = []
@@ -257,7 +265,7 @@ class _BlockChecker:
         return worst if entry.passed else entry
 
     def entries(self) -> BlockCheck:
-        fixed = self._fixed_entries()
+        fixed = self._hopeless_entries()
         if fixed is not None:
             return fixed
         places = [tuple(int(i) for i in place) for place in np.argwhere(self.free)]
@@ -291,9 +299,9 @@ class _BlockChecker:
             self.name, self.theta.shape, checked, error, analytic, numeric, place, self.tolerance
         )
 
-    def _fixed_entries(self) -> BlockCheck | None:
-        """Return a failure if the gradient of an entry that is not free is not exactly zero."""
-        bad = np.argwhere(~self.free & (self.gradient != 0))
+    def _hopeless_entries(self) -> BlockCheck | None:
+        """Return a failure if an entry is not finite, or is not zero where it is not free."""
+        bad = np.argwhere(~np.isfinite(self.gradient) | (~self.free & (self.gradient != 0)))
         if not len(bad):
             return None
         place = tuple(int(i) for i in bad[0])
@@ -342,13 +350,13 @@ class _BlockChecker:
             row = [(above - below) / (2 * h)]
             if not math.isfinite(row[0]):
                 return None
-            best = _Slope(row[0], math.inf, 0.0)
+            best, rounding = _Slope(row[0], math.inf, 0.0), _EPS * largest / h
             for j in range(1, i + 1):
                 factor = _SHRINK ** (2 * j)
                 row.append((factor * row[j - 1] - table[i - 1][j - 1]) / (factor - 1))
                 uncertain = max(abs(row[j] - row[j - 1]), abs(row[j] - table[i - 1][j - 1]))
-                if uncertain < best.uncertain:
-                    best = _Slope(row[j], uncertain, 8 * _EPS * largest / h)
+                if uncertain + rounding < best.uncertain:
+                    best = _Slope(row[j], uncertain + rounding, 8 * rounding)
             table.append(row)
             rows.append(best)
         # Long steps are blurred least by rounding, but may lie where the function is another:
@@ -365,7 +373,7 @@ class _BlockChecker:
         moved = list(self.point)
         moved[self.position] = self.theta + h * v
         try:
-            return float(self.value_and_grad(*moved)[0])
+            return float(self.value_and_grad(*(array.copy() for array in moved))[0])
         except (ValueError, ArithmeticError, np.linalg.LinAlgError):
             return math.nan  # outside the domain; a shorter step will do
 

@@ -29,6 +29,8 @@ LOG_2_PI: Final = math.log(2 * math.pi)
 UNIT_ROUNDOFF: Final = 2.0**-53
 # moments is admitted where the bound on its relative error promises ten digits.
 LARGEST_ERROR: Final = 1e-10
+# Frames whose unit is further from 1 than this power of two are brought to it.
+LARGEST_EXPONENT: Final = 200
 # Bytes of work memory of a block: it should stay in cache.
 BLOCK_BYTES: Final = 6 * 2**20
 SMALLEST_BLOCK: Final = 128
@@ -54,6 +56,8 @@ class Mixture:
         Inverse factors W_k.
     half_log_det : ndarray, shape [K]
         Half the log-determinants of the covariances.
+    scale : ndarray, optional
+        The factors, if they are at hand.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Mixture:
         means: FloatArray,
         inverse: FloatArray,
         half_log_det: FloatArray,
+        scale: FloatArray | None = None,
     ) -> None:
         self.family = family
         with np.errstate(over="ignore", under="ignore", divide="ignore"):
@@ -77,7 +82,10 @@ class Mixture:
         self.n_features = self.family.n_features(self.n_dims)
         # log_joint = constant - |z|^2 / 2, equation (9)
         self.constant = self.log_pi - half_log_det[chosen] - 0.5 * self.n_dims * LOG_2_PI
-        self.centre: FloatArray = self.means.sum(axis=0) / self.n_components  # [D]
+        self.centre: FloatArray = (self.means / self.n_components).sum(axis=0)  # [D]
+        self._scale = None if scale is None else scale[chosen]
+        # A subnormal factor has no inverse; then all is left to the reference.
+        self.in_range = bool(np.isfinite(self.inverse).all())
 
     @classmethod
     def of(cls, parameters: Parameters) -> Mixture:
@@ -87,12 +95,14 @@ class Mixture:
             a.astype(np.float64, copy=False)
             for a in (parameters.pi_logits, parameters.means, parameters.scale)
         )
-        return cls(family, logits, means, family.inverse(scale), family.half_log_det(scale))
+        with np.errstate(all="ignore"):
+            inverse = family.inverse(scale)
+        return cls(family, logits, means, inverse, family.half_log_det(scale), scale)
 
     @cached_property
     def scale(self) -> FloatArray:
         """The factors, whose inverses these are."""
-        return self.family.inverse(self.inverse)
+        return self.family.inverse(self.inverse) if self._scale is None else self._scale
 
     def spread(self, values: FloatArray, axis: int = 0) -> FloatArray:
         """Put what belongs to components that are on among zeros for those that are off."""
@@ -108,6 +118,8 @@ class Mixture:
 class Direct:
     """Residuals first, then whitening: z = L_k^-1 (x - mu_k)."""
 
+    holds_moments = False
+
     def __init__(self, mixture: Mixture) -> None:
         self.mixture = mixture
         k, d = mixture.n_components, mixture.n_dims
@@ -115,11 +127,8 @@ class Direct:
         self.mass = np.zeros(k)
         self.first = np.zeros((k, d))
         self.second = mixture.family.second_moments(k, d)
-        self._z, self._quadratic, self._terms = (
-            np.empty(k * d * self.block),
-            np.empty(k * self.block),
-            np.empty(k * self.block),
-        )
+        self._z, self._residual = np.empty(k * d * self.block), np.empty(d * self.block)
+        self._quadratic, self._terms = np.empty(k * self.block), np.empty(k * self.block)
 
     def start(self, x: FloatArray) -> None:
         """Take a block of samples x [D, B].
@@ -132,9 +141,10 @@ class Direct:
         m, b = self.mixture, x.shape[1]
         self.z = _carve(self._z, (m.n_components, m.n_dims, b))
         self.quadratic = _carve(self._quadratic, (m.n_components, b))
+        residual = _carve(self._residual, x.shape)
         for k in range(m.n_components):
-            np.subtract(x, m.means[k, :, None], out=self.z[k])  # (6)
-            m.family.whiten(m.inverse[k], self.z[k])  # (6)
+            np.subtract(x, m.means[k, :, None], out=residual)  # (6)
+            m.family.whiten(m.inverse[k], residual, out=self.z[k])  # (6)
             np.einsum("db,db->b", self.z[k], self.z[k], out=self.quadratic[k])  # (7)
         if not math.isfinite(self.quadratic.max()):
             raise OutOfRangeError
@@ -148,6 +158,7 @@ class Direct:
 
     def add(self, exponentials: FloatArray, factor: FloatArray) -> None:
         """Add the block's moments, weighted by exponentials [K, B] times factor [B]."""
+        self.holds_moments = True
         exponentials *= factor
         self.mass += exponentials.sum(axis=1)
         root = np.sqrt(exponentials, out=self.quadratic)
@@ -182,19 +193,28 @@ class Frame:
             self.to_frame = np.asarray(np.linalg.solve(factor, np.eye(mixture.n_dims)), np.float64)
             self.means = np.matmul(self.means, self.to_frame.T)
             self.inverse = family.in_frame(mixture.inverse, factor)
+        # In units so large or small that squares could leave the range, a power of two mends it.
+        exponent = int(np.frexp(family.inverse_norm(self.inverse).max())[1])
+        self.unit = 2.0**exponent if LARGEST_EXPONENT < abs(exponent) < 1000 else 1.0
+        self.means, self.inverse = self.means * self.unit, self.inverse / self.unit
         self.reach = np.sqrt(np.einsum("kd,kd->k", self.means, self.means))  # [K]
         self.sharpness = family.inverse_norm(self.inverse)  # [K]
 
     def write(self, x: FloatArray) -> FloatArray:
         """Return the samples x [D, B] in this frame."""
-        y = x - self.centre
-        return y if self.to_frame is None else np.asarray(self.to_frame @ y)
+        y: FloatArray = x - self.centre
+        if self.to_frame is not None:
+            y = np.matmul(self.to_frame, y)
+        if self.unit != 1.0:
+            y *= self.unit
+        return y
 
     def error(self, y: FloatArray) -> float:
         """Bound the relative error of moments on samples y [D, B].
 
         u max_k |L_k^-1|^2 (max_n |y_n| + |mu_k|)^2, each norm an upper bound: what cancels in
-        log_joint is no larger than this over u.
+        log_joint is no larger than this over u. (A common factor costs no more than whitening
+        does in any case, u times its condition.)
         """
         radius = math.sqrt(float(np.einsum("db,db->b", y, y).max()))
         widest = float((self.sharpness * (self.reach + radius)).max())
@@ -203,6 +223,8 @@ class Frame:
 
 class Moments:
     """Two products with the features of a block: log_joint, and its weighted sums."""
+
+    holds_moments = False
 
     def __init__(self, mixture: Mixture, frame: Frame) -> None:
         self.mixture, self.frame = mixture, frame
@@ -230,6 +252,7 @@ class Moments:
 
     def add(self, exponentials: FloatArray, factor: FloatArray) -> None:
         """Add the block's moments, weighted by exponentials [K, B] times factor [B]."""
+        self.holds_moments = True
         smaller = min(self.features, exponentials, key=len)
         smaller *= factor
         # sums += exponentials features^T
@@ -257,12 +280,11 @@ class Guard:
     The cheaper one, by `moments_is_cheaper`, among those that are accurate enough.
     """
 
-    def __init__(self, mixture: Mixture, method: Method, *, gradient: bool) -> None:
+    def __init__(self, mixture: Mixture, method: Method, *, n_samples: int, gradient: bool) -> None:
         self.mixture = mixture
         self.method = method
-        if method == "auto" and not moments_is_cheaper(
-            mixture.n_components, mixture.n_dims, mixture.n_features, gradient=gradient
-        ):
+        sizes = (n_samples, mixture.n_components, mixture.n_dims, mixture.n_features)
+        if method == "auto" and not moments_is_cheaper(*sizes, gradient=gradient):
             self.method = "direct"
         self.direct: Direct | None = None
         self.frames: dict[bool, Frame] = {}
@@ -285,18 +307,28 @@ class Guard:
         return self.direct, x
 
     def kernels(self) -> list[Kernel]:
-        """Return the kernels that have been chosen."""
-        return [*self.moments.values(), *([] if self.direct is None else [self.direct])]
+        """Return the kernels that hold moments."""
+        made: list[Kernel] = [*self.moments.values()]
+        if self.direct is not None:
+            made.append(self.direct)
+        return [kernel for kernel in made if kernel.holds_moments]
 
 
-def moments_is_cheaper(n_components: int, n_dims: int, n_features: int, *, gradient: bool) -> bool:
-    """Return whether moments costs less than direct for a sample, by a model.
+def moments_is_cheaper(
+    n_samples: int, n_components: int, n_dims: int, n_features: int, *, gradient: bool
+) -> bool:
+    """Return whether moments costs less than direct, by a model of the time that a sample takes.
 
-    In nanoseconds on one machine, of which only the ratios matter.
+    In nanoseconds of one core, of which only the ratios matter; fitted to K from 5 to 200 and D
+    from 10 to 128. moments: each feature is written once, and multiplied by K coefficients. direct:
+    elementwise passes over K D coordinates of residuals, and half a matrix product. Both twice if
+    there is a gradient. moments also turns parameters into coefficients, and sums into moments,
+    which costs D^3 for each component, however few the samples.
     """
     products = 2 if gradient else 1
-    moments = n_features * (0.5 + products * n_components * 0.03)
-    direct = n_components * n_dims * products * (0.02 * n_dims + 0.6)
+    moments = n_features * (1.6 + 0.05 * products * n_components)
+    moments += 0.1 * products * n_components * n_dims**3 / n_samples
+    direct = products * n_components * n_dims * (1.7 + 0.026 * n_dims)
     return moments <= direct
 
 

@@ -93,7 +93,7 @@ def nll(
         sample_weight,
         method,
     )
-    with np.errstate(over="ignore"):
+    with quiet():
         value, _ = reference.reduce_forward(log_likelihood, weight, reduce)  # (11)
     return value if reduce == "none" else float(value)
 
@@ -157,7 +157,7 @@ def nll_value_and_grad(
     weight = check_sample_weight(sample_weight, len(rows))
     if weight is not None and reduction == "mean":
         weight = unit_weights(weight)
-    engine = _engine(parameters, method, gradient=True)
+    engine = _engine(parameters, method, gradient=True, n_samples=len(rows))
     engine.add(rows, weight)
     total = engine.weight if reduction == "mean" else 1.0
     sums = _statistics(parameters, engine)
@@ -241,7 +241,7 @@ def responsibilities(
     """
     parameters = Parameters(pi_logits, means, scale, family)
     rows = check_rows(x, parameters.n_features)
-    engine = _engine(parameters, method, gradient=False)
+    engine = _engine(parameters, method, gradient=False, n_samples=len(rows))
     resp = np.zeros((len(rows), parameters.n_components))
     on = np.flatnonzero(engine.mixture.on)
     with quiet():
@@ -315,9 +315,12 @@ def _statistics(parameters: Parameters, engine: Engine) -> Statistics:
     return Statistics(parameters, engine.loss, engine.weight, engine.count, *engine.moments())
 
 
-def _engine(parameters: Parameters, method: str, *, gradient: bool) -> Engine:
+def _engine(
+    parameters: Parameters, method: str, *, gradient: bool, n_samples: int = 10**6
+) -> Engine:
     check_choice("method", method, METHODS)
-    return Engine(Mixture.of(parameters), cast(Method, method), gradient=gradient)
+    mixture = Mixture.of(parameters)
+    return Engine(mixture, cast(Method, method), gradient=gradient, n_samples=n_samples)
 
 
 def _log_likelihood(
@@ -327,7 +330,8 @@ def _log_likelihood(
     weight = check_sample_weight(sample_weight, len(rows))
     log_likelihood = np.empty(len(rows))
     with quiet():
-        for block in _engine(parameters, method, gradient=False).blocks(rows):
+        engine = _engine(parameters, method, gradient=False, n_samples=len(rows))
+        for block in engine.blocks(rows):
             log_likelihood[block.start : block.stop] = block.log_likelihood
     return log_likelihood, weight
 

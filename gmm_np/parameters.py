@@ -92,6 +92,9 @@ class Parameters:
             object.__setattr__(self, name, own)
         object.__setattr__(self, "family", family)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Parameters, (self.pi_logits, self.means, self.scale, self.family)
+
     def equals(self, other: Parameters) -> bool:
         """Whether the other has the same family and, number by number, the same values."""
         return self is other or (
@@ -172,10 +175,11 @@ def check_rows(x: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
     _check_axes("x", array, "[N, D]", 2)
     if n_features is not None and array.shape[1] != n_features:
         raise ValueError(
-            f"x and means disagree: x has shape {array.shape}, so D = {array.shape[1]}, but the "
-            f"means have D = {n_features}. Each row of x must have one value for each column of "
-            "means."
+            f"x and means disagree: x has shape {array.shape}, so D = {array.shape[1]}, but means "
+            f"has shape [K, {n_features}], so D = {n_features}. Each row of x must have one value "
+            "for each column of means."
         )
+    _check_integers("x", array)
     return array
 
 
@@ -258,7 +262,7 @@ def check_sample_weight(
     if weight.shape != (n_samples,):
         raise ValueError(
             f"sample_weight must have shape [N] = {(n_samples,)}, one weight for each row of x; "
-            f"got {weight.shape}."
+            f"got {weight.shape}. Use np.ravel(sample_weight) for a column or a row."
         )
     _check_finite("sample_weight", weight, "Use a weight of 0 to leave a row out.")
     if (weight < 0).any():
@@ -282,11 +286,11 @@ def check_sample_weight(
 
 
 def unit_weights(weight: FloatArray) -> FloatArray:
-    """Return the weights over a power of two, exactly, so that none is huge and not all are tiny.
+    """Return the weights over a power of two, so that their sum is at most 1 and not tiny.
 
     Only for a mean, which is the same; what underflows beside the largest weight has no share.
     """
-    exponent = np.frexp(weight.max())[1]
+    exponent = np.frexp(weight.max())[1] + np.frexp(float(len(weight)))[1]
     with np.errstate(under="ignore"):
         return np.asarray(np.ldexp(weight, -exponent))
 
@@ -329,8 +333,8 @@ def _as_real(name: str, value: ArrayLike) -> NDArray[Any]:
         array = np.asarray(value)
     except ValueError as error:  # ragged nested lists
         raise ValueError(
-            f"{name} must be a rectangular array; NumPy says: {error}. Give every row the same "
-            "length."
+            f"{name} must be a rectangular array; NumPy says: {str(error).rstrip('.')}. Give "
+            "every row the same length."
         ) from None
     if array.dtype.kind == "c":
         raise TypeError(
@@ -340,7 +344,7 @@ def _as_real(name: str, value: ArrayLike) -> NDArray[Any]:
     if array.dtype.kind not in "fiub":
         raise TypeError(
             f"{name} must hold real numbers; got {type(value).__name__} of dtype {array.dtype}. "
-            "Convert it with .astype(np.float64) once every entry is a number."
+            f"Convert it with np.asarray({name}, dtype=np.float64) once every entry is a number."
         )
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         raise TypeError(
@@ -353,25 +357,35 @@ def _as_real(name: str, value: ArrayLike) -> NDArray[Any]:
 def as_float64(name: str, value: ArrayLike) -> FloatArray:
     """Return `value` as a float64 array, without loss; a float64 array is not copied."""
     array = _as_real(name, value)
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
-        large = (array > _LARGEST_EXACT_INTEGER) | (array < -_LARGEST_EXACT_INTEGER)
-        if large.any():
-            raise ValueError(
-                f"{name} has integers beyond 2**53, which float64 cannot hold without loss: "
-                f"{_first(large, name, array)}. Subtract an offset first, or round them yourself: "
-                f"{name}.astype(np.float64)."
-            )
+    _check_integers(name, array)
     return array.astype(np.float64, copy=False)
+
+
+def _check_integers(name: str, array: NDArray[Any]) -> None:
+    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8 or array.size == 0:
+        return
+    if array.max() > _LARGEST_EXACT_INTEGER or array.min() < -_LARGEST_EXACT_INTEGER:
+        large = (array > _LARGEST_EXACT_INTEGER) | (array < -_LARGEST_EXACT_INTEGER)
+        raise ValueError(
+            f"{name} has integers beyond 2**53, which float64 cannot hold without loss: "
+            f"{_first(large, name, array)}. Subtract an offset first, or round them yourself: "
+            f"{name}.astype(np.float64)."
+        )
 
 
 def _check_axes(name: str, array: NDArray[Any], axes: str, ndim: int) -> None:
     if array.ndim != ndim:
         count = {1: "one axis", 2: "two axes", 3: "three axes"}[ndim]
-        raise ValueError(f"{name} must have {count} {axes}; got shape {array.shape}.")
+        remedy = {
+            "pi_logits": "Use np.ravel(pi_logits).",
+            "means": "Use means.reshape(-1, 1) if D = 1, means.reshape(1, -1) if K = 1.",
+            "x": "Give one row for each sample.",
+        }.get(name, f"Use np.stack for a list of factors, {name}[None] if K = 1.")
+        raise ValueError(f"{name} must have {count} {axes}; got shape {array.shape}. {remedy}")
     if 0 in array.shape:
         raise ValueError(
             f"{name} is empty: it must have shape {axes} with every length at least 1; got "
-            f"{array.shape}."
+            f"{array.shape}. Look at what selected or read it."
         )
 
 
@@ -387,7 +401,7 @@ def _check_logits(logits: FloatArray) -> None:
     bad = np.isnan(logits) | (logits == np.inf)
     if bad.any():
         raise ValueError(
-            "pi_logits has values that are neither finite nor -inf (a component that is off): "
+            "pi_logits has values that are not finite (-inf would switch a component off): "
             f"{_first(bad, 'pi_logits', logits)}. Look at the step that computed them."
         )
     if (logits == -np.inf).all():
@@ -403,8 +417,8 @@ def _check_cholesky_factors(name: str, factors: FloatArray) -> None:
     if bad.any():
         raise ValueError(
             f"{name} has diagonal entries that are not positive: {_first(bad, name, diagonal)}. "
-            "The factor of a positive definite covariance, as np.linalg.cholesky gives it, has a "
-            "positive diagonal; negating a whole column of a factor leaves its covariance as it is."
+            "Take factors of positive definite covariances, as np.linalg.cholesky gives them. A "
+            "column with a negative diagonal entry may be negated: that leaves the covariance."
         )
     if any(factors[:, i, i + 1 :].any() for i in range(factors.shape[1] - 1)):
         above = np.triu(factors, 1) != 0  # [K, D, D]

@@ -210,7 +210,7 @@ def precision_value_and_grad(
             "-745 and 709. Rescale the data."
         )
     mixture = Mixture(FAMILIES["full"], logits, means, factors, -log_diagonal.sum(axis=1))
-    engine = Engine(mixture, "auto", gradient=True)
+    engine = Engine(mixture, "auto", gradient=True, n_samples=len(rows))
     engine.add(rows, None)
     mass, first, second = engine.moments()
 

@@ -302,11 +302,12 @@ def nll_forward(
     [[-0.01648], [0.01648]]
     """
     reduce = as_reduction(reduction)
-    dtypes = tuple(gradient_dtype(argument) for argument in (pi_logits, means, scale_tril, x))
     logits, mu, L = check_mixture(pi_logits, means, scale_tril, "scale_tril")
     data = check_x(x, mu.shape[1]).copy()  # the caller may write to its own before the backward
+    dtypes = tuple(gradient_dtype(argument) for argument in (pi_logits, means, scale_tril, x))
     mu, L = mu.copy(), L.copy()
     weight = check_sample_weight(sample_weight, data.shape[0])
+    weight = None if weight is None else weight.copy()
 
     n_components = logits.size
     log_joint = np.empty((data.shape[0], n_components))  # [N, K]

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gmm_np import wide_range
 from gmm_np.families import FAMILIES
 from gmm_np.parameters import (
     FloatArray,
@@ -131,7 +132,8 @@ def gradients(
     if total == 0:
         raise ValueError("statistics have no weight, so that their mean has no gradient.")
     scale = parameters.scale.astype(np.float64, copy=False)
-    inverse = FAMILIES[parameters.family].inverse(scale)
+    with np.errstate(all="ignore"):
+        inverse = FAMILIES[parameters.family].inverse(scale)
     return assemble_gradients(statistics, inverse, total)
 
 
@@ -147,6 +149,11 @@ def assemble_gradients(statistics: Statistics, inverse: FloatArray, total: float
         d_logits = (mass.sum() * pi - mass) / total
         d_means = -family.pull(inverse, statistics.v_k) / total
         d_scale = family.gradient(scale, inverse, mass, statistics.M_k) / total
+        for k in np.flatnonzero(~np.isfinite(d_scale.sum(axis=(1, 2)) + d_means.sum(axis=1))):
+            # Something left the range of a double on the way; it may come back.
+            d_means[k], d_scale[k] = wide_range.moments_backward(
+                mass[k], statistics.v_k[k], statistics.M_k[k], scale[k], total
+            )
     blocks = zip(
         (d_logits, d_means, d_scale),
         (parameters.pi_logits, parameters.means, parameters.scale),

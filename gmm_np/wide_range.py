@@ -23,6 +23,8 @@ IntArray = NDArray[np.intc]
 
 # Exponent of a zero: below that of any product of doubles.
 _ZERO = np.intc(-(10**6))
+# Exponent of an infinity: products with it are still beyond the range of a double.
+_INFINITE = np.intc(10**5)
 # Shifts beyond this underflow to zero in any case, and ldexp takes no larger ones.
 _LOWEST_SHIFT = np.intc(-2000)
 
@@ -36,10 +38,12 @@ class Wide:
 
     @classmethod
     def of(cls, values: FloatArray, exponent: IntArray | int = 0) -> Wide:
-        """Split doubles, times 2^exponent."""
+        """Split doubles, times 2^exponent. An infinity is a number larger than all others."""
         mantissa, own = np.frexp(values)
         total = np.where(mantissa == 0, _ZERO, own + np.intc(exponent))
-        return cls(mantissa, total.astype(np.intc))
+        infinite = np.isinf(mantissa)
+        mantissa = np.where(infinite, np.copysign(0.5, mantissa), mantissa)
+        return cls(mantissa, np.where(infinite, _INFINITE, total).astype(np.intc))
 
     def to_double(self) -> FloatArray:
         """Round to doubles: infinite beyond their range."""
@@ -70,9 +74,9 @@ class Wide:
 def whiten(x: FloatArray, mean: FloatArray, factor: FloatArray) -> tuple[Wide, Wide]:
     """Return z = L^-1 (x - mean) and y = L^-T z, both [N, D], by substitution: (6) and (18)."""
     with np.errstate(over="ignore"):
-        residual = Wide.of(x - mean)
-        halved = Wide.of(0.5 * x - 0.5 * mean, 1)
-    finite = np.isfinite(residual.mantissa)
+        difference = x - mean
+    finite = np.isfinite(difference)
+    residual, halved = Wide.of(difference), Wide.of(0.5 * x - 0.5 * mean, 1)
     residual = Wide(
         np.where(finite, residual.mantissa, halved.mantissa),
         np.where(finite, residual.exponent, halved.exponent),
@@ -172,14 +176,22 @@ def whitened_moments(
     return weighted.sum(axis=0).to_double(), np.stack(second)
 
 
-def product(left: FloatArray, right: FloatArray) -> FloatArray:
-    """Matrix product; where `right` has infinities, they decide, and never meet a zero."""
-    infinite = np.isinf(right)
-    if not infinite.any():
-        return np.asarray(np.matmul(left, right))
-    decisive = np.matmul(left, np.where(infinite, np.sign(right), 0.0))
-    finite = np.matmul(left, np.where(infinite, 0.0, right))
-    return np.asarray(np.where(decisive != 0, np.copysign(np.inf, decisive), finite))
+def moments_backward(
+    mass: float, first: FloatArray, second: FloatArray, factor: FloatArray, total: float
+) -> tuple[FloatArray, FloatArray]:
+    """Gradients of one component in mean [D] and factor [D, D], over `total`, equation (26)."""
+    n_dims, divisor = len(first), Wide.of(np.asarray(total))
+    upper = Wide.of(factor.T)
+    backwards = range(n_dims - 1, -1, -1)
+    pull = _substitute(upper, Wide.of(first[None]), backwards)[0]
+    solved = _substitute(upper, Wide.of(second), backwards)  # M is symmetric: row j is L^-T M_j
+    d_factor = np.zeros_like(factor)
+    for i in range(n_dims):
+        d_factor[i, : i + 1] = solved[: i + 1, i].over(divisor).negative().to_double()
+        own = Wide.of(np.asarray(mass)).over(upper[i, i])
+        on_diagonal = _stack([own, solved[i, i].negative()]).sum(axis=0)
+        d_factor[i, i] = on_diagonal.over(divisor).to_double()
+    return pull.over(divisor).negative().to_double(), d_factor
 
 
 def _substitute(triangle: Wide, right: Wide, order: range) -> Wide:

@@ -1,4 +1,7 @@
-"""Lets the tests run where only numpy, scipy and pytest are installed.
+"""One thread for linear algebra, and tests where only numpy, scipy and pytest are installed.
+
+The matrices of most tests are so small that starting threads for them takes longer than the work,
+and many times longer on a busy machine. A variable that is set already is left alone.
 
 With GMM_NP_NUMPY_ONLY=1 in the environment, modules of tests whose imports are missing are not
 collected. Without it a missing torch is an error: it must never hide tests in silence.
@@ -7,9 +10,13 @@ collected. Without it a missing torch is an error: it must never hide tests in s
 import importlib.util
 import os
 
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")  # read when NumPy and PyTorch are imported, after this
+
 # What each module of extras-only tests imports at its top.
 NEEDS = {
     "test_errata.py": ("torch",),
+    "test_engine_mpmath.py": ("mpmath",),
     "test_primitives_torch.py": ("torch",),
     "test_properties.py": ("hypothesis",),
     "test_reference_torch.py": ("torch",),

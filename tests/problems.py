@@ -1,4 +1,5 @@
-"""Random mixtures for the tests, and the definition of the loss in loops."""
+"""Random mixtures for the tests, the definition of the loss and its gradients in loops, and how far
+two gradients are apart."""
 
 import math
 from typing import NamedTuple
@@ -25,6 +26,34 @@ def random_problem(seed, n_samples=None, n_components=None, n_features=None, sep
     labels = rng.integers(k, size=n)
     x = means[labels] + np.einsum("nij,nj->ni", factors[labels], rng.normal(size=(n, d)))
     return Problem(x, rng.normal(size=k), means, factors)
+
+
+def anisotropic_problem(
+    seed, n_samples, n_components, n_features, condition, separation=1.0, spread=0.0
+):
+    """Draw a problem whose covariances are alike, with one condition number and large axis 1.
+
+    The separation is in whitened units, so that components overlap at 1. Factors differ from the
+    common one by about `spread`, relatively.
+    """
+    rng = np.random.default_rng(seed)
+    n, k, d = n_samples, n_components, n_features
+    common = rotated_factor(rng, d, condition)
+    own = np.tril(spread * rng.normal(size=(k, d, d)), -1)
+    own += np.exp(spread * rng.normal(size=(k, d)))[:, :, None] * np.eye(d)
+    factors = np.tril(common @ own)
+    means = separation * rng.normal(size=(k, d)) @ common.T
+    labels = rng.integers(k, size=n)
+    x = means[labels] + np.einsum("nij,nj->ni", factors[labels], rng.normal(size=(n, d)))
+    return Problem(x, rng.normal(size=k), means, factors)
+
+
+def rotated_factor(rng, n_features, condition):
+    """Cholesky factor of a covariance with this condition number, largest axis 1, any rotation."""
+    rotation = np.linalg.qr(rng.normal(size=(n_features, n_features)))[0]
+    axes = np.sqrt(np.geomspace(1.0, 1.0 / condition, n_features))
+    factor = np.linalg.qr((rotation * axes).T)[1].T
+    return np.tril(factor * np.sign(np.diagonal(factor)))
 
 
 def naive_nll(x, pi_logits, means, scale_tril, sample_weight=None, reduction="mean"):
@@ -57,6 +86,83 @@ def naive_nll(x, pi_logits, means, scale_tril, sample_weight=None, reduction="me
     return math.fsum(weighted) / (math.fsum(weight) if reduction == "mean" else 1.0)
 
 
+def naive_gradients(
+    x, pi_logits, means, scale_tril, sample_weight=None, reduction="mean", d_value=1.0
+):
+    """The closed forms of the gradients word by word, in Python floats and loops over n and k.
+
+    With c_n = w_n d_n / W, and n_k = sum_n c_n r_nk: sum_n c_n pi_k - n_k for the logits,
+    -sum_n c_n r_nk Sigma_k^-1 e_nk for the means, n_k diag(1/L_ii) - tril(Sigma_k^-1 S_k Sigma_k^-1
+    L_k) for the factors and sum_k c_n r_nk Sigma_k^-1 e_nk for x. Inverses by elimination.
+    """
+    x, means, scale_tril = np.asarray(x), np.asarray(means), np.asarray(scale_tril)
+    n_samples, d = x.shape
+    components = range(len(pi_logits))
+    weight = [1.0] * n_samples if sample_weight is None else [float(w) for w in sample_weight]
+    d_out = [float(v) for v in np.broadcast_to(d_value, n_samples)]
+    total = math.fsum(weight) if reduction == "mean" else 1.0
+    c = [w * v / total for w, v in zip(weight, d_out, strict=True)]
+    exponentials = [math.exp(a - max(pi_logits)) for a in pi_logits]
+    pi = [e / math.fsum(exponentials) for e in exponentials]
+    inverses, determinants = zip(
+        *(_eliminate(_product(L.tolist(), L.T.tolist())) for L in scale_tril), strict=True
+    )
+    resp, residual, pull = [], [], []  # [N][K], [N][K][D] and [N][K][D]
+    for row in x.tolist():
+        residual.append([[row[i] - float(means[k, i]) for i in range(d)] for k in components])
+        pull.append([_times(inverses[k], residual[-1][k]) for k in components])
+        density = []
+        for k in components:
+            q = math.fsum(e * p for e, p in zip(residual[-1][k], pull[-1][k], strict=True))
+            density.append(pi[k] * math.exp(-q / 2) / math.sqrt(determinants[k]))
+        resp.append([value / math.fsum(density) for value in density])
+
+    d_logits, d_means, d_factors = [], [], []
+    for k in components:
+        share = [c[n] * resp[n][k] for n in range(n_samples)]
+        n_k = math.fsum(share)
+        d_logits.append(math.fsum(c) * pi[k] - n_k)
+        d_means.append(
+            [-math.fsum(share[n] * pull[n][k][i] for n in range(n_samples)) for i in range(d)]
+        )
+        scatter = [
+            [
+                math.fsum(
+                    share[n] * residual[n][k][i] * residual[n][k][j] for n in range(n_samples)
+                )
+                for j in range(d)
+            ]
+            for i in range(d)
+        ]
+        inside = _product(inverses[k], _product(scatter, inverses[k]))
+        inside = _product(inside, scale_tril[k].tolist())
+        d_factors.append(
+            [
+                [
+                    (n_k / float(scale_tril[k, i, i]) if i == j else 0.0) - inside[i][j]
+                    if j <= i
+                    else 0.0
+                    for j in range(d)
+                ]
+                for i in range(d)
+            ]
+        )
+    d_x = [
+        [math.fsum(c[n] * resp[n][k] * pull[n][k][i] for k in components) for i in range(d)]
+        for n in range(n_samples)
+    ]
+    return tuple(np.array(gradient) for gradient in (d_logits, d_means, d_factors, d_x))
+
+
+def _times(matrix, vector):
+    return [math.fsum(a * b for a, b in zip(row, vector, strict=True)) for row in matrix]
+
+
+def _product(left, right):
+    columns = list(zip(*right, strict=True))
+    return [[math.fsum(a * b for a, b in zip(r, c, strict=True)) for c in columns] for r in left]
+
+
 def _eliminate(matrix):
     """Inverse and determinant of a matrix by Gauss-Jordan elimination with pivoting."""
     d = len(matrix)
@@ -74,3 +180,63 @@ def _eliminate(matrix):
                 factor = rows[r][i]
                 rows[r] = [a - factor * b for a, b in zip(rows[r], rows[i], strict=True)]
     return [row[d:] for row in rows], determinant
+
+
+BLOCKS = ("pi_logits", "means", "scale", "x")
+
+
+def logits_floor(n_samples, sample_weight=None, reduction="mean", d_value=1.0):
+    """What errors in the gradient of the logits are relative to at least: see `Worst`.
+
+    That gradient is the difference of sum_n c_n pi_k and sum_n c_n r_nk, with c_n = w_n d_n / W,
+    each of them rounded by itself, so that a block much smaller than they are has fewer digits.
+    """
+    weight = np.ones(n_samples) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    total = weight.sum() if reduction == "mean" else 1.0
+    return 0.01 * float(np.abs(weight * d_value / total).sum())
+
+
+class Worst:
+    """The largest error of each block over many problems, and where it was.
+
+    The error of an entry is relative to the largest magnitude in its block, or to `floor` where
+    that is larger. NaN counts as an infinite error.
+    """
+
+    def __init__(self):
+        self.errors = {}  # block -> (error, seed, index, got, expected)
+
+    def add(self, seed, block, got, expected, floor=0.0):
+        got, expected = np.asarray(got, dtype=float), np.asarray(expected, dtype=float)
+        assert got.shape == expected.shape, f"{block}: {got.shape}, expected {expected.shape}"
+        scale = max(float(np.abs(expected).max()), floor)
+        difference = np.abs(got - expected)
+        assert scale > 0 or not difference.any(), f"seed {seed}, {block}: all should be zero"
+        error = difference / (scale or 1.0)
+        error = np.where(np.isnan(error), np.inf, error)
+        index = tuple(int(i) for i in np.unravel_index(error.argmax(), error.shape))
+        worst = (float(error[index]), seed, index, float(got[index]), float(expected[index]))
+        self.errors[block] = max(self.errors.get(block, (-1.0,)), worst, key=lambda row: row[0])
+
+    def add_gradients(self, seed, got, expected, floor=0.0):
+        """Add all blocks; `floor` is for the logits."""
+        for block, mine, theirs in zip(BLOCKS, got, expected, strict=True):
+            self.add(seed, block, mine, theirs, floor if block == "pi_logits" else 0.0)
+
+    def add_parameters(self, seed, got, expected, floor=0.0):
+        """Add the blocks of the parameters: the engine has no gradient in x."""
+        assert got.x is None, "the engine has no gradient in x"
+        for block in BLOCKS[:3]:
+            mine, theirs = getattr(got, block), getattr(expected, block)
+            self.add(seed, block, mine, theirs, floor if block == "pi_logits" else 0.0)
+
+    def check(self, tolerance, **tolerances):
+        """Raise AssertionError with seed, block and index of every block that is too far off."""
+        assert self.errors
+        too_far = [
+            f"{block}: error {error:.2e} > {allowed:.0e} at seed {seed}, index {list(index)}: "
+            f"got {got!r}, expected {expected!r}"
+            for block, (error, seed, index, got, expected) in self.errors.items()
+            if not error <= (allowed := tolerances.get(block, tolerance))
+        ]
+        assert not too_far, "\n".join(too_far)

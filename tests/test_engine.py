@@ -1,0 +1,327 @@
+"""The pass over the data: the guess of the softmax's shift, what is flushed, what is beyond range.
+
+The judge is the reference, to the contract's 1e-12 of a block's largest magnitude.
+"""
+
+import math
+
+import numpy as np
+import pytest
+from problems import Problem, Worst, logits_floor, random_problem, rotated_factor
+
+from gmm_np import (
+    Parameters,
+    engine,
+    gradients,
+    kernels,
+    log_prob,
+    nll_value_and_grad,
+    responsibilities,
+    statistics,
+)
+from gmm_np.engine import LARGEST_LOG_SUM, SMALLEST_RESPONSIBILITY, Engine
+from gmm_np.kernels import Direct, Mixture, Moments
+from gmm_np.reference import nll_backward, nll_forward
+
+METHODS = ("auto", "direct", "moments")
+methods = pytest.mark.parametrize("method", METHODS)
+kinds = pytest.mark.parametrize(
+    ("method", "kind"), [("direct", Direct), ("moments", Moments)], ids=["direct", "moments"]
+)
+TOLERANCE = 1e-12
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of 16 rows, chunks of 64 (of two dimensions)."""
+    monkeypatch.setattr(kernels, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(kernels, "SMALLEST_BLOCK", 16)
+    monkeypatch.setattr(kernels, "LARGEST_BLOCK", 16)
+    monkeypatch.setattr(engine, "CHUNK_BYTES", 8 * 2 * 64)
+
+
+class Shifts:
+    """The shifts that kernels are asked for: a guess, or zero to do a block with care."""
+
+    def __init__(self, monkeypatch):
+        self.asked = []
+        for kind in (Direct, Moments):
+            monkeypatch.setattr(kind, "log_joint", self.watch(kind.log_joint))
+
+    def watch(self, log_joint):
+        def watched(kernel, shift):
+            self.asked.append(shift)
+            return log_joint(kernel, shift)
+
+        return watched
+
+    @property
+    def guesses(self):
+        return sum(shift != 0 for shift in self.asked)
+
+    @property
+    def careful(self):
+        return sum(shift == 0 for shift in self.asked)
+
+
+def assert_agrees(problem, method, weight=None, tolerance=TOLERANCE):
+    """All public results agree with the reference."""
+    n = len(problem.x)
+    expected_value, cache = nll_forward(*problem, sample_weight=weight)
+    expected = nll_backward(cache)
+    losses = nll_forward(*problem, reduction="none")[0]
+    value, found = nll_value_and_grad(*problem, sample_weight=weight, method=method)
+    worst = Worst()
+    worst.add(0, "value", value, expected_value)
+    worst.add_parameters(0, found, expected, logits_floor(n, weight))
+    worst.add(0, "log_prob", log_prob(*problem, method=method), -losses)
+    worst.add(0, "resp", responsibilities(*problem, method=method), cache.resp)
+    parameters = Parameters(*problem[1:])
+    total = statistics(problem.x, parameters, sample_weight=weight, method=method)
+    worst.add_parameters(0, gradients(parameters, total), expected, logits_floor(n, weight))
+    worst.check(tolerance)
+
+
+# --- blocks --------------------------------------------------------------------------------------
+
+
+@kinds
+@pytest.mark.usefixtures("small_blocks")
+def test_blocks_are_all_rows_in_order_with_their_responsibilities(method, kind):
+    problem = random_problem(0, 403, 3, 2)
+    mixture = Mixture.of(Parameters(*problem[1:]))
+    stop, resp = 0, []
+    with np.errstate(all="ignore"):  # the callers of blocks do that
+        for block in Engine(mixture, method, gradient=True).blocks(problem.x):
+            assert isinstance(block.kernel, kind)
+            assert block.start == stop
+            stop = block.stop
+            np.testing.assert_array_equal(block.samples, problem.x[block.start : stop].T)
+            resp.append((block.exponentials / block.total).T)
+    assert stop == 403
+    assert max(map(len, resp)) == 16
+    expected = nll_forward(*problem)[1].resp
+    np.testing.assert_allclose(np.concatenate(resp), expected, rtol=0, atol=TOLERANCE)
+
+
+@methods
+def test_passes_add_up(method):
+    problem = random_problem(1, 300, 3, 2)
+    mixture = Mixture.of(Parameters(*problem[1:]))
+    once, twice = (Engine(mixture, method, gradient=True) for _ in range(2))
+    weight = np.random.default_rng(1).uniform(size=300)
+    once.add(problem.x, weight)
+    twice.add(problem.x[:100], weight[:100])
+    twice.add(problem.x[100:], weight[100:])
+    assert once.count == twice.count == 300
+    assert twice.weight == pytest.approx(once.weight, rel=1e-14, abs=0)
+    assert twice.loss == pytest.approx(once.loss, rel=1e-14, abs=0)
+    for mine, theirs in zip(twice.moments(), once.moments(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-13 * np.abs(theirs).max())
+
+
+# --- the shift -----------------------------------------------------------------------------------
+
+
+@methods
+@pytest.mark.usefixtures("small_blocks")
+def test_shift_is_guessed_where_likelihoods_are_alike(monkeypatch, method):
+    problem = random_problem(2, 400, 3, 2)
+    shifts = Shifts(monkeypatch)
+    log_prob(*problem, method=method)
+    # Only the first block of all is done with care.
+    assert shifts.careful == 1
+    assert shifts.guesses == len(shifts.asked) - 1 >= 24
+
+
+def jumping_problems():
+    """Data in an order that makes the log-likelihood jump from block to block."""
+    rng = np.random.default_rng(3)
+    # Clusters by size: the densities of widths 1e-40 and 1e40 are 370 nats apart in two dimensions.
+    widths = np.array([1e-40, 1.0, 1e40])
+    factors = widths[:, None, None] * np.stack([rotated_factor(rng, 2, 4.0) for _ in widths])
+    labels = np.repeat([0, 2, 1, 0, 1, 2], 48)
+    x = np.einsum("nij,nj->ni", factors[labels], rng.normal(size=(len(labels), 2)))
+    # About their own mean, so that no kernel has to cancel: all are at the origin.
+    yield "sorted by width", Problem(x, rng.normal(size=3), np.zeros((3, 2)), factors)
+    x, *theta = random_problem(4, 400, 3, 2)
+    outlying = x.copy()
+    outlying[48:64] *= 60.0  # a block at thousands of nats
+    outlying[112:128] += 1e4  # and one at a hundred million
+    outlying[200] += 300.0  # and a single row
+    yield "blocks of outliers", Problem(outlying, *theta)
+    drift = x + np.linspace(0, 300, 400)[:, None] ** 1.2
+    yield "drift", Problem(drift, *theta)
+    yield "drift, backwards", Problem(drift[::-1], *theta)
+    alternate = x.copy()
+    alternate[1::2] += 50.0  # within each block, so that no one shift suits
+    yield "two levels in each block", Problem(alternate, *theta)
+
+
+JUMPS = dict(jumping_problems())
+
+
+@methods
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("case", JUMPS)
+def test_results_do_not_depend_on_whether_the_shift_was_guessed(monkeypatch, method, case):
+    problem = JUMPS[case]
+    weight = np.random.default_rng(4).uniform(size=len(problem.x))
+    shifts = Shifts(monkeypatch)
+    # 1e4 sigma are 1e8 in log_joint, of which forced moments keep 1e-16 1e8 = 1e-8.
+    tolerance = 1e-7 if method == "moments" else TOLERANCE
+    assert_agrees(problem, method, weight, tolerance)
+    # Guesses were made, and some of them failed: more than one block was done with care a pass.
+    assert shifts.guesses > 0
+    assert shifts.careful > 3 * 4
+
+
+@methods
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("case", JUMPS)
+def test_jumping_likelihoods_are_those_of_each_row_alone(method, case):
+    problem = JUMPS[case]
+    whole = log_prob(*problem, method=method)
+    alone = [log_prob(row[None], *problem[1:], method=method)[0] for row in problem.x[::7]]
+    # A guess up to e^40 off still leaves the rounding of the log-likelihood itself.
+    error = np.abs(whole[::7] - alone) / np.maximum(np.abs(alone), 1.0)
+    assert error.max() < 1e-13
+
+
+@pytest.mark.parametrize("level", [-1, 1])
+@pytest.mark.parametrize("jump", [0.9, 0.999, 1.001, 1.1, 17.0, 19.0])
+@methods
+@pytest.mark.usefixtures("small_blocks")
+def test_jumps_at_the_limit_of_a_guess_make_no_difference(method, level, jump):
+    # Blocks of one component at one distance each, e^-40 (or e^40) from block to block.
+    nats = jump * LARGEST_LOG_SUM
+    first, second = (0.0, nats) if level < 0 else (nats, 0.0)
+    radius = np.sqrt(2 * np.repeat([first, second, first], 16))
+    angle = np.random.default_rng(5).uniform(0, 2 * np.pi, size=48)
+    x = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    eye = np.eye(2)
+    problem = Problem(x, np.array([0.0, -3.0]), np.zeros((2, 2)), np.stack([eye, 1.5 * eye]))
+    assert_agrees(problem, method)
+
+
+# --- negligible responsibilities -----------------------------------------------------------------
+
+
+def pair(log_ratio):
+    """Two components that differ by their logit, so that r_1 / r_0 is e^log_ratio everywhere."""
+    return np.array([0.0, log_ratio]), np.zeros((2, 2)), np.stack([np.eye(2)] * 2)
+
+
+def far_levels(n_samples):
+    """Rows at up to 30 nats from each other, which one shift serves."""
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(n_samples, 2))
+    return x / np.linalg.norm(x, axis=1)[:, None] * np.sqrt(rng.uniform(0, 60, n_samples))[:, None]
+
+
+@methods
+@pytest.mark.usefixtures("small_blocks")
+def test_responsibilities_above_the_limit_are_kept_with_all_digits(method):
+    x = far_levels(200)
+    smallest = 1.1 * SMALLEST_RESPONSIBILITY
+    found = responsibilities(x, *pair(math.log(smallest)), method=method)
+    # The logarithm, 667, is rounded to 1.1e-13; and so is each log_joint.
+    np.testing.assert_allclose(found[:, 1], smallest, rtol=1e-12)
+
+
+@methods
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("log_ratio", [math.log(0.9e-290), -700.0, -720.0, -740.0, -746.0, -1e5])
+def test_responsibilities_below_the_limit_are_zero(method, log_ratio):
+    x = far_levels(200)
+    theta = pair(log_ratio)
+    assert SMALLEST_RESPONSIBILITY == 1e-290
+    assert not responsibilities(x, *theta, method=method)[:, 1].any()
+    found = statistics(x, Parameters(*theta), method=method)
+    assert found.n_k[1] == 0.0
+    assert not found.M_k[1].any()
+    assert_agrees(Problem(x, *theta), method)
+
+
+@methods
+def test_what_is_flushed_does_not_depend_on_the_rows_of_the_same_block(method):
+    # A row beyond the range takes its block to the reference.
+    theta = pair(-700.0)
+    near = np.zeros((3, 2))
+    far = np.array([[0.0, 0.0], [1e200, 0.0], [0.0, 0.0]])
+    alone = responsibilities(near, *theta, method=method)
+    beside = responsibilities(far, *theta, method=method)
+    np.testing.assert_array_equal(beside[[0, 2]], alone[[0, 2]])
+
+
+# --- beyond the range ----------------------------------------------------------------------------
+
+
+@methods
+@pytest.mark.usefixtures("small_blocks")
+def test_only_the_block_of_a_row_beyond_the_range_goes_to_the_reference(method):
+    problem = random_problem(7, 160, 3, 2)
+    problem.x[70] = [1e200, -1e180]
+    mixture = Mixture.of(Parameters(*problem[1:]))
+    with np.errstate(all="ignore"):  # the callers of blocks do that
+        blocks = list(Engine(mixture, method, gradient=True).blocks(problem.x))
+    without_kernel = [(block.start, block.stop) for block in blocks if block.kernel is None]
+    assert without_kernel == [(64, 80)]
+
+
+@methods
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("condition", [1.0, 1e8, 1e12])
+def test_rows_beside_one_beyond_the_range_keep_their_digits(method, condition):
+    rng = np.random.default_rng(8)
+    factors = np.stack([rotated_factor(rng, 2, condition) for _ in range(3)])
+    means = rng.normal(size=(3, 2))
+    labels = rng.integers(3, size=64)
+    x = means[labels] + np.einsum("nij,nj->ni", factors[labels], rng.normal(size=(64, 2)))
+    theta = (rng.normal(size=3), means, factors)
+    expected = log_prob(x, *theta, method="direct")
+    expected_resp = responsibilities(x, *theta, method="direct")
+    beside = np.insert(x, 20, [1e200, 1e200], axis=0)
+    # What rounding the factors alone may do: the reference's own error is as large.
+    allowed = 1e-15 * math.sqrt(condition) * 100 * np.abs(expected).max()
+    if method != "moments" or condition == 1.0:
+        found = np.delete(log_prob(beside, *theta, method=method), 20)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=allowed)
+        found = np.delete(responsibilities(beside, *theta, method=method), 20, axis=0)
+        np.testing.assert_allclose(found, expected_resp, rtol=0, atol=allowed)
+
+
+@methods
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("far", [1e154, 1e160, 1e200, 1.7e308])
+def test_rows_after_one_beyond_the_range_are_done_as_before(method, far):
+    problem = random_problem(9, 160, 3, 2)
+    expected = log_prob(*problem, method=method)
+    far_off = problem._replace(x=problem.x.copy())
+    far_off.x[[5, 70, 71]] = far
+    found = log_prob(*far_off, method=method)
+    rest = np.setdiff1d(np.arange(160), [5, 70, 71])
+    np.testing.assert_allclose(found[rest], expected[rest], rtol=0, atol=1e-12)
+    reference = -nll_forward(*far_off, reduction="none")[0]
+    np.testing.assert_allclose(found, reference, rtol=1e-12)
+
+
+@methods
+@pytest.mark.usefixtures("small_blocks")
+def test_sums_of_blocks_within_and_beyond_the_range_add_up(method):
+    # 1e100 away in units of a slender component: within the range in one block, not in the other.
+    theta = (np.array([0.0, 0.5]), np.zeros((2, 2)), np.stack([np.eye(2), 1e-80 * np.eye(2)]))
+    rng = np.random.default_rng(10)
+    x = rng.normal(size=(64, 2))
+    x[:16] *= 1e-80
+    x[40] = 1e100
+    value, found = nll_value_and_grad(x, *theta, method=method)
+    expected_value, cache = nll_forward(x, *theta)
+    expected = nll_backward(cache)
+    assert value == pytest.approx(expected_value, rel=1e-12, abs=0)
+    for k in range(2):
+        worst = Worst()
+        worst.add(k, "pi_logits", found.pi_logits, expected.pi_logits)
+        worst.add(k, "means", found.means[k], expected.means[k])
+        worst.add(k, "scale", found.scale[k], expected.scale[k])
+        worst.check(1e-11)

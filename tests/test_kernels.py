@@ -1,0 +1,366 @@
+"""The kernels and the guard: what each computes, which is chosen, and that the choice is right."""
+
+import math
+
+import numpy as np
+import pytest
+from problems import (
+    Problem,
+    Worst,
+    anisotropic_problem,
+    logits_floor,
+    random_problem,
+    rotated_factor,
+)
+
+from gmm_np import Parameters, engine, kernels, nll, nll_value_and_grad, statistics
+from gmm_np.engine import Engine
+from gmm_np.families import FAMILIES
+from gmm_np.kernels import UNIT_ROUNDOFF, Direct, Frame, Mixture, Moments
+from gmm_np.reference import log_density_forward, log_softmax_forward, nll_backward, nll_forward
+
+METHODS = ("auto", "direct", "moments")
+FULL = FAMILIES["full"]
+# The loops and the BLAS calls of the families part ways between D = 12 and 13.
+SHAPES = [(1, 1, 1), (5, 1, 3), (30, 4, 2), (50, 3, 12), (50, 3, 13), (100, 6, 20)]
+
+
+def mixture_of(problem):
+    return Mixture.of(Parameters(*problem[1:]))
+
+
+def chosen(problem, method="auto", *, gradient=True):
+    """What the guard chooses for each block: "direct", "moments", "common", or "reference"."""
+    names = []
+    with np.errstate(all="ignore"):  # the callers of blocks do that
+        for block in Engine(mixture_of(problem), method, gradient=gradient).blocks(problem.x):
+            if block.kernel is None:
+                names.append("reference")
+            elif isinstance(block.kernel, Direct):
+                names.append("direct")
+            else:
+                assert isinstance(block.kernel, Moments)
+                names.append("moments" if block.kernel.frame.to_frame is None else "common")
+    return names
+
+
+def bound(problem, *, common=False):
+    frame = Frame(mixture_of(problem), common=common)
+    return frame.error(frame.write(np.ascontiguousarray(problem.x.T)))
+
+
+def log_joint(problem):
+    log_pi = log_softmax_forward(problem.pi_logits)[0]
+    return np.stack(
+        [
+            log_pi[k] + log_density_forward(problem.x, problem.means[k], problem.scale_tril[k])[0]
+            for k in range(len(log_pi))
+        ]
+    )
+
+
+# --- what a kernel computes ----------------------------------------------------------------------
+
+
+def make_kernels(problem):
+    """Each kernel, and the samples as it wants them."""
+    mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
+    yield "direct", Direct(mixture), x
+    for common in (False, True):
+        frame = Frame(mixture, common=common)
+        yield f"moments, common={common}", Moments(mixture, frame), frame.write(x)
+
+
+@pytest.mark.parametrize("shift", [0.0, -5.0, 123.0])
+def test_log_joint_is_that_of_the_reference_less_the_shift(shift):
+    for seed, shape in enumerate(SHAPES):
+        problem = random_problem(seed, *shape)
+        expected = log_joint(problem) - shift
+        for name, kernel, samples in make_kernels(problem):
+            kernel.start(samples)
+            worst = Worst()
+            worst.add(seed, name, kernel.log_joint(shift), expected, floor=abs(shift))
+            # Asked again with another shift: of the same samples.
+            worst.add(seed, name, kernel.log_joint(0.0), expected + shift)
+            worst.check(1e-12)
+
+
+def test_moments_are_weighted_sums_of_whitened_residuals():
+    for seed, shape in enumerate(SHAPES):
+        problem = random_problem(seed, *shape)
+        n, k, _ = shape
+        rng = np.random.default_rng(seed)
+        exponentials, factor = rng.uniform(size=(k, n)), rng.uniform(0.5, 2.0, size=n)
+        exponentials[:, rng.random(n) < 0.3] = 0.0
+        exponentials[:, 0] = 1.0
+        z = np.stack(
+            [
+                np.linalg.solve(problem.scale_tril[j], (problem.x - problem.means[j]).T)
+                for j in range(k)
+            ]
+        )  # [K, D, N]
+        weight = exponentials * factor
+        expected = (
+            weight.sum(axis=1),
+            np.einsum("kn,kdn->kd", weight, z),
+            np.einsum("kn,kin,kjn->kij", weight, z, z),
+        )
+        for name, kernel, samples in make_kernels(problem):
+            half = n // 2
+            for part in (slice(0, half), slice(half, n)):
+                if part.stop > part.start:
+                    kernel.start(np.ascontiguousarray(samples[:, part]))
+                    kernel.log_joint(0.0)
+                    kernel.add(exponentials[:, part].copy(), factor[part])
+            worst = Worst()
+            for what, mine, theirs in zip("nvM", kernel.moments(), expected, strict=True):
+                worst.add(seed, f"{what} of {name}", mine, theirs)
+            worst.check(1e-12)
+
+
+@pytest.mark.parametrize("n_dims", [1, 2, 5, 12, 13, 30])
+@pytest.mark.parametrize("condition", [1.0, 1e4, 1e8, 1e14])
+def test_inverse_factor_has_a_small_right_residual(n_dims, condition):
+    # W L = I to rounding, component by component: |W L - I| <= D u |W| |L| is the textbook's bound
+    # (Higham, section 8.3), which makes W e as accurate as the solve.
+    rng = np.random.default_rng(n_dims)
+    scale = np.stack([rotated_factor(rng, n_dims, condition) for _ in range(3)])
+    inverse = FULL.inverse(scale)
+    assert not np.triu(inverse, 1).any()
+    residual = np.abs(inverse @ scale - np.eye(n_dims))
+    allowed = (2 * n_dims + 2) * UNIT_ROUNDOFF * (np.abs(inverse) @ np.abs(scale))
+    assert (residual <= allowed).all()
+
+
+def test_features_and_parameters_are_as_many_as_they_say():
+    for d in (1, 2, 7):
+        p = FULL.n_features(d)
+        assert p == (d + 1) * (d + 2) // 2
+        y = np.random.default_rng(d).normal(size=(d, 4))
+        out = np.full((p, 4), np.nan)
+        FULL.write_features(y, out)
+        for n in range(4):
+            products = [y[i, n] * y[j, n] for i in range(d) for j in range(i, d)]
+            np.testing.assert_array_equal(out[:, n], [1.0, *y[:, n], *products])
+
+
+# --- the bound -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e3, 1e10])
+@pytest.mark.parametrize("n_dims", [1, 2, 5, 20])
+def test_norm_of_an_inverse_factor_is_bounded_from_above_and_not_by_much(n_dims, condition):
+    rng = np.random.default_rng(n_dims)
+    scale = np.stack([rotated_factor(rng, n_dims, condition) for _ in range(10)])
+    inverse = np.linalg.inv(scale)
+    true = np.linalg.norm(inverse, 2, axis=(1, 2))
+    found = FULL.inverse_norm(inverse)
+    assert (found >= true * (1 - 1e-12)).all()
+    # The root of the product of two norms, either of which may be sqrt(D) too large.
+    assert (found <= true * math.sqrt(n_dims) * (1 + 1e-12)).all()
+
+
+def test_bound_is_no_smaller_than_its_formula():
+    for seed in range(30):
+        problem = random_problem(seed, separation=10.0 ** (seed % 5))
+        centre = problem.means.mean(axis=0)
+        radius = np.linalg.norm(problem.x - centre, axis=1).max()
+        reach = np.linalg.norm(problem.means - centre, axis=1)
+        norm = np.linalg.norm(np.linalg.inv(problem.scale_tril), 2, axis=(1, 2))
+        formula = UNIT_ROUNDOFF * ((norm * (radius + reach)) ** 2).max()
+        assert bound(problem) >= formula * (1 - 1e-12)
+        assert bound(problem) <= formula * problem.x.shape[1] * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize("exponent", [-200, 3, 200])
+def test_bound_does_not_depend_on_units_or_origin(common, exponent):
+    problem = random_problem(1, 50, 3, 4)
+    unit = 2.0**exponent
+    scaled = problem._replace(
+        x=problem.x * unit, means=problem.means * unit, scale_tril=problem.scale_tril * unit
+    )
+    expected = bound(problem, common=common)
+    assert bound(scaled, common=common) == pytest.approx(expected, rel=1e-12)
+    moved = problem._replace(x=problem.x + 1e3, means=problem.means + 1e3)
+    assert bound(moved, common=common) == pytest.approx(expected, rel=1e-10)
+
+
+def test_common_frame_removes_what_anisotropy_is_shared():
+    for condition in (1.0, 1e4, 1e8, 1e12):
+        problem = anisotropic_problem(2, 200, 6, 8, condition)
+        # As if the data were whitened: about 1e-16 times a radius of about 10, squared, times the
+        # slack of the norm.
+        assert bound(problem, common=True) < 1e-12
+        assert bound(problem) > 1e-16 * condition
+
+
+# --- the choice ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_guard_chooses_moments_for_overlapping_components(gradient):
+    for seed in range(5):
+        problem = random_problem(seed, 1000, 10, 10)
+        assert set(chosen(problem, gradient=gradient)) == {"moments"}
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_guard_chooses_direct_for_tight_components(gradient):
+    for seed in range(5):
+        problem = random_problem(seed, 1000, 10, 10, separation=1e4)
+        assert bound(problem) > 1e-10
+        assert bound(problem, common=True) > 1e-10
+        assert set(chosen(problem, gradient=gradient)) == {"direct"}
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_guard_chooses_the_common_frame_for_shared_anisotropy(gradient, offset):
+    for seed in range(5):
+        problem = anisotropic_problem(seed, 1000, 10, 10, 1e8, spread=0.05)
+        problem = problem._replace(x=problem.x + offset, means=problem.means + offset)
+        assert bound(problem) > 1e-10
+        assert set(chosen(problem, gradient=gradient)) == {"common"}
+
+
+def test_guard_chooses_direct_for_anisotropies_of_their_own():
+    rng = np.random.default_rng(3)
+    problem = random_problem(3, 1000, 10, 10)
+    factors = np.stack([rotated_factor(rng, 10, 1e10) for _ in range(10)])
+    assert set(chosen(problem._replace(scale_tril=factors))) == {"direct"}
+
+
+def test_offset_of_the_data_does_not_matter_to_the_guard():
+    for offset in (1e4, 1e8, -1e12):
+        problem = random_problem(4, 1000, 10, 10)
+        moved = problem._replace(x=problem.x + offset, means=problem.means + offset)
+        assert set(chosen(moved)) == {"moments"}
+
+
+def test_method_is_taken_at_its_word():
+    tight = random_problem(5, 300, 4, 3, separation=1e5)
+    loose = random_problem(5, 300, 4, 3)
+    for problem in (tight, loose):
+        assert set(chosen(problem, "direct")) == {"direct"}
+        assert set(chosen(problem, "moments")) == {"moments"}
+
+
+def test_guard_decides_chunk_by_chunk(monkeypatch):
+    monkeypatch.setattr(engine, "CHUNK_BYTES", 8 * 4 * 100)
+    problem = random_problem(6, 500, 8, 4)
+    problem.x[250] += 1e7
+    assert chosen(problem) == ["moments", "moments", "direct", "moments", "moments"]
+    value, found = nll_value_and_grad(*problem)
+    expected_value, cache = nll_forward(*problem)
+    worst = Worst()
+    worst.add(6, "value", value, expected_value)
+    worst.add_parameters(6, found, nll_backward(cache), logits_floor(500))
+    worst.check(1e-12)
+
+
+@pytest.mark.parametrize(
+    ("n_components", "n_features", "expected"),
+    [
+        (10, 128, "direct"),
+        (2, 64, "direct"),
+        (1, 30, "direct"),
+        (10, 10, "moments"),
+        (100, 32, "moments"),
+        (200, 2, "moments"),
+    ],
+)
+def test_guard_chooses_the_cheaper_of_those_that_are_accurate(n_components, n_features, expected):
+    # The design's own measurements: features cost what one or two components cost to build.
+    problem = random_problem(7, 200, n_components, n_features)
+    assert set(chosen(problem)) == {expected}
+
+
+@pytest.mark.parametrize("condition", [1e16, 1e18, 1e24])
+def test_auto_works_where_covariances_are_singular_to_working_precision(condition):
+    # Sigma has no Cholesky factor in doubles there, and L is as good as ever.
+    for seed in range(3):
+        problem = anisotropic_problem(seed, 200, 10, 10, condition, spread=0.05)
+        value, found = nll_value_and_grad(*problem)
+        expected_value, expected = nll_value_and_grad(*problem, method="direct")
+        worst = Worst()
+        worst.add(seed, "value", value, expected_value)
+        worst.add_parameters(seed, found, expected, logits_floor(200))
+        worst.add(seed, "nll", nll(*problem), nll(*problem, method="direct"))
+        # 2^-53 times the condition of L: what the last bits of the inputs decide; and a factor.
+        worst.check(100 * 2.0**-53 * math.sqrt(condition))
+
+
+@pytest.mark.parametrize("exponent", [-1000, -560, -500, 500, 520, 1000])
+def test_auto_works_whatever_the_units_of_tight_components(exponent):
+    problem = random_problem(8, 200, 10, 5, separation=1e6)
+    unit = 2.0**exponent
+    scaled = problem._replace(
+        x=problem.x * unit, means=problem.means * unit, scale_tril=problem.scale_tril * unit
+    )
+    value, found = nll_value_and_grad(*scaled)
+    expected_value, expected = nll_value_and_grad(*problem)
+    worst = Worst()
+    worst.add(exponent, "value", value - 5 * math.log(unit), expected_value)
+    unscaled = found._replace(means=found.means * unit, scale=found.scale * unit)
+    worst.add_parameters(exponent, unscaled, expected, logits_floor(200))
+    worst.check(1e-11)
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 4])
+@pytest.mark.parametrize("n_samples", [1000, 100_000])
+def test_moments_that_the_guard_lets_through_keep_ten_digits(n_samples, n_features):
+    # Components overlap far away from the centre, which a lone one on the other side of it keeps
+    # where it is; as far as the guard lets it be.
+    base = random_problem(9, n_samples, 6, n_features)
+    direction = np.ones(n_features) / math.sqrt(n_features)
+    side = np.array([1.0, 1.0, 1.0, 1.0, 1.0, -5.0])[:, None]
+
+    def at(distance):
+        return base._replace(
+            x=base.x + distance * direction, means=base.means + distance * side * direction
+        )
+
+    near, far = 0.0, 1e6
+    for _ in range(40):
+        middle = 0.5 * (near + far)
+        near, far = (middle, far) if bound(at(middle)) <= 0.99e-10 else (near, middle)
+    problem = at(near)
+    assert 0.9e-10 < bound(problem) < 1e-10
+    assert set(chosen(problem)) == {"moments"}
+    value, found = nll_value_and_grad(*problem)
+    expected_value, expected = nll_value_and_grad(*problem, method="direct")
+    n_k = statistics(problem.x, Parameters(*problem[1:]), method="direct").n_k / n_samples
+    addend = (n_k[:, None] / np.diagonal(problem.scale_tril, axis1=1, axis2=2)).max()
+    worst = Worst()
+    worst.add(9, "value", value, expected_value)
+    worst.add(9, "pi_logits", found.pi_logits, expected.pi_logits, n_k.max())
+    worst.add(9, "means", found.means, expected.means)
+    # Of the addends: the gradient itself is smaller by what they cancel.
+    worst.add(9, "scale", found.scale, expected.scale, addend)
+    worst.check(1e-10)
+
+
+@pytest.mark.parametrize("size", [1e155, 1e200, 1e300])
+def test_bound_that_is_beyond_the_range_or_no_number_means_direct(size):
+    problem = random_problem(10, 50, 8, 3)
+    assert set(chosen(problem)) == {"moments"}
+    # Squares of these distances are infinite, so that direct hands them on.
+    assert set(chosen(problem._replace(x=problem.x * size))) == {"reference"}
+
+
+def test_work_memory_of_a_block_is_bounded():
+    # 64 MiB for all, at any shape that fits: kernels hold their blocks, and K-sized arrays.
+    for k, d in ((1, 1), (1000, 2), (5, 128), (200, 64), (200, 128)):
+        rng = np.random.default_rng(11)
+        problem = Problem(
+            rng.normal(size=(1, d)), np.zeros(k), rng.normal(size=(k, d)), np.stack([np.eye(d)] * k)
+        )
+        mixture = mixture_of(problem)
+        direct, moments = Direct(mixture), Moments(mixture, Frame(mixture, common=False))
+        assert direct.block >= 1
+        assert moments.block >= 1
+        rows = max(kernels.BLOCK_BYTES // (8 * k * (d + 2)), kernels.SMALLEST_BLOCK)
+        assert direct.block <= rows
+        assert 8 * direct.block * k * (d + 2) <= 2**26
+        assert 8 * moments.block * (k + (d + 1) * (d + 2) // 2) <= 2**26

@@ -1,0 +1,516 @@
+"""The contracts at the boundary: what is accepted, what is refused, and what the message says."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from gmm_np import Gradients, Parameters
+from gmm_np.parameters import cast_gradient, gradient_dtype
+from gmm_np.reference import nll_backward, nll_forward
+
+X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])  # N = 3, D = 2
+LOGITS = np.array([0.0, 1.0])  # K = 2
+MEANS = np.array([[0.0, 1.0], [2.0, 3.0]])
+FACTORS = np.array([[[1.0, 0.0], [0.5, 2.0]], [[3.0, 0.0], [-1.0, 0.25]]])
+WEIGHT = np.array([1.0, 2.0, 0.5])
+VALID = {
+    "x": X,
+    "pi_logits": LOGITS,
+    "means": MEANS,
+    "scale_tril": FACTORS,
+    "sample_weight": WEIGHT,
+    "d_value": np.array([1.0, -1.0, 2.0]),
+}
+MIXTURE = ("pi_logits", "means", "scale_tril")
+EACH_ARGUMENT = pytest.mark.parametrize("name", VALID)
+EACH_FINITE = pytest.mark.parametrize("name", [n for n in VALID if n != "pi_logits"])
+
+
+def changed(name, index, value):
+    array = VALID[name].astype(float)
+    array[index] = value
+    return array
+
+
+def call(reduction="none", **arguments):
+    """Run the reference, forward and backward, at valid arguments but for those given."""
+    arguments = {**VALID, **arguments}
+    d_value = arguments.pop("d_value")
+    _, cache = nll_forward(**arguments, reduction=reduction)
+    return nll_backward(cache, d_value)
+
+
+def call_parameters(**arguments):
+    """Make `Parameters`, which calls the factors `scale`."""
+    arguments = {**{name: VALID[name] for name in MIXTURE}, **arguments}
+    return Parameters(arguments["pi_logits"], arguments["means"], arguments["scale_tril"])
+
+
+def refused(error, parts, **arguments):
+    """Assert that the call is refused with a message that has all the parts, in this order.
+
+    What concerns the mixture is asserted of `Parameters` as well.
+    """
+    pattern = ".*".join(re.escape(part) for part in parts)
+    with pytest.raises(error, match=pattern) as caught:
+        call(**arguments)
+    messages = [str(caught.value)]
+    if set(arguments) <= set(MIXTURE):
+        pattern = pattern.replace("scale_tril", "scale")
+        with pytest.raises(error, match=pattern) as caught:
+            call_parameters(**arguments)
+        messages.append(str(caught.value))
+    for message in messages:
+        assert message.endswith("."), message
+        assert ".." not in message, message
+        assert "\n" not in message, message
+    return messages[0]
+
+
+def test_the_valid_arguments_are_valid():
+    assert all(np.isfinite(g).all() for g in call())
+    assert call_parameters().n_components == 2
+
+
+# --- accepted -------------------------------------------------------------------------------------
+
+
+@EACH_ARGUMENT
+def test_lists_are_accepted(name):
+    for got, expected in zip(call(**{name: VALID[name].tolist()}), call(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@EACH_ARGUMENT
+def test_masked_arrays_without_masked_values_are_accepted(name):
+    masked = np.ma.MaskedArray(VALID[name], mask=False)
+    for got, expected in zip(call(**{name: masked}), call(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+        assert not isinstance(got, np.ma.MaskedArray)
+
+
+def test_memory_mapped_data_are_accepted(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert isinstance(mapped, np.memmap)
+    for got, expected in zip(call(x=mapped), call(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("integer", [2**53, -(2**53)])
+def test_integers_up_to_2_53_are_accepted(integer):
+    gradients = call(x=[[integer, 0], [0, 1], [2, 3]])
+    assert all(np.isfinite(g).all() for g in gradients)
+
+
+def test_logit_of_minus_infinity_is_accepted():
+    assert call_parameters(pi_logits=[0.0, -np.inf]).pi_logits.tolist() == [0.0, -np.inf]
+    assert call(pi_logits=[0.0, -np.inf]).pi_logits.tolist() == [0.0, 0.0]
+
+
+def test_weight_of_zero_is_accepted():
+    assert not call(sample_weight=[1, 0, 1]).x[1].any()
+
+
+def test_negative_zero_above_the_diagonal_is_accepted():
+    call_parameters(scale_tril=changed("scale_tril", (1, 0, 1), -0.0))
+
+
+# --- complex, object, string, masked --------------------------------------------------------------
+
+
+@EACH_ARGUMENT
+def test_complex_values_are_refused(name):
+    parts = (f"{name} must hold real numbers; got complex values of dtype complex128", ".real")
+    refused(TypeError, parts, **{name: VALID[name] + 0j})
+
+
+@EACH_ARGUMENT
+@pytest.mark.parametrize("dtype", [object, str, bytes])
+def test_objects_and_strings_are_refused_even_of_numbers(name, dtype):
+    array = VALID[name].astype(dtype)
+    parts = (f"{name} must hold real numbers; got ndarray of dtype", str(array.dtype), "np.float64")
+    refused(TypeError, parts, **{name: array})
+
+
+@pytest.mark.parametrize("name", [n for n in VALID if n != "sample_weight"])
+def test_none_is_refused(name):
+    refused(TypeError, (f"{name} must hold real numbers; got NoneType",), **{name: None})
+
+
+@pytest.mark.parametrize("name", ["x", "means"])
+def test_words_are_refused(name):
+    words = [["one", "two"]] * len(VALID[name])
+    refused(TypeError, (f"{name} must hold real numbers; got list of dtype <U3",), **{name: words})
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "place"),
+    [
+        ("x", (1, 1), "1 of 6, the first at row 1, column 1"),
+        ("pi_logits", (1,), "1 of 2, the first at component 1"),
+        ("means", (1, 0), "1 of 4, the first at component 1, column 0"),
+        ("scale_tril", (0, 1, 0), "1 of 8, the first at component 0, row 1, column 0"),
+        ("sample_weight", (2,), "1 of 3, the first at row 2"),
+        ("d_value", (2,), "1 of 3, the first at row 2"),
+    ],
+)
+def test_masked_values_are_refused_with_their_place(name, index, place):
+    masked = np.ma.MaskedArray(VALID[name], mask=False)
+    masked[index] = np.ma.masked
+    parts = (f"{name} has masked values: {place}.", f"{name}.filled(value)")
+    refused(TypeError, parts, **{name: masked})
+
+
+@EACH_ARGUMENT
+def test_long_doubles_are_refused_where_they_are_wider_than_doubles(name):
+    wide = VALID[name].astype(np.longdouble)
+    if wide.itemsize > 8:
+        parts = (
+            f"{name} must be float64 or narrower",
+            "without loss",
+            f"{name}.astype(np.float64)",
+        )
+        refused(TypeError, parts, **{name: wide})
+    else:  # on this machine it is a double by another name
+        for got, expected in zip(call(**{name: wide}), call(), strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("integer", [2**53 + 1, -(2**53) - 1])
+def test_integers_that_float64_cannot_hold_are_refused(integer):
+    parts = ("x has integers beyond 2**53", f"1 of 6, the first {integer} at row 2, column 1")
+    refused(ValueError, parts, x=[[0, 1], [2, 3], [4, integer]])
+
+
+def test_unsigned_integers_that_float64_cannot_hold_are_refused():
+    parts = ("means has integers beyond 2**53", "1 of 4, the first 18446744073709551615 at")
+    refused(ValueError, parts, means=np.array([[0, 2**64 - 1], [1, 2]], dtype=np.uint64))
+
+
+# --- rank and shape -------------------------------------------------------------------------------
+
+
+def test_one_dimensional_x_says_reshape():
+    parts = (
+        "x must have two axes [N, D]; got shape (3,)",
+        "x.reshape(-1, 1) if it holds one-dimensional samples",
+        "x.reshape(1, -1) if it is a single sample",
+    )
+    refused(ValueError, parts, x=[1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("x", (), "two axes [N, D]"),
+        ("x", (3, 2, 1), "two axes [N, D]"),
+        ("pi_logits", (), "one axis [K]"),
+        ("pi_logits", (1, 2), "one axis [K]"),
+        ("means", (), "two axes [K, D]"),
+        ("means", (2,), "two axes [K, D]"),
+        ("means", (2, 2, 1), "two axes [K, D]"),
+        ("scale_tril", (), "three axes [K, D, D]"),
+        ("scale_tril", (2,), "three axes [K, D, D]"),
+        ("scale_tril", (2, 2), "three axes [K, D, D]"),
+        ("scale_tril", (1, 2, 2, 2), "three axes [K, D, D]"),
+    ],
+)
+def test_wrong_rank_is_refused_with_what_is_expected_and_what_came(name, shape, expected):
+    refused(
+        ValueError, (f"{name} must have {expected}; got shape {shape}",), **{name: np.ones(shape)}
+    )
+
+
+@pytest.mark.parametrize("name", ["x", "pi_logits", "means", "scale_tril", "sample_weight"])
+def test_ragged_lists_are_refused_by_name(name):
+    ragged = [[1.0, 2.0], [3.0]]
+    parts = (f"{name} must be a rectangular array", "Give every row the same length")
+    refused(ValueError, parts, **{name: ragged})
+
+
+def test_logits_and_means_that_disagree_are_refused_with_both_shapes():
+    parts = (
+        "pi_logits and means disagree",
+        "pi_logits has shape (3,), so K = 3",
+        "means has shape (2, 2), so K = 2",
+        "one logit and one row of means for each component",
+    )
+    refused(ValueError, parts, pi_logits=[0.0, 0.0, 0.0])
+    refused(
+        ValueError, ("pi_logits has shape (2,)", "means has shape (4, 2)"), means=np.ones((4, 2))
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 2), (2, 3, 3), (2, 2, 3), (2, 3, 2)])
+def test_factors_and_means_that_disagree_are_refused_with_both_shapes(shape):
+    parts = (
+        "means and scale_tril disagree",
+        "means has shape (2, 2)",
+        "must have shape [K, D, D] = (2, 2, 2)",
+        f"got {shape}",
+        "one D x D Cholesky factor for each component",
+    )
+    refused(ValueError, parts, scale_tril=np.ones(shape))
+
+
+@pytest.mark.parametrize("n_features", [1, 3])
+def test_x_and_means_that_disagree_are_refused_with_both_dimensions(n_features):
+    parts = (
+        "x and means disagree",
+        f"x has shape (3, {n_features}), so D = {n_features}",
+        "D = 2",
+        "one value for each column of means",
+    )
+    refused(ValueError, parts, x=np.ones((3, n_features)))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "axes"),
+    [
+        ("x", (0, 2), "[N, D]"),
+        ("x", (3, 0), "[N, D]"),
+        ("pi_logits", (0,), "[K]"),
+        ("means", (0, 2), "[K, D]"),
+        ("means", (2, 0), "[K, D]"),
+        ("scale_tril", (0, 2, 2), "[K, D, D]"),
+        ("scale_tril", (2, 0, 0), "[K, D, D]"),
+    ],
+)
+def test_empty_arguments_are_refused(name, shape, axes):
+    parts = (f"{name} is empty", f"{axes} with every length at least 1", f"got {shape}")
+    refused(ValueError, parts, **{name: np.ones(shape)})
+
+
+# --- values that are not finite -------------------------------------------------------------------
+
+
+PLACES = {
+    "x": ((1, 0), "1 of 6, the first {} at row 1, column 0."),
+    "means": ((1, 0), "1 of 4, the first {} at component 1, column 0."),
+    "scale_tril": ((1, 1, 0), "1 of 8, the first {} at component 1, row 1, column 0."),
+    "sample_weight": ((2,), "1 of 3, the first {} at row 2."),
+    "d_value": ((0,), "1 of 3, the first {} at row 0."),
+}
+
+
+@EACH_FINITE
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused_with_count_and_first_place(name, value):
+    index, place = PLACES[name]
+    message = refused(
+        ValueError,
+        (f"{name} has values that are not finite: " + place.format(value),),
+        **{name: changed(name, index, value)},
+    )
+    assert message.count(". ") == 1, "a remedy follows"
+
+
+def test_all_values_that_are_not_finite_are_counted_and_the_first_is_named():
+    x = np.array([[0.0, 1.0], [2.0, np.inf], [np.nan, -np.inf]])
+    parts = ("x has values that are not finite: 3 of 6, the first inf at row 1, column 1",)
+    refused(ValueError, parts, x=x)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_of_nan_or_plus_infinity_are_refused(value):
+    parts = ("pi_logits has values that are not finite", "1 of 2", "component 1")
+    refused(ValueError, (*parts[:2], f"the first {value} at", parts[2]), pi_logits=[0.0, value])
+
+
+def test_logits_that_are_all_minus_infinity_are_refused():
+    parts = ("pi_logits are all -inf", "every component is off", "at least one component")
+    refused(ValueError, parts, pi_logits=[-np.inf, -np.inf])
+
+
+# --- Cholesky factors -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, -2.0])
+def test_diagonal_that_is_not_positive_is_refused_with_component_and_row(value):
+    parts = (
+        "scale_tril has diagonal entries that are not positive",
+        f"1 of 4, the first {value} at component 1, row 0",
+        "np.linalg.cholesky",
+    )
+    refused(ValueError, parts, scale_tril=changed("scale_tril", (1, 0, 0), value))
+
+
+def test_values_above_the_diagonal_say_np_tril():
+    parts = (
+        "scale_tril is not lower triangular",
+        "1 of 8, the first 0.25 at component 1, row 0, column 1",
+        "np.tril(scale_tril)",
+        "np.linalg.cholesky(scale_tril) if these are covariances",
+    )
+    refused(ValueError, parts, scale_tril=changed("scale_tril", (1, 0, 1), 0.25))
+
+
+def test_remedies_for_a_factor_work():
+    covariances = FACTORS @ FACTORS.transpose(0, 2, 1)
+    refused(ValueError, ("np.linalg.cholesky(scale_tril)",), scale_tril=covariances)
+    call(scale_tril=np.linalg.cholesky(covariances))
+    garbage = FACTORS + np.triu(np.ones((2, 2)), 1)
+    refused(ValueError, ("np.tril(scale_tril)",), scale_tril=garbage)
+    call(scale_tril=np.tril(garbage))
+    negated = FACTORS * np.array([-1.0, 1.0])
+    refused(ValueError, ("a negative diagonal entry may be negated",), scale_tril=negated)
+    call(scale_tril=negated * np.array([-1.0, 1.0]))
+
+
+# --- weights, reductions, d_value -----------------------------------------------------------------
+
+
+def test_negative_weights_are_refused_with_their_place():
+    parts = ("sample_weight has negative values: 1 of 3, the first -1.0 at row 1", "weight of 0")
+    refused(ValueError, parts, sample_weight=[1.0, -1.0, 1.0])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (4,), (3, 1), (1, 3)])
+def test_weights_of_the_wrong_shape_are_refused_with_both_shapes(shape):
+    parts = ("sample_weight must have shape [N] = (3,)", "for each row of x", f"got {shape}")
+    refused(ValueError, parts, sample_weight=np.ones(shape))
+
+
+def test_weights_that_are_all_zero_are_refused():
+    parts = ("sample_weight is zero for every row", "at least one row a positive weight")
+    refused(ValueError, parts, sample_weight=[0, 0, 0])
+
+
+def test_weights_that_add_up_beyond_the_range_are_refused():
+    parts = ("sample_weight adds up to more than a double can hold", "by their maximum")
+    refused(ValueError, parts, sample_weight=[1e308, 1e308, 1e308])
+
+
+@pytest.mark.parametrize("reduction", ["average", "", None, 1, ["mean"]])
+def test_unknown_reduction_is_refused_with_those_that_are_known(reduction):
+    parts = ('reduction must be one of "mean", "sum", "none"', f"got {reduction!r}")
+    refused(ValueError, parts, reduction=reduction)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("shape", [(1,), (3,), (1, 1)])
+def test_d_value_of_a_scalar_has_to_be_a_scalar(reduction, shape):
+    parts = (
+        f"d_value must have the shape of the value, () for reduction='{reduction}'",
+        f"got {shape}",
+        "A single number",
+    )
+    refused(ValueError, parts, d_value=np.ones(shape), reduction=reduction)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (3, 1)])
+def test_d_value_of_reduction_none_has_one_number_a_sample(shape):
+    parts = (
+        "d_value must have the shape of the value, (3,) for reduction='none'",
+        f"got {shape}",
+        "np.ones(N)",
+    )
+    refused(ValueError, parts, d_value=np.ones(shape))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scalar_d_value_that_is_not_finite_is_refused(value):
+    parts = ("d_value has values that are not finite: 1 of 1, the first", str(value))
+    refused(ValueError, parts, d_value=value, reduction="mean")
+
+
+@pytest.mark.parametrize("family", ["diagonal", "", None, 3])
+def test_unknown_family_is_refused(family):
+    with pytest.raises(ValueError, match=rf'^family must be one of .*"full".*; got {family!r}'):
+        Parameters(LOGITS, MEANS, FACTORS, family=family)
+
+
+# --- Parameters and Gradients ---------------------------------------------------------------------
+
+
+def test_parameters_hold_what_they_were_given():
+    parameters = Parameters(LOGITS, MEANS, FACTORS)
+    np.testing.assert_array_equal(parameters.pi_logits, LOGITS)
+    np.testing.assert_array_equal(parameters.means, MEANS)
+    np.testing.assert_array_equal(parameters.scale, FACTORS)
+    assert parameters.family == "full"
+    assert parameters.n_components == 2
+    assert parameters.n_features == 2
+
+
+def test_parameters_know_components_from_features():
+    parameters = Parameters(np.zeros(3), np.zeros((3, 1)), np.ones((3, 1, 1)))
+    assert (parameters.n_components, parameters.n_features) == (3, 1)
+
+
+@pytest.mark.parametrize("name", ["pi_logits", "means", "scale"])
+def test_parameters_are_read_only(name):
+    parameters = Parameters(LOGITS.copy(), MEANS.copy(), FACTORS.copy())
+    with pytest.raises(ValueError, match="read-only"):
+        getattr(parameters, name)[...] = 0.0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(parameters, name, np.zeros(2))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_parameters_are_copies(dtype):
+    given = [a.astype(dtype) for a in (LOGITS, MEANS, FACTORS)]
+    parameters = Parameters(*given)
+    for mine in given:
+        mine *= 7.0  # and what was given can still be written to
+    np.testing.assert_array_equal(parameters.pi_logits, LOGITS)
+    np.testing.assert_array_equal(parameters.means, MEANS)
+    np.testing.assert_array_equal(parameters.scale, FACTORS)
+
+
+def test_parameters_keep_the_dtype_of_each_argument():
+    parameters = Parameters(
+        LOGITS.astype(np.float32), MEANS.astype(">f8"), FACTORS.astype(np.float16)
+    )
+    assert parameters.pi_logits.dtype == np.float32
+    assert parameters.means.dtype == np.float64
+    assert parameters.means.dtype.isnative
+    assert parameters.scale.dtype == np.float16
+    integers = Parameters([0, 1], [[0], [1]], [[[1]], [[2]]])
+    assert {a.dtype for a in (integers.pi_logits, integers.means, integers.scale)} == {
+        np.dtype(np.float64)
+    }
+
+
+def test_parameters_are_plain_arrays_whatever_came():
+    parameters = Parameters(np.ma.MaskedArray(LOGITS), MEANS.tolist(), np.asfortranarray(FACTORS))
+    for array in (parameters.pi_logits, parameters.means, parameters.scale):
+        assert type(array) is np.ndarray
+
+
+def test_parameters_can_be_used_in_the_reference():
+    parameters = Parameters(LOGITS, MEANS, FACTORS)
+    value, cache = nll_forward(X, parameters.pi_logits, parameters.means, parameters.scale)
+    assert value == nll_forward(X, LOGITS, MEANS, FACTORS)[0]
+    assert isinstance(nll_backward(cache), Gradients)
+
+
+def test_gradients_are_named_and_ordered():
+    assert Gradients._fields == ("pi_logits", "means", "scale", "x")
+    assert Gradients(*np.ones((3, 1))).x is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "dtype"),
+    [
+        (np.ones(2, np.float32), "float32"),
+        (np.ones(2, ">f4"), "float32"),
+        (np.ones(2, np.float16), "float16"),
+        (np.ones(2), "float64"),
+        (np.ones(2, int), "float64"),
+        (np.ones(2, bool), "float64"),
+        ([1, 2], "float64"),
+    ],
+)
+def test_gradients_go_back_in_the_dtype_of_a_float_argument(argument, dtype):
+    assert gradient_dtype(argument) == np.dtype(dtype)
+    assert gradient_dtype(argument).isnative
+
+
+def test_cast_beyond_float32_is_an_infinity_without_a_warning():
+    narrow = cast_gradient(np.array([1e300, -1e300, 1e-300, 1.5]), np.float32)
+    assert narrow.dtype == np.float32
+    assert narrow.tolist() == [np.inf, -np.inf, 0.0, 1.5]
