@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_np import reference
+from gmm_np import reference, wide_range
 from gmm_np.engine import Engine, quiet
 from gmm_np.kernels import METHODS, Method, Mixture
 from gmm_np.parameters import (
@@ -19,6 +19,7 @@ from gmm_np.parameters import (
     Gradients,
     Parameters,
     as_reduction,
+    cast_gradient,
     check_choice,
     check_rows,
     check_sample_weight,
@@ -164,10 +165,7 @@ def nll_value_and_grad(
     if np.isfinite(sums.M_k).all():
         return sums.loss / total, assemble_gradients(sums, engine.mixture.all_inverses, total)
     # A sum is beyond the range of a double, though the gradient may not be.
-    value, cache = reference.nll_forward(
-        x, pi_logits, means, scale, sample_weight=sample_weight, reduction=reduction
-    )
-    return value, reference.nll_backward(cache)._replace(x=None)
+    return _by_reference(rows, parameters, weight, total)
 
 
 def log_prob(
@@ -309,6 +307,28 @@ def statistics(
             "row a positive weight."
         )
     return _statistics(parameters, engine)
+
+
+def _by_reference(
+    rows: NDArray[Any], parameters: Parameters, weight: FloatArray | None, total: float
+) -> tuple[float, Gradients]:
+    """Value and gradient of the weighted sum over `total` by the reference, chunk by chunk."""
+    p = (parameters.pi_logits, parameters.means, parameters.scale)
+    value, blocks = 0.0, [np.zeros(block.shape) for block in p]
+    step = max(2**20 // parameters.means.size, 1)
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        w = np.ones(len(rows[part])) if weight is None else weight[part]
+        if w.any():
+            doubles = (block.astype(np.float64) for block in p)
+            loss, cache = reference.nll_forward(
+                rows[part], *doubles, sample_weight=w / total, reduction="sum"
+            )
+            value += loss
+            found = (np.asarray(g, np.float64) for g in reference.nll_backward(cache)[:3])
+            blocks = [wide_range.add(a, b) for a, b in zip(blocks, found, strict=True)]
+    cast_back = (cast_gradient(b, q.dtype) for b, q in zip(blocks, p, strict=True))
+    return value, Gradients(*cast_back)
 
 
 def _statistics(parameters: Parameters, engine: Engine) -> Statistics:

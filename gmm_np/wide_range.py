@@ -47,7 +47,8 @@ class Wide:
 
     def to_double(self) -> FloatArray:
         """Round to doubles: infinite beyond their range."""
-        return np.asarray(np.ldexp(self.mantissa, self.exponent))
+        with np.errstate(over="ignore", under="ignore"):
+            return np.asarray(np.ldexp(self.mantissa, self.exponent))
 
     def __getitem__(self, index: Any) -> Wide:
         return Wide(self.mantissa[index], self.exponent[index])
@@ -192,6 +193,11 @@ def moments_backward(
         on_diagonal = _stack([own, solved[i, i].negative()]).sum(axis=0)
         d_factor[i, i] = on_diagonal.over(divisor).to_double()
     return pull.over(divisor).negative().to_double(), d_factor
+
+
+def add(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Sum of two arrays in which opposite infinities cancel, and do not give NaN."""
+    return _stack([Wide.of(left), Wide.of(right)]).sum(axis=0).to_double()
 
 
 def _substitute(triangle: Wide, right: Wide, order: range) -> Wide:

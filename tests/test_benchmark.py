@@ -1,0 +1,246 @@
+"""scripts/benchmark.py finds out who is wrong before it times anybody. No time is asserted here."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs_extras]
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+TINY = ("--quick", "--d", "2", "--k", "3", "--repeat", "2", "--budget", "0.2", "--threads", "1")
+
+# Peers that are wrong, each in a way of its own, around one that is right.
+PLANTED = """
+import os
+import time
+
+import numpy as np
+from benchmark_peers import Answer, Peer, Prepared
+from gmm_np import nll_value_and_grad
+
+
+def peer(change, **options):
+    def prepare(p):
+        def call():
+            value, g = nll_value_and_grad(p.x, p.pi_logits, p.means, p.scale_tril)
+            return change(value, g.pi_logits, g.means, g.scale)
+
+        return Prepared(call, lambda out: Answer(out[0], out[1:]))
+
+    return Peer("planted", prepare, options.pop("modules", ("numpy",)), **options)
+
+
+def raises(*_):
+    raise ArithmeticError("planted")
+
+
+PEERS = {
+    "planted_right": peer(lambda v, a, m, s: (v, a, m, s)),
+    "planted_value": peer(lambda v, a, m, s: (v * (1 + 1e-9), a, m, s)),
+    "planted_logits": peer(lambda v, a, m, s: (v, a * (1 + 1e-9), m, s)),
+    "planted_means": peer(lambda v, a, m, s: (v, a, m[::-1], s)),
+    "planted_scale": peer(lambda v, a, m, s: (v, a, m, s.transpose(0, 2, 1))),
+    "planted_nan": peer(lambda v, a, m, s: (v, a, m * np.nan, s)),
+    "planted_shape": peer(lambda v, a, m, s: (v, a, m.T, s)),
+    "planted_short": peer(lambda v, a, m, s: (v, a, m)),
+    "planted_error": peer(raises),
+    "planted_death": peer(lambda *_: os._exit(3)),
+    "planted_hunger": peer(lambda *out: out, doubles=(1e12, 0.0)),
+    "planted_absence": peer(lambda *out: out, modules=("no_such_module",)),
+    "hanging": peer(lambda *_: time.sleep(3600)),
+}
+"""
+
+
+def benchmark(*arguments):
+    return subprocess.run(
+        [sys.executable, SCRIPTS / "benchmark.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+
+
+def read(path):
+    """Read JSON that has neither NaN nor infinities."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    path = tmp_path_factory.mktemp("benchmark")
+    (path / "planted.py").write_text(PLANTED)
+    return path
+
+
+@pytest.fixture(scope="module")
+def planted(directory):
+    """A run among peers that are wrong."""
+    out = directory / "planted.json"
+    module = ("--peer-module", directory / "planted.py")
+    done = benchmark(*TINY, "--n", 300, "--peers", "planted", *module, "--json", out)
+    assert done.returncode == 1, done.stderr
+    return done, read(out)
+
+
+@pytest.fixture
+def compare(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("benchmark").compare
+
+
+def summary(value=2.0, norm=1.0, projections=(0.5, -0.25), shape=(2,)):
+    block = {"norm": norm, "projections": list(projections), "shape": list(shape)}
+    return {"value": value, "pi_logits": block, "means": block, "scale": block}
+
+
+@pytest.fixture(scope="module")
+def quick(directory):
+    """A run of gmm_np and PyTorch."""
+    files = [directory / f"quick.{suffix}" for suffix in ("json", "md", "png")]
+    options = ("--n", 300, "--stream", 30_000, "--peers", "gmm_np", "torch", "floor")
+    options += ("--json", files[0], "--markdown", files[1], "--plot", files[2])
+    done = benchmark(*TINY, *options)
+    assert done.returncode == 0, done.stderr
+    return files
+
+
+def test_quick_mode_times_every_peer_in_pairs_with_auto(quick):
+    data = read(quick[0])
+    assert [(c["d"], c["k"], c["n"]) for c in data["cells"]] == [(2, 3, 300), (16, 32, 30_000)]
+    assert set(data["cells"][0]["peers"]) == set(data["peers"])
+    for cell in data["cells"]:
+        for name, record in cell["peers"].items():
+            assert record["status"] == "timed", (name, record)
+            assert 1 <= len(record["seconds"]) == len(record["auto_seconds"]) <= 2
+            assert min(record["seconds"] + record["auto_seconds"]) > 0
+
+
+def test_quick_mode_checks_against_the_reference(quick):
+    cell = read(quick[0])["cells"][0]
+    assert cell["judge"] == "gmm_np_reference"
+    for name in ("gmm_np_direct", "torch_mixture", "torch_formula", "torch_inverse"):
+        errors = cell["peers"][name]["errors"]
+        assert set(errors) == {"value", "pi_logits", "means", "scale"}
+        assert max(errors.values()) <= 1e-10
+
+
+def test_stream_is_judged_by_direct_and_reports_memory(quick):
+    data = read(quick[0])
+    assert data["cells"][1]["stream"]
+    assert data["cells"][1]["judge"] == "gmm_np_direct"
+    assert any(c["from_file"] and c["added_mib"] >= 0 for c in data["cold"])
+
+
+def test_report_names_machine_command_and_versions(quick):
+    data, text = read(quick[0]), quick[1].read_text()
+    for part in (data["command"], data["machine"]["cpu"], data["versions"]["torch"], "Ratios"):
+        assert part in text
+    assert quick[2].read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["value", "logits", "means", "scale", "nan", "shape", "short"])
+def test_wrong_answers_are_reported_and_not_timed(planted, name):
+    done, data = planted
+    record = data["cells"][0]["peers"][f"planted_{name}"]
+    assert record["status"] == "wrong"
+    assert "seconds" not in record
+    assert f"wrong: planted_{name}" in done.stderr
+    assert "**wrong**" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "note"),
+    [
+        ("right", "timed", ""),
+        ("error", "error", "ArithmeticError: planted"),
+        ("death", "died", "exit code 3"),
+        ("hunger", "memory", "GB"),
+        ("absence", "missing", "no_such_module"),
+    ],
+)
+def test_peers_that_fail_are_named_and_do_not_end_the_run(planted, name, status, note):
+    done, data = planted
+    record = data["cells"][0]["peers"][f"planted_{name}"]
+    assert record["status"] == status
+    assert note in record["note"]
+    assert note in done.stdout
+
+
+def test_a_peer_that_hangs_is_ended_and_the_others_are_timed(directory):
+    out = directory / "hanging.json"
+    module = ("--peer-module", directory / "planted.py", "--timeout", 15)
+    peers = ("--peers", "hanging", "planted_right")
+    # Cold first, in a process of its own, then in the cell: ended twice.
+    done = benchmark(*TINY, "--n", 300, *peers, *module, "--json", out)
+    assert done.returncode == 0, done.stderr
+    records = read(out)["cells"][0]["peers"]
+    assert {name: record["status"] for name, record in records.items()} == {
+        "gmm_np_auto": "timed",
+        "hanging": "timeout",
+        "planted_right": "timed",
+    }
+
+
+def test_resume_measures_what_is_missing_and_refuses_other_settings(directory):
+    out = directory / "resumed.json"
+    peers = ("--peers", "gmm_np_auto")
+    assert benchmark(*TINY, "--n", 300, *peers, "--json", out).returncode == 0
+    first = read(out)["cells"]
+    done = benchmark(*TINY, "--n", 300, 400, *peers, "--resume", out)
+    assert done.returncode == 0, done.stderr
+    data = read(out)
+    assert data["cells"][: len(first)] == first
+    assert [cell["n"] for cell in data["cells"]] == [300, 400]
+    refused = benchmark(*TINY, "--n", 300, *peers, "--resume", out, "--seed", 1)
+    assert refused.returncode == 2
+    assert "settings" in refused.stderr
+    assert read(out) == data
+
+
+def test_cells_that_would_take_too_long_are_left_out_and_say_why(directory):
+    out = directory / "long.json"
+    options = ("--n", 300, 3000, "--peers", "gmm_np_auto", "--longest", 1e-9, "--json", out)
+    assert benchmark(*TINY, *options).returncode == 0
+    few, many = (cell["peers"]["gmm_np_auto"] for cell in read(out)["cells"])
+    assert few["status"] == "timed"
+    assert many["status"] == "time"
+    assert "10 times as many rows" in many["note"]
+
+
+def test_unknown_peers_are_refused_by_name():
+    done = benchmark(*TINY, "--peers", "tensorflow")
+    assert done.returncode == 2
+    assert "tensorflow" in done.stderr
+
+
+def test_comparison_accepts_rounding(compare):
+    errors, complaints = compare(summary(2.0 * (1 + 1e-13)), summary(), has_gradient=True)
+    assert not complaints
+    assert 0 < errors["value"] < 1e-12
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        summary(value=2.0 * (1 + 1e-9)),
+        summary(value=float("nan")),
+        summary(norm=1.0 + 1e-9),
+        summary(projections=(0.5, -0.25 + 1e-9)),
+        summary(projections=(float("nan"), -0.25)),
+        summary(projections=(0.5, float("nan"))),
+        summary(shape=(1, 2)),
+        {"value": 2.0},
+    ],
+)
+def test_comparison_refuses_what_is_off_by_a_billionth(compare, wrong):
+    assert compare(wrong, summary(), has_gradient=True)[1]
