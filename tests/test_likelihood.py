@@ -481,6 +481,21 @@ def test_mean_does_not_depend_on_the_size_of_the_weights(method, size):
     worst.check(1e-13)  # each weight is rounded once more
 
 
+@methods
+def test_mean_is_right_at_the_smallest_weights_of_all(method):
+    # Multiples of 5e-324, so that they are exact; a product with them is not.
+    problem = random_problem(16, 40, 3, 2)
+    weight = np.random.default_rng(16).integers(1, 5, size=40).astype(float)
+    value, found = nll_value_and_grad(*problem, sample_weight=weight, method=method)
+    again, tiny = nll_value_and_grad(*problem, sample_weight=weight * 5e-324, method=method)
+    worst = Worst()
+    worst.add(16, "value", again, value)
+    worst.add_parameters(16, tiny, found, logits_floor(40, weight))
+    nlls = (nll(*problem, sample_weight=w, method=method) for w in (weight * 5e-324, weight))
+    worst.add(16, "nll", *nlls)
+    worst.check(1e-13)
+
+
 # --- beyond the range of a double ----------------------------------------------------------------
 
 
@@ -686,6 +701,25 @@ def test_losses_whose_sum_is_beyond_the_range_add_up_to_infinity(monkeypatch, me
     assert value == INF or value == pytest.approx(0.025 * 1.3e154**2, rel=1e-12)
 
 
+@methods
+def test_losses_of_either_sign_beyond_the_range_add_up_to_the_infinity_that_wins(
+    monkeypatch, method
+):
+    make_blocks_small(monkeypatch)
+    # Densities of e^459 at the mean, and e^-5e5 a thousand widths away; weights of 1e305.
+    x = np.zeros((100, 1))
+    x[50:] = 1e-197
+    theta = ([0.0], [[0.0]], [[[1e-200]]])
+    weight = np.full(100, 1e305)
+    total = statistics(x, Parameters(*theta), sample_weight=weight, method=method)
+    assert total.loss == INF
+    value, found = nll_value_and_grad(
+        x, *theta, sample_weight=weight, reduction="sum", method=method
+    )
+    assert value == INF
+    assert not any(np.isnan(block).any() for block in found[:3])
+
+
 # --- memory --------------------------------------------------------------------------------------
 
 # Three measures: what NumPy allocates (tracemalloc), anonymous resident memory, looked at every two
@@ -697,13 +731,13 @@ import json, sys, threading, tracemalloc
 import numpy as np
 import gmm_np
 
-n, d, k, source, weighted = json.loads(sys.argv[1])
+n, d, k, source, dtype, weighted = json.loads(sys.argv[1])
 rng = np.random.default_rng(0)
 theta = (rng.normal(size=k), rng.normal(size=(k, d)), np.tile(np.eye(d), (k, 1, 1)))
 if source is None:
     x = rng.normal(size=(n, d))
 else:
-    x = np.memmap(source, dtype=np.float64, mode="r", shape=(n, d))
+    x = np.memmap(source, dtype=dtype, mode="r", shape=(n, d))
 weight = rng.uniform(size=n) if weighted else None
 options = {"sample_weight": weight} if weighted else {}
 gmm_np.nll_value_and_grad(x[:1000], *theta)  # whatever is loaded or started at a first call
@@ -736,10 +770,12 @@ print(json.dumps({
 LIMIT = 64 * 2**20
 
 
-def memory(n_samples, n_dims, n_components, source=None, *, weighted=False, script=MEASURE):
+def memory(
+    n_samples, n_dims, n_components, source=None, *, dtype="<f8", weighted=False, script=MEASURE
+):
     """What nll_value_and_grad takes beyond the data, in a process of its own, in bytes."""
     root = str(pathlib.Path(gmm_np.__file__).resolve().parents[1])
-    arguments = [n_samples, n_dims, n_components, source, weighted]
+    arguments = [n_samples, n_dims, n_components, source, dtype, weighted]
     run = subprocess.run(
         [sys.executable, "-c", script, json.dumps(arguments)],
         # One thread of BLAS: threads that wait for one another are slow on a busy machine.
@@ -763,16 +799,17 @@ def test_a_million_samples_take_no_more_than_64_mib_beyond_the_data(weighted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weighted", [False, True])
-def test_memory_mapped_samples_are_never_held(tmp_path, weighted):
-    # 384 MB. Resident pages of the file are the operating system's to drop, and are not counted.
+@pytest.mark.parametrize(("dtype", "weighted"), [("<f8", False), ("<f4", True)])
+def test_memory_mapped_samples_are_never_held(tmp_path, dtype, weighted):
+    # 384 MB as float64. Resident pages of the file are the operating system's to drop, and are not
+    # counted.
     n_samples, n_dims = 3_000_000, 16
     path = tmp_path / "x"
-    block = np.random.default_rng(0).normal(size=(100_000, n_dims)).tobytes()
+    block = np.random.default_rng(0).normal(size=(100_000, n_dims)).astype(dtype).tobytes()
     with path.open("wb") as file:
         for _ in range(n_samples // 100_000):
             file.write(block)
-    found = memory(n_samples, n_dims, 4, str(path), weighted=weighted)
+    found = memory(n_samples, n_dims, 4, str(path), dtype=dtype, weighted=weighted)
     path.unlink()
     assert math.isfinite(found["value"])
     assert found["looks"] > 20
