@@ -120,10 +120,10 @@ class Direct:
 
     holds_moments = False
 
-    def __init__(self, mixture: Mixture) -> None:
+    def __init__(self, mixture: Mixture, n_samples: int = LARGEST_BLOCK) -> None:
         self.mixture = mixture
         k, d = mixture.n_components, mixture.n_dims
-        self.block = _block_size(k * (d + 2))
+        self.block = _block_size(k * (d + 2), n_samples)
         self.mass = np.zeros(k)
         self.first = np.zeros((k, d))
         self.second = mixture.family.second_moments(k, d)
@@ -226,10 +226,10 @@ class Moments:
 
     holds_moments = False
 
-    def __init__(self, mixture: Mixture, frame: Frame) -> None:
+    def __init__(self, mixture: Mixture, frame: Frame, n_samples: int = LARGEST_BLOCK) -> None:
         self.mixture, self.frame = mixture, frame
         k, p = mixture.n_components, mixture.n_features
-        self.block = _block_size(p + k)
+        self.block = _block_size(p + k, n_samples)
         self.theta = mixture.family.natural_parameters(
             mixture.constant, frame.means, frame.inverse
         )  # [K, P]
@@ -281,7 +281,7 @@ class Guard:
     """
 
     def __init__(self, mixture: Mixture, method: Method, *, n_samples: int, gradient: bool) -> None:
-        self.mixture = mixture
+        self.mixture, self.n_samples = mixture, n_samples
         self.method = method
         sizes = (n_samples, mixture.n_components, mixture.n_dims, mixture.n_features)
         if method == "auto" and not moments_is_cheaper(*sizes, gradient=gradient):
@@ -300,10 +300,10 @@ class Guard:
                 y = frame.write(x)
                 if self.method == "moments" or frame.error(y) <= LARGEST_ERROR:
                     if common not in self.moments:
-                        self.moments[common] = Moments(self.mixture, frame)
+                        self.moments[common] = Moments(self.mixture, frame, self.n_samples)
                     return self.moments[common], y
         if self.direct is None:
-            self.direct = Direct(self.mixture)
+            self.direct = Direct(self.mixture, self.n_samples)
         return self.direct, x
 
     def kernels(self) -> list[Kernel]:
@@ -332,10 +332,10 @@ def moments_is_cheaper(
     return moments <= direct
 
 
-def _block_size(doubles: int) -> int:
+def _block_size(doubles: int, n_samples: int) -> int:
     """Return the samples of a block that holds so many doubles for each."""
     rows = BLOCK_BYTES // (8 * doubles)
-    return min(max(rows, SMALLEST_BLOCK), LARGEST_BLOCK)
+    return min(max(rows, SMALLEST_BLOCK), LARGEST_BLOCK, n_samples)
 
 
 def _carve(memory: FloatArray, shape: tuple[int, ...]) -> FloatArray:

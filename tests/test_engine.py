@@ -64,7 +64,7 @@ class Shifts:
         return sum(shift == 0 for shift in self.asked)
 
 
-def assert_agrees(problem, method, weight=None, tolerance=TOLERANCE):
+def assert_agrees(problem, method, weight=None):
     """All public results agree with the reference."""
     n = len(problem.x)
     expected_value, cache = nll_forward(*problem, sample_weight=weight)
@@ -79,7 +79,7 @@ def assert_agrees(problem, method, weight=None, tolerance=TOLERANCE):
     parameters = Parameters(*problem[1:])
     total = statistics(problem.x, parameters, sample_weight=weight, method=method)
     worst.add_parameters(0, gradients(parameters, total), expected, logits_floor(n, weight))
-    worst.check(tolerance)
+    worst.check(TOLERANCE)
 
 
 # --- blocks --------------------------------------------------------------------------------------
@@ -168,9 +168,7 @@ def test_results_do_not_depend_on_whether_the_shift_was_guessed(monkeypatch, met
     problem = JUMPS[case]
     weight = np.random.default_rng(4).uniform(size=len(problem.x))
     shifts = Shifts(monkeypatch)
-    # 1e4 sigma are 1e8 in log_joint, of which forced moments keep 1e-16 1e8 = 1e-8.
-    tolerance = 1e-7 if method == "moments" else TOLERANCE
-    assert_agrees(problem, method, weight, tolerance)
+    assert_agrees(problem, method, weight)
     # Guesses were made, and some of them failed: more than one block was done with care a pass.
     assert shifts.guesses > 0
     assert shifts.careful > 3 * 4
