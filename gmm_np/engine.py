@@ -140,8 +140,9 @@ class Engine:
         """Weighted sum of the negative log-likelihoods of all that was added, in nats."""
         try:
             return math.fsum(self.losses)
-        except OverflowError:
-            return math.inf
+        except (OverflowError, ValueError):  # beyond a double on the way, or opposite infinities
+            scaled = (2.0**-100 * min(max(loss, -1e308), 1e308) for loss in self.losses)
+            return math.copysign(math.inf, math.fsum(scaled))
 
     def moments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return n [K], v [K, D] and M [K, D, D] of all that was added, equation (25)."""
