@@ -324,7 +324,7 @@ def _by_reference(
             loss, cache = reference.nll_forward(
                 rows[part], *doubles, sample_weight=w / total, reduction="sum"
             )
-            value += loss
+            value = float(wide_range.add(np.asarray(value), np.asarray(loss)))
             found = (np.asarray(g, np.float64) for g in reference.nll_backward(cache)[:3])
             blocks = [wide_range.add(a, b) for a, b in zip(blocks, found, strict=True)]
     cast_back = (cast_gradient(b, q.dtype) for b, q in zip(blocks, p, strict=True))

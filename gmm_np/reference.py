@@ -207,7 +207,10 @@ def reduce_forward(
     if reduction == "none":
         return loss, weight
     total_weight = weight.sum() if reduction == "mean" else 1.0  # W
-    return loss.sum() / total_weight, weight / total_weight  # (11)
+    value = loss.sum() / total_weight  # (11)
+    if np.isnan(value):
+        value = wide_range.weighted_loss(weight, log_likelihood) / total_weight
+    return value, weight / total_weight
 
 
 def reduce_backward(d_value: FloatArray, coefficient: FloatArray) -> FloatArray:

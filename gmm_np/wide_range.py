@@ -195,6 +195,12 @@ def moments_backward(
     return pull.over(divisor).negative().to_double(), d_factor
 
 
+def weighted_loss(weight: FloatArray, log_likelihood: FloatArray) -> FloatArray:
+    """Sum of -w_n l_n over samples, whose terms may be infinities of either sign, equation (11)."""
+    on = weight != 0
+    return Wide.of(weight[on]).times(Wide.of(-log_likelihood[on])).sum(axis=0).to_double()
+
+
 def add(left: FloatArray, right: FloatArray) -> FloatArray:
     """Sum of two arrays in which opposite infinities cancel, and do not give NaN."""
     return _stack([Wide.of(left), Wide.of(right)]).sum(axis=0).to_double()

@@ -108,7 +108,8 @@ def test_blocks_are_all_rows_in_order_with_their_responsibilities(method, kind):
 def test_passes_add_up(method):
     problem = random_problem(1, 300, 3, 2)
     mixture = Mixture.of(Parameters(*problem[1:]))
-    once, twice = (Engine(mixture, method, gradient=True) for _ in range(2))
+    # The number of samples that are to come is a hint.
+    once, twice = (Engine(mixture, method, gradient=True, n_samples=n) for n in (300, 7))
     weight = np.random.default_rng(1).uniform(size=300)
     once.add(problem.x, weight)
     twice.add(problem.x[:100], weight[:100])

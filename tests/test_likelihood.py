@@ -801,9 +801,9 @@ def test_a_million_samples_take_no_more_than_64_mib_beyond_the_data(weighted):
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "weighted"), [("<f8", False), ("<f4", True)])
 def test_memory_mapped_samples_are_never_held(tmp_path, dtype, weighted):
-    # 384 MB as float64. Resident pages of the file are the operating system's to drop, and are not
+    # 1.28 GB as float64. Resident pages of the file are the operating system's to drop, and are not
     # counted.
-    n_samples, n_dims = 3_000_000, 16
+    n_samples, n_dims = 10_000_000, 16
     path = tmp_path / "x"
     block = np.random.default_rng(0).normal(size=(100_000, n_dims)).astype(dtype).tobytes()
     with path.open("wb") as file:
