@@ -120,19 +120,20 @@ class Engine:
                 part = slice(inner, inner + kernel.block)
                 yield self._block(start + inner, chunk[:, part], kernel, samples[:, part])
 
-    def add(self, x: NDArray[np.generic], weight: FloatArray | None) -> None:
-        """Add the moments of x [N, D], weighted by weight [N] if there is one."""
+    def add(self, x: NDArray[np.generic], weight: FloatArray | None, exponent: int = 0) -> None:
+        """Add the moments of x [N, D], weighted by weight [N] / 2^exponent if there is one."""
         with quiet():
             for block in self.blocks(x):
                 if weight is None:
                     loss, factor = block.log_likelihood, 1.0 / block.total
                 else:
-                    w = weight[block.start : block.stop]
+                    w = np.ldexp(weight[block.start : block.stop], -exponent)
                     loss = np.where(w == 0, 0.0, w * block.log_likelihood)
                     factor = w / block.total
                 self.losses.append(-float(loss.sum()))
                 self._add_moments(block, factor)
-        self.weight += float(len(x)) if weight is None else float(weight.sum())
+        total = float(len(x)) if weight is None else math.ldexp(float(weight.sum()), -exponent)
+        self.weight += total
         self.count += len(x)
 
     @property

@@ -23,7 +23,7 @@ from gmm_np.parameters import (
     check_choice,
     check_rows,
     check_sample_weight,
-    unit_weights,
+    unit_exponent,
 )
 from gmm_np.statistics import Statistics, assemble_gradients
 
@@ -156,16 +156,15 @@ def nll_value_and_grad(
     parameters = Parameters(pi_logits, means, scale, family)
     rows = check_rows(x, parameters.n_features)
     weight = check_sample_weight(sample_weight, len(rows))
-    if weight is not None and reduction == "mean":
-        weight = unit_weights(weight)
+    exponent = 0 if weight is None or reduction == "sum" else unit_exponent(weight)
     engine = _engine(parameters, method, gradient=True, n_samples=len(rows))
-    engine.add(rows, weight)
+    engine.add(rows, weight, exponent)
     total = engine.weight if reduction == "mean" else 1.0
     sums = _statistics(parameters, engine)
     if np.isfinite(sums.M_k).all():
         return sums.loss / total, assemble_gradients(sums, engine.mixture.all_inverses, total)
     # A sum is beyond the range of a double, though the gradient may not be.
-    return _by_reference(rows, parameters, weight, total)
+    return _by_reference(rows, parameters, weight, exponent, total)
 
 
 def log_prob(
@@ -310,7 +309,11 @@ def statistics(
 
 
 def _by_reference(
-    rows: NDArray[Any], parameters: Parameters, weight: FloatArray | None, total: float
+    rows: NDArray[Any],
+    parameters: Parameters,
+    weight: FloatArray | None,
+    exponent: int,
+    total: float,
 ) -> tuple[float, Gradients]:
     """Value and gradient of the weighted sum over `total` by the reference, chunk by chunk."""
     p = (parameters.pi_logits, parameters.means, parameters.scale)
@@ -318,7 +321,7 @@ def _by_reference(
     step = max(2**20 // parameters.means.size, 1)
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        w = np.ones(len(rows[part])) if weight is None else weight[part]
+        w = np.ones(len(rows[part])) if weight is None else np.ldexp(weight[part], -exponent)
         if w.any():
             doubles = (block.astype(np.float64) for block in p)
             loss, cache = reference.nll_forward(

@@ -290,9 +290,13 @@ def unit_weights(weight: FloatArray) -> FloatArray:
 
     Only for a mean, which is the same; what underflows beside the largest weight has no share.
     """
-    exponent = np.frexp(weight.max())[1] + np.frexp(float(len(weight)))[1]
     with np.errstate(under="ignore"):
-        return np.asarray(np.ldexp(weight, -exponent))
+        return np.asarray(np.ldexp(weight, -unit_exponent(weight)))
+
+
+def unit_exponent(weight: FloatArray) -> int:
+    """Return the power of two of `unit_weights`."""
+    return int(np.frexp(weight.max())[1]) + len(weight).bit_length()
 
 
 def check_d_value(d_value: ArrayLike, reduction: Reduction, n_samples: int) -> FloatArray:
