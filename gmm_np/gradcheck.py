@@ -2,7 +2,7 @@
 
 Nothing here knows about mixtures: any function that returns a value and its gradients can be
 checked, whatever computes it. Differences are extrapolated to step zero (Ridders), so that they
-are worth about ten digits and not the usual five to eight.
+are worth eight digits or more and not the usual five or six.
 """
 
 from __future__ import annotations
