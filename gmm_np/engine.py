@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np import reference, wide_range
-from gmm_np.kernels import LARGEST_BLOCK, Guard, Kernel, Method, Mixture, OutOfRangeError
+from gmm_np.kernels import (
+    LARGEST_BLOCK,
+    Guard,
+    Kernel,
+    Method,
+    Mixture,
+    OutOfRangeError,
+    Sums,
+    merge,
+)
 from gmm_np.parameters import FloatArray, not_finite
 
 # Sums of exponentials about a guessed shift are taken as they are within exp(+-this).
@@ -86,19 +95,28 @@ class Engine:
     method : {"auto", "direct", "moments"}
     gradient : bool
         Whether moments are going to be added.
+    central : bool
+        Whether second moments are to be about the components' weighted means of the data, for a
+        fit, and not about the means of the mixture, for a gradient.
     n_samples : int
         How many samples are to come, about; the cheaper kernel depends on both.
     """
 
     def __init__(
-        self, mixture: Mixture, method: Method, *, gradient: bool, n_samples: int = 10**6
+        self,
+        mixture: Mixture,
+        method: Method,
+        *,
+        gradient: bool,
+        central: bool = False,
+        n_samples: int = 10**6,
     ) -> None:
-        self.mixture = mixture
-        self.guard = Guard(mixture, method, n_samples=n_samples, gradient=gradient)
+        self.mixture, self.central = mixture, central
+        self.guard = Guard(mixture, method, n_samples=n_samples, gradient=gradient, central=central)
         self.softmax = Softmax()
         self.losses: list[float] = []
         self.weight, self.count = 0.0, 0
-        self.beyond: list[tuple[FloatArray, FloatArray, FloatArray]] = []
+        self.beyond: list[Sums] = []
 
     def blocks(self, x: NDArray[np.generic]) -> Iterator[Block]:
         """Yield the rows of x [N, D], of any real dtype, in blocks.
@@ -124,6 +142,7 @@ class Engine:
         """Add the moments of x [N, D], weighted by weight [N] / 2^exponent if there is one."""
         with quiet():
             for block in self.blocks(x):
+                w = None
                 if weight is None:
                     loss, factor = block.log_likelihood, 1.0 / block.total
                 else:
@@ -131,7 +150,10 @@ class Engine:
                     loss = np.where(w == 0, 0.0, w * block.log_likelihood)
                     factor = w / block.total
                 self.losses.append(-float(loss.sum()))
-                self._add_moments(block, factor)
+                if block.kernel is None:
+                    self._add_beyond(block, factor)
+                else:
+                    block.kernel.add(block.exponentials, factor, w)
         total = float(len(x)) if weight is None else math.ldexp(float(weight.sum()), -exponent)
         self.weight += total
         self.count += len(x)
@@ -145,12 +167,18 @@ class Engine:
             scaled = (2.0**-100 * min(max(loss, -1e308), 1e308) for loss in self.losses)
             return math.copysign(math.inf, math.fsum(scaled))
 
-    def moments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return n [K], v [K, D] and M [K, D, D] of all that was added, equation (25)."""
+    def sums(self) -> Sums:
+        """Return n [K], v [K, D] and second moments of all that was added, equation (25)."""
+        family = self.mixture.family
         with quiet():
-            parts = [*(kernel.moments() for kernel in self.guard.kernels()), *self.beyond]
-        n_k, v_k, M_k = (sum(arrays[1:], arrays[0]) for arrays in zip(*parts, strict=True))
-        return self.mixture.spread(n_k), self.mixture.spread(v_k), self.mixture.spread(M_k)
+            parts = [*(kernel.sums() for kernel in self.guard.kernels()), *self.beyond]
+            sums = parts[0]
+            for part in parts[1:]:
+                if self.central:
+                    sums = merge(family, sums, part)
+                else:
+                    sums = Sums(*(a + b for a, b in zip(sums, part, strict=True)))
+        return self.mixture.spread_sums(sums)
 
     def _block(self, start: int, x: FloatArray, kernel: Kernel, samples: FloatArray) -> Block:
         stop = start + x.shape[1]
@@ -166,22 +194,20 @@ class Engine:
         except OutOfRangeError:
             self.softmax.shift = math.nan
             m = self.mixture
-            loss, cache = reference.nll_forward(x.T, m.log_pi, m.means, m.scale, reduction="none")
+            loss, cache = reference.nll_forward(x.T, m.log_pi, m.means, m.factors, reduction="none")
             resp, ones = np.ascontiguousarray(cache.resp.T), np.ones(x.shape[1])
             _flush(resp, ones)
             return Block(start, stop, x, -loss, resp, ones, None)
 
-    def _add_moments(self, block: Block, factor: FloatArray) -> None:
-        if block.kernel is not None:
-            block.kernel.add(block.exponentials, factor)
-            return
+    def _add_beyond(self, block: Block, factor: FloatArray) -> None:
         m, weight = self.mixture, block.exponentials * factor
         moments = [
-            wide_range.whitened_moments(weight[k], block.samples.T, m.means[k], m.scale[k])
+            wide_range.whitened_moments(weight[k], block.samples.T, m.means[k], m.factors[k])
             for k in range(m.n_components)
         ]
         first, second = (np.stack(arrays) for arrays in zip(*moments, strict=True))
-        self.beyond.append((weight.sum(axis=1), first, second))
+        sums = Sums(weight.sum(axis=1), first, m.family.reduce(second))
+        self.beyond.append(sums.centre(m.family) if self.central else sums)
 
 
 def _flush(exponentials: FloatArray, total: FloatArray) -> None:

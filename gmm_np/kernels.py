@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from types import EllipsisType
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from scipy.linalg.blas import dgemm, dgemv
 
-from gmm_np.families import FAMILIES, Full
+from gmm_np import triangles
+from gmm_np.families import FAMILIES, ROUNDING, Bools, Family, Sums, merge
 from gmm_np.parameters import FloatArray, Parameters
 
 Method: TypeAlias = Literal["auto", "direct", "moments"]
@@ -35,6 +37,9 @@ LARGEST_EXPONENT: Final = 200
 BLOCK_BYTES: Final = 6 * 2**20
 SMALLEST_BLOCK: Final = 128
 LARGEST_BLOCK: Final = 16384
+# A component's second moment in a block is taken about the block's mean where a variance is less
+# than this part of it: more than three digits would cancel.
+SMALLEST_VARIANCE: Final = 1e-3
 
 
 class OutOfRangeError(ArithmeticError):
@@ -49,20 +54,20 @@ class Mixture:
 
     Parameters
     ----------
-    family : Full
+    family : Family
     pi_logits : ndarray, shape [K]
     means : ndarray, shape [K, D]
     inverse : ndarray
-        Inverse factors W_k.
+        Inverse factors W_k, in the family's shape.
     half_log_det : ndarray, shape [K]
         Half the log-determinants of the covariances.
     scale : ndarray, optional
-        The factors, if they are at hand.
+        The scale, if it is at hand.
     """
 
     def __init__(
         self,
-        family: Full,
+        family: Family,
         pi_logits: FloatArray,
         means: FloatArray,
         inverse: FloatArray,
@@ -74,16 +79,17 @@ class Mixture:
             shifted = pi_logits - pi_logits.max()
             log_pi = shifted - np.log(np.exp(shifted).sum())  # (4)
         self.on = log_pi > -np.inf
-        chosen = slice(None) if self.on.all() else self.on
+        chosen: EllipsisType | Bools = ... if self.on.all() else self.on
+        own = chosen if family.per_component else ...
         self.log_pi: FloatArray = log_pi[chosen]
         self.all_inverses = inverse
-        self.means, self.inverse = means[chosen], inverse[chosen]
+        self.means, self.inverse = means[chosen], inverse[own]
         self.n_components, self.n_dims = self.means.shape
         self.n_features = self.family.n_features(self.n_dims)
         # log_joint = constant - |z|^2 / 2, equation (9)
         self.constant = self.log_pi - half_log_det[chosen] - 0.5 * self.n_dims * LOG_2_PI
         self.centre: FloatArray = (self.means / self.n_components).sum(axis=0)  # [D]
-        self._scale = None if scale is None else scale[chosen]
+        self._scale = None if scale is None else scale[own]
         # A subnormal factor has no inverse; then all is left to the reference.
         self.in_range = bool(np.isfinite(self.inverse).all())
 
@@ -97,36 +103,46 @@ class Mixture:
         )
         with np.errstate(all="ignore"):
             inverse = family.inverse(scale)
-        return cls(family, logits, means, inverse, family.half_log_det(scale), scale)
+        half_log_det = family.half_log_det(scale, *means.shape)
+        return cls(family, logits, means, inverse, half_log_det, scale)
 
     @cached_property
     def scale(self) -> FloatArray:
-        """The factors, whose inverses these are."""
+        """The scale, in the family's shape."""
         return self.family.inverse(self.inverse) if self._scale is None else self._scale
 
-    def spread(self, values: FloatArray, axis: int = 0) -> FloatArray:
+    @cached_property
+    def factors(self) -> FloatArray:
+        """Lower Cholesky factors [K, D, D]."""
+        return self.family.expand(self.scale, self.n_components, self.n_dims)
+
+    def spread(self, values: FloatArray) -> FloatArray:
         """Put what belongs to components that are on among zeros for those that are off."""
         if self.on.all():
             return values
-        shape = list(values.shape)
-        shape[axis] = len(self.on)
-        spread = np.zeros(shape)
-        spread[(slice(None),) * axis + (self.on,)] = values
+        spread = np.zeros((len(self.on), *values.shape[1:]))
+        spread[self.on] = values
         return spread
+
+    def spread_sums(self, sums: Sums) -> Sums:
+        """Put sums of components that are on among zeros for those that are off."""
+        mass, first, second = sums
+        if second.size and self.family.per_component:
+            second = self.spread(second)
+        return Sums(self.spread(mass), self.spread(first), second)
 
 
 class Direct:
-    """Residuals first, then whitening: z = L_k^-1 (x - mu_k)."""
+    """Residuals first, then whitening: z = W_k (x - mu_k)."""
 
     holds_moments = False
 
-    def __init__(self, mixture: Mixture, n_samples: int = LARGEST_BLOCK) -> None:
-        self.mixture = mixture
+    def __init__(self, mixture: Mixture, n_samples: int, *, central: bool) -> None:
+        self.mixture, self.central = mixture, central
         k, d = mixture.n_components, mixture.n_dims
         self.block = _block_size(k * (d + 2), n_samples)
-        self.mass = np.zeros(k)
-        self.first = np.zeros((k, d))
-        self.second = mixture.family.second_moments(k, d)
+        self.near = self._zeros()
+        self.far: Sums | None = None
         self._z, self._residual = np.empty(k * d * self.block), np.empty(d * self.block)
         self._quadratic, self._terms = np.empty(k * self.block), np.empty(k * self.block)
 
@@ -144,7 +160,7 @@ class Direct:
         residual = _carve(self._residual, x.shape)
         for k in range(m.n_components):
             np.subtract(x, m.means[k, :, None], out=residual)  # (6)
-            m.family.whiten(m.inverse[k], residual, out=self.z[k])  # (6)
+            m.family.whiten(m.inverse, k, residual, out=self.z[k])  # (6)
             np.einsum("db,db->b", self.z[k], self.z[k], out=self.quadratic[k])  # (7)
         if not math.isfinite(self.quadratic.max()):
             raise OutOfRangeError
@@ -156,24 +172,47 @@ class Direct:
         terms += (self.mixture.constant - shift)[:, None]  # (9)
         return terms
 
-    def add(self, exponentials: FloatArray, factor: FloatArray) -> None:
+    def add(
+        self,
+        exponentials: FloatArray,
+        factor: FloatArray,
+        weight: FloatArray | None,  # noqa: ARG002  of samples, for kernels that need their sum
+    ) -> None:
         """Add the block's moments, weighted by exponentials [K, B] times factor [B]."""
         self.holds_moments = True
+        family, far = self.mixture.family, None
         exponentials *= factor
-        self.mass += exponentials.sum(axis=1)
+        mass = exponentials.sum(axis=1)
         root = np.sqrt(exponentials, out=self.quadratic)
-        for k, weight in enumerate(exponentials):
-            if not weight.any():
-                continue
-            z = self.z[k]
-            # Fortran sees z^T [B, D]: first += z weight.
-            dgemv(1.0, z.T, weight, beta=1.0, y=self.first[k], trans=1, overwrite_y=1)
+        for k in np.flatnonzero(mass > 0):
+            z, sums = self.z[k], self.near
+            # Fortran sees z^T [B, D].
+            first = dgemv(1.0, z.T, exponentials[k], trans=1)
             z *= root[k]
-            self.mixture.family.add_second_moment(self.second[k], z)
+            if self.central:
+                square = np.einsum("db,db->d", z, z)
+                if (first**2 > (1 - SMALLEST_VARIANCE) * mass[k] * square).any():
+                    z -= (first / mass[k])[:, None] * root[k]
+                    sums = far = self._zeros() if far is None else far
+            sums.mass[k] += mass[k]
+            sums.first[k] += first
+            family.add_second_moment(sums.second, k, z)
+        if far is not None:
+            far = Sums(far.mass, far.first, family.complete(far.second))
+            self.far = far if self.far is None else merge(family, self.far, far)
 
-    def moments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return n [K], v [K, D] and M [K, D, D] of all blocks."""
-        return self.mass, self.first, self.mixture.family.complete(self.second)
+    def sums(self) -> Sums:
+        """Return n [K], v [K, D] and second moments, central ones if asked for, of all blocks."""
+        family = self.mixture.family
+        near = Sums(self.near.mass, self.near.first, family.complete(self.near.second))
+        if not self.central:
+            return near
+        near = near.centre(family)
+        return near if self.far is None else merge(family, near, self.far)
+
+    def _zeros(self) -> Sums:
+        k, d = self.mixture.n_components, self.mixture.n_dims
+        return Sums(np.zeros(k), np.zeros((k, d)), self.mixture.family.second_moments(k, d))
 
 
 class Frame:
@@ -187,27 +226,31 @@ class Frame:
         family, self.centre = mixture.family, mixture.centre[:, None]
         self.means: FloatArray = mixture.means - mixture.centre  # [K, D]
         self.inverse = mixture.inverse
-        self.to_frame: FloatArray | None = None
+        self.into: FloatArray | None = None
         if common:
-            factor = family.common_factor(mixture.scale)
-            self.to_frame = np.asarray(np.linalg.solve(factor, np.eye(mixture.n_dims)), np.float64)
-            self.means = np.matmul(self.means, self.to_frame.T)
-            self.inverse = family.in_frame(mixture.inverse, factor)
+            self.into = family.into_frame(mixture.scale)
+            self.means = self._turn(self.means.T).T
+            self.inverse = family.in_frame(mixture.inverse, self.into, mixture.scale)
         # In units so large or small that squares could leave the range, a power of two mends it.
-        exponent = int(np.frexp(family.inverse_norm(self.inverse).max())[1])
+        self.sharpness = family.inverse_norm(self.inverse)  # [K] or []
+        exponent = int(np.frexp(self.sharpness.max())[1])
         self.unit = 2.0**exponent if LARGEST_EXPONENT < abs(exponent) < 1000 else 1.0
-        self.means, self.inverse = self.means * self.unit, self.inverse / self.unit
+        if self.unit != 1.0:
+            self.means, self.inverse = self.means * self.unit, self.inverse / self.unit
+            self.sharpness = self.sharpness / self.unit
         self.reach = np.sqrt(np.einsum("kd,kd->k", self.means, self.means))  # [K]
-        self.sharpness = family.inverse_norm(self.inverse)  # [K]
 
     def write(self, x: FloatArray) -> FloatArray:
         """Return the samples x [D, B] in this frame."""
-        y: FloatArray = x - self.centre
-        if self.to_frame is not None:
-            y = np.matmul(self.to_frame, y)
+        y = self._turn(x - self.centre)
         if self.unit != 1.0:
             y *= self.unit
         return y
+
+    def _turn(self, y: FloatArray) -> FloatArray:
+        if self.into is None:
+            return y
+        return np.matmul(self.into, y) if self.into.ndim == 2 else self.into[:, None] * y
 
     def error(self, y: FloatArray) -> float:
         """Bound the relative error of moments on samples y [D, B].
@@ -226,19 +269,21 @@ class Moments:
 
     holds_moments = False
 
-    def __init__(self, mixture: Mixture, frame: Frame, n_samples: int = LARGEST_BLOCK) -> None:
-        self.mixture, self.frame = mixture, frame
-        k, p = mixture.n_components, mixture.n_features
+    def __init__(self, mixture: Mixture, frame: Frame, n_samples: int, *, central: bool) -> None:
+        self.mixture, self.frame, self.central = mixture, frame, central
+        family, k, d, p = mixture.family, *mixture.means.shape, mixture.n_features
         self.block = _block_size(p + k, n_samples)
-        self.theta = mixture.family.natural_parameters(
+        self.theta = family.natural_parameters(
             mixture.constant, frame.means, frame.inverse
         )  # [K, P]
         self.constant = self.theta[:, 0].copy()
-        self.sums = np.zeros((k, p))
+        self.summed = family.n_sums(d)
+        self._sums, self._cross = np.zeros((k, self.summed)), family.cross_moment(d)
         self._features, self._terms = np.empty(p * self.block), np.empty(k * self.block)
 
     def start(self, y: FloatArray) -> None:
         """Take a block of samples y [D, B], in the frame."""
+        self.y = y
         self.features = _carve(self._features, (self.mixture.n_features, y.shape[1]))
         self.mixture.family.write_features(y, self.features)
 
@@ -250,25 +295,40 @@ class Moments:
         dgemm(1.0, self.features.T, self.theta.T, c=terms.T, overwrite_c=1)
         return terms
 
-    def add(self, exponentials: FloatArray, factor: FloatArray) -> None:
-        """Add the block's moments, weighted by exponentials [K, B] times factor [B]."""
+    def add(self, exponentials: FloatArray, factor: FloatArray, weight: FloatArray | None) -> None:
+        """Add the block's moments, weighted by exponentials [K, B] times factor [B].
+
+        `weight` [B] is that of the samples, None for ones.
+        """
         self.holds_moments = True
-        smaller = min(self.features, exponentials, key=len)
+        features = self.features[: self.summed]
+        smaller = min(features, exponentials, key=len)
         smaller *= factor
         # sums += exponentials features^T
         dgemm(
             1.0,
-            self.features.T,
+            features.T,
             exponentials.T,
             trans_a=1,
             beta=1.0,
-            c=self.sums.T,
+            c=self._sums.T,
             overwrite_c=1,
         )
+        if self._cross is not None:
+            weighted = self.y if weight is None else self.y * np.sqrt(weight)
+            triangles.add_square(self._cross, np.ascontiguousarray(weighted))
 
-    def moments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return n [K], v [K, D] and M [K, D, D] of all blocks."""
-        return self.mixture.family.whitened_moments(self.sums, self.frame.means, self.frame.inverse)
+    def sums(self) -> Sums:
+        """Return n [K], v [K, D] and second moments, central ones if asked for, of all blocks."""
+        family, frame = self.mixture.family, self.frame
+        sums = Sums(*family.whitened_moments(self._sums, frame.means, frame.inverse, self._cross))
+        if not self.central:
+            return sums
+        central = sums.centre(family)
+        # What is left where all digits cancelled is no variance.
+        variance, square = family.diagonal(central.second), family.diagonal(sums.second)
+        variance[variance <= ROUNDING * self.mixture.n_dims * square] = 0.0
+        return central
 
 
 Kernel: TypeAlias = Direct | Moments
@@ -280,11 +340,18 @@ class Guard:
     The cheaper one, by `moments_is_cheaper`, among those that are accurate enough.
     """
 
-    def __init__(self, mixture: Mixture, method: Method, *, n_samples: int, gradient: bool) -> None:
-        self.mixture, self.n_samples = mixture, n_samples
+    def __init__(
+        self,
+        mixture: Mixture,
+        method: Method,
+        *,
+        n_samples: int,
+        gradient: bool,
+        central: bool = False,
+    ) -> None:
+        self.mixture, self.n_samples, self.central = mixture, n_samples, central
         self.method = method
-        sizes = (n_samples, mixture.n_components, mixture.n_dims, mixture.n_features)
-        if method == "auto" and not moments_is_cheaper(*sizes, gradient=gradient):
+        if method == "auto" and not moments_is_cheaper(mixture, n_samples, gradient=gradient):
             self.method = "direct"
         self.direct: Direct | None = None
         self.frames: dict[bool, Frame] = {}
@@ -293,17 +360,19 @@ class Guard:
     def choose(self, x: FloatArray) -> tuple[Kernel, FloatArray]:
         """Return the kernel for samples x [D, B], and the samples as it wants them."""
         if self.method != "direct":
-            for common in (False, True):
+            for common in self.mixture.family.frames:
                 if common not in self.frames:
                     self.frames[common] = Frame(self.mixture, common=common)
                 frame = self.frames[common]
                 y = frame.write(x)
                 if self.method == "moments" or frame.error(y) <= LARGEST_ERROR:
                     if common not in self.moments:
-                        self.moments[common] = Moments(self.mixture, frame, self.n_samples)
+                        self.moments[common] = Moments(
+                            self.mixture, frame, self.n_samples, central=self.central
+                        )
                     return self.moments[common], y
         if self.direct is None:
-            self.direct = Direct(self.mixture, self.n_samples)
+            self.direct = Direct(self.mixture, self.n_samples, central=self.central)
         return self.direct, x
 
     def kernels(self) -> list[Kernel]:
@@ -314,9 +383,7 @@ class Guard:
         return [kernel for kernel in made if kernel.holds_moments]
 
 
-def moments_is_cheaper(
-    n_samples: int, n_components: int, n_dims: int, n_features: int, *, gradient: bool
-) -> bool:
+def moments_is_cheaper(mixture: Mixture, n_samples: int, *, gradient: bool) -> bool:
     """Return whether moments costs less than direct, by a model of the time that a sample takes.
 
     In nanoseconds of one core, of which only the ratios matter; fitted to K from 5 to 200 and D
@@ -325,10 +392,13 @@ def moments_is_cheaper(
     there is a gradient. moments also turns parameters into coefficients, and sums into moments,
     which costs D^3 for each component, however few the samples.
     """
+    k, d, dense = mixture.n_components, mixture.n_dims, mixture.family.dense
     products = 2 if gradient else 1
-    moments = n_features * (1.6 + 0.05 * products * n_components)
-    moments += 0.1 * products * n_components * n_dims**3 / n_samples
-    direct = products * n_components * n_dims * (1.7 + 0.026 * n_dims)
+    moments = mixture.n_features * (1.6 + 0.05 * products * k)
+    direct = products * k * d * 1.7
+    if dense:
+        moments += 0.1 * products * k * d**3 / n_samples
+        direct += products * k * d * 0.026 * d
     return moments <= direct
 
 

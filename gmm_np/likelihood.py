@@ -5,6 +5,7 @@ Letters in shapes: N samples, K components, D dimensions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmm_np import reference, wide_range
 from gmm_np.engine import Engine, quiet
+from gmm_np.families import FAMILIES
 from gmm_np.kernels import METHODS, Method, Mixture
 from gmm_np.parameters import (
     FloatArray,
@@ -51,9 +53,11 @@ def nll(
         Mixture logits; a logit of -inf switches its component off.
     means : array_like, shape [K, D]
     scale : array_like
-        For "full" the lower Cholesky factors of the covariances, shape [K, D, D].
-    family : {"full"}
-        Covariance family.
+        Of the family: lower Cholesky factors of the covariances for "full" and "constant"
+        [K, D, D] and "tied" [D, D], standard deviations for "diag" [K, D], "spherical" [K] and
+        "shared_spherical" [].
+    family : {"full", "tied", "diag", "spherical", "shared_spherical", "constant"}
+        Covariance family; "constant" factors are not learned.
     sample_weight : array_like, shape [N], optional
         Weights w_n, not negative; 1 for each sample by default.
     reduction : {"mean", "sum", "none"}
@@ -126,8 +130,9 @@ def nll_value_and_grad(
     value : float
         In nats.
     gradients : Gradients
-        With respect to pi_logits [K], means [K, D] and scale (its upper triangle is exactly
-        zero), each in the dtype of its argument; x is None.
+        With respect to pi_logits [K], means [K, D] and scale (in its own shape; the upper
+        triangle of a factor's is exactly zero), each in the dtype of its argument. x is None, and
+        scale is for "constant".
 
     Raises
     ------
@@ -160,9 +165,10 @@ def nll_value_and_grad(
     engine = _engine(parameters, method, gradient=True, n_samples=len(rows))
     engine.add(rows, weight, exponent)
     total = engine.weight if reduction == "mean" else 1.0
-    sums = _statistics(parameters, engine)
-    if np.isfinite(sums.M_k).all():
-        return sums.loss / total, assemble_gradients(sums, engine.mixture.all_inverses, total)
+    sums = engine.sums()
+    if math.isfinite(sums.second.sum()):
+        inverse = engine.mixture.all_inverses
+        return engine.loss / total, assemble_gradients(parameters, sums, inverse, total)
     # A sum is beyond the range of a double, though the gradient may not be.
     return _by_reference(rows, parameters, weight, exponent, total)
 
@@ -287,7 +293,7 @@ def statistics(
     >>> gmm_np.gradients(parameters, total).means.round(6).tolist()
     [[-0.01648], [0.01648]]
     """
-    engine = _engine(parameters, method, gradient=True)
+    engine = _engine(parameters, method, gradient=True, central=True)
     if not _is_stream(x):
         rows = check_rows(cast(ArrayLike, x), parameters.n_features)
         engine.add(rows, check_sample_weight(cast("ArrayLike | None", sample_weight), len(rows)))
@@ -316,7 +322,10 @@ def _by_reference(
     total: float,
 ) -> tuple[float, Gradients]:
     """Value and gradient of the weighted sum over `total` by the reference, chunk by chunk."""
-    p = (parameters.pi_logits, parameters.means, parameters.scale)
+    family = FAMILIES[parameters.family]
+    scale = parameters.scale.astype(np.float64)
+    factors = family.expand(scale, *parameters.means.shape)
+    p = (parameters.pi_logits, parameters.means, factors)
     value, blocks = 0.0, [np.zeros(block.shape) for block in p]
     step = max(2**20 // parameters.means.size, 1)
     for start in range(0, len(rows), step):
@@ -330,20 +339,33 @@ def _by_reference(
             value = float(wide_range.add(np.asarray(value), np.asarray(loss)))
             found = (np.asarray(g, np.float64) for g in reference.nll_backward(cache)[:3])
             blocks = [wide_range.add(a, b) for a, b in zip(blocks, found, strict=True)]
-    cast_back = (cast_gradient(b, q.dtype) for b, q in zip(blocks, p, strict=True))
-    return value, Gradients(*cast_back)
+    blocks[2] = family.reduce(blocks[2])
+    own = (parameters.pi_logits, parameters.means, parameters.scale)
+    cast_back = [cast_gradient(b, q.dtype) for b, q in zip(blocks, own, strict=True)]
+    learned = None if family.name == "constant" else cast_back[2]
+    return value, Gradients(cast_back[0], cast_back[1], learned)
 
 
 def _statistics(parameters: Parameters, engine: Engine) -> Statistics:
-    return Statistics(parameters, engine.loss, engine.weight, engine.count, *engine.moments())
+    return Statistics(parameters, engine.loss, engine.weight, engine.count, *engine.sums())
 
 
 def _engine(
-    parameters: Parameters, method: str, *, gradient: bool, n_samples: int = 10**6
+    parameters: Parameters,
+    method: str,
+    *,
+    gradient: bool,
+    central: bool = False,
+    n_samples: int = 10**6,
 ) -> Engine:
     check_choice("method", method, METHODS)
-    mixture = Mixture.of(parameters)
-    return Engine(mixture, cast(Method, method), gradient=gradient, n_samples=n_samples)
+    return Engine(
+        Mixture.of(parameters),
+        cast(Method, method),
+        gradient=gradient,
+        central=central,
+        n_samples=n_samples,
+    )
 
 
 def _log_likelihood(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gmm_np import triangles
 from gmm_np.engine import Engine
 from gmm_np.families import FAMILIES
 from gmm_np.kernels import Mixture
@@ -212,14 +213,14 @@ def precision_value_and_grad(
     mixture = Mixture(FAMILIES["full"], logits, means, factors, -log_diagonal.sum(axis=1))
     engine = Engine(mixture, "auto", gradient=True, n_samples=len(rows))
     engine.add(rows, None)
-    mass, first, second = engine.moments()
+    mass, first, second = engine.sums()
 
     log_prior, d_factors = prior.value_and_grad(factors)
     pi = np.exp(logits - logits.max())
     d_alpha = mass - mass.sum() * pi / pi.sum()
     d_mu = FAMILIES["full"].pull(factors, first)
     # t = sum_i log Q_ii - |Q e|^2 / 2: the sum of r z e^T, and e = Q^-1 z
-    d_factors -= np.tril(FAMILIES["full"].divide(second, factors))
+    d_factors -= np.tril(triangles.divide(second, factors))
     d_q, d_l = pull_back_precision(factors, d_factors)
     d_q += mass[:, None]
     return log_prior - engine.loss, (d_alpha, d_mu, d_q, d_l)

@@ -8,20 +8,22 @@ Letters in shapes: N samples, K components, D dimensions.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gmm_np import wide_range
-from gmm_np.families import FAMILIES
+from gmm_np.families import FAMILIES, ROUNDING, Bools, Family, Sums, Update, merge
 from gmm_np.parameters import (
     FloatArray,
     Gradients,
     Parameters,
     as_reduction,
     cast_gradient,
-    gradient_dtype,
 )
 
 
@@ -30,8 +32,9 @@ class Statistics:
     """What a pass over data leaves of them; made by `gmm_np.statistics`, added with ``+``.
 
     Moments are held in the whitened coordinates of their component, z = L_k^-1 (x - mu_k), where
-    no digits are lost to an offset or to an ill-conditioned covariance; `m_k` and `S_k` give them
-    in those of the data. Sums with n_k, v_k and M_k weigh each sample by w_n r_nk.
+    no digits are lost to an offset or to an ill-conditioned covariance, and second ones about the
+    samples' own mean, where none are lost to a component that is far from them. `m_k` and `S_k`
+    are those of the data. Sums weigh each sample by w_n r_nk.
 
     Attributes
     ----------
@@ -47,8 +50,10 @@ class Statistics:
         Weight that each component is responsible for.
     v_k : ndarray, shape [K, D]
         Sums of z.
-    M_k : ndarray, shape [K, D, D] for "full"
-        Sums of z z^T.
+    C_k : ndarray
+        Sums of (z - v_k / n_k)(z - v_k / n_k)^T: [K, D, D] for "full"; their sum [D, D] for
+        "tied"; their diagonals [K, D] for "diag"; their traces [K] for "spherical", and the sum
+        of these for "shared_spherical"; none, [0], for "constant".
     """
 
     parameters: Parameters
@@ -57,7 +62,7 @@ class Statistics:
     count: int
     n_k: FloatArray
     v_k: FloatArray
-    M_k: FloatArray
+    C_k: FloatArray
 
     def __add__(self, other: object) -> Statistics:
         if not isinstance(other, Statistics):
@@ -67,14 +72,13 @@ class Statistics:
                 "statistics made at different parameters do not add: their responsibilities "
                 "mean different things. Make both with the same Parameters."
             )
+        left, right = Sums(self.n_k, self.v_k, self.C_k), Sums(other.n_k, other.v_k, other.C_k)
         return Statistics(
             self.parameters,
             self.loss + other.loss,
             self.weight + other.weight,
             self.count + other.count,
-            self.n_k + other.n_k,
-            self.v_k + other.v_k,
-            self.M_k + other.M_k,
+            *merge(self.family, left, right),
         )
 
     def __radd__(self, other: object) -> Statistics:
@@ -83,17 +87,47 @@ class Statistics:
             return self
         return NotImplemented
 
+    @property
+    def family(self) -> Family:
+        """What knows the parameters' covariances."""
+        return FAMILIES[self.parameters.family]
+
+    @cached_property
+    def M_k(self) -> FloatArray:  # noqa: N802
+        """Sums of w_n r_nk z z^T, in the shape of `C_k`, equation (25)."""
+        return Sums(self.n_k, self.v_k, self.C_k).about_means(self.family).second
+
     @cached_property
     def m_k(self) -> FloatArray:
         """Sums of w_n r_nk (x_n - mu_k), shape [K, D], equation (25)."""
-        scale = self.parameters.scale.astype(np.float64)
-        return FAMILIES[self.parameters.family].unwhiten_first(scale, self.v_k)
+        return self.family.unwhiten_first(_double(self.parameters.scale), self.v_k)
 
     @cached_property
     def S_k(self) -> FloatArray:  # noqa: N802
-        """Sums of w_n r_nk (x_n - mu_k)(x_n - mu_k)^T, by family; [K, D, D] for "full", (25)."""
-        scale = self.parameters.scale.astype(np.float64)
-        return FAMILIES[self.parameters.family].unwhiten(scale, self.M_k)
+        """Sums of w_n r_nk (x_n - mu_k)(x_n - mu_k)^T, in the shape of `C_k`, equation (25)."""
+        return self.family.unwhiten(_double(self.parameters.scale), self.M_k)
+
+
+class Conjugate(NamedTuple):
+    """What conjugate priors add to an M-step.
+
+    Attributes
+    ----------
+    scatter, freedom : float
+        Of a Wishart prior on each learned precision matrix: scatter times the identity joins
+        the scatter of the samples, and freedom their mass.
+    counts : float
+        Of a Dirichlet prior: joins the mass of each component.
+    centre : ndarray, shape [D], or float
+    mean_precision : float
+        Of an isotropic normal prior on the means about `centre`.
+    """
+
+    scatter: float = 0.0
+    freedom: float = 0.0
+    counts: float = 0.0
+    centre: FloatArray | float = 0.0
+    mean_precision: float = 0.0
 
 
 def gradients(
@@ -113,8 +147,8 @@ def gradients(
     Returns
     -------
     Gradients
-        pi_logits [K], means [K, D] and scale (lower triangular), in the dtypes of the parameters;
-        x is None.
+        pi_logits [K], means [K, D] and scale (factors: lower triangular), in the dtypes of the
+        parameters; scale is None for "constant", x is None.
 
     Raises
     ------
@@ -131,38 +165,59 @@ def gradients(
     total = statistics.weight if reduction == "mean" else 1.0
     if total == 0:
         raise ValueError("statistics have no weight, so that their mean has no gradient.")
-    scale = parameters.scale.astype(np.float64, copy=False)
     with np.errstate(all="ignore"):
-        inverse = FAMILIES[parameters.family].inverse(scale)
-    return assemble_gradients(statistics, inverse, total)
+        inverse = statistics.family.inverse(_double(parameters.scale))
+        sums = Sums(statistics.n_k, statistics.v_k, statistics.M_k)
+    return assemble_gradients(parameters, sums, inverse, total)
 
 
-def assemble_gradients(statistics: Statistics, inverse: FloatArray, total: float) -> Gradients:
-    """Return the gradient of the summed loss over `total`, from inverse factors [K, D, D]: (26)."""
-    parameters = statistics.parameters
-    family = FAMILIES[parameters.family]
-    scale = parameters.scale.astype(np.float64, copy=False)
+def assemble_gradients(
+    parameters: Parameters, sums: Sums, inverse: FloatArray, total: float
+) -> Gradients:
+    """Return the gradient of the summed loss over `total`, equation (26).
+
+    `sums` are about the means, `inverse` in the shape of the scale.
+    """
+    family, (mass, first, second) = FAMILIES[parameters.family], sums
+    scale = _double(parameters.scale)
     with np.errstate(all="ignore"):
-        pi = _softmax(parameters.pi_logits.astype(np.float64))
-        mass = statistics.n_k
+        pi = _softmax(_double(parameters.pi_logits))
         # The mass, not the weight that it equals: then rounding leaves K = 1 an exact zero.
         d_logits = (mass.sum() * pi - mass) / total
-        d_means = -family.pull(inverse, statistics.v_k) / total
-        d_scale = family.gradient(scale, inverse, mass, statistics.M_k) / total
-        for k in np.flatnonzero(~np.isfinite(d_scale.sum(axis=(1, 2)) + d_means.sum(axis=1))):
+        d_means = family.pull(inverse, first)
+        d_means /= -total
+        d_scale = family.gradient(scale, inverse, mass, second, first.shape[1]) / total
+        if not (math.isfinite(d_scale.sum()) and math.isfinite(d_means.sum())):
             # Something left the range of a double on the way; it may come back.
-            d_means[k], d_scale[k] = wide_range.moments_backward(
-                mass[k], statistics.v_k[k], statistics.M_k[k], scale[k], total
-            )
-    blocks = zip(
-        (d_logits, d_means, d_scale),
-        (parameters.pi_logits, parameters.means, parameters.scale),
-        strict=True,
+            d_means, d_scale = _wide_gradients(family, scale, sums, total)
+    learned = None if family.name == "constant" else d_scale
+    return Gradients(
+        cast_gradient(d_logits, parameters.pi_logits.dtype),
+        cast_gradient(d_means, parameters.means.dtype),
+        None if learned is None else cast_gradient(learned, parameters.scale.dtype),
     )
-    return Gradients(*(cast_gradient(g, gradient_dtype(p)) for g, p in blocks))
 
 
-def em_step(parameters: Parameters, statistics: Statistics) -> Parameters:
+def _wide_gradients(
+    family: Family, scale: FloatArray, sums: Sums, total: float
+) -> tuple[FloatArray, FloatArray]:
+    """Gradients in the means and the scale, in numbers of a wider range, by dense factors."""
+    n_components, n_dims = sums.first.shape
+    factors = family.expand(scale, n_components, n_dims)
+    dense = family.densify(sums.second, n_components, n_dims)
+    moments = zip(sums.mass, sums.first, dense, factors, strict=True)
+    found = [wide_range.moments_backward(*component, total) for component in moments]
+    d_means, d_factors = (np.stack(arrays) for arrays in zip(*found, strict=True))
+    return d_means, family.reduce(d_factors)
+
+
+def em_step(
+    parameters: Parameters,
+    statistics: Statistics,
+    *,
+    reg_covar: float = 0.0,
+    prior: Conjugate | None = None,
+) -> Parameters:
     """One step of expectation-maximisation from statistics, equation (27).
 
     Parameters
@@ -171,12 +226,16 @@ def em_step(parameters: Parameters, statistics: Statistics) -> Parameters:
         Those at which the statistics were made.
     statistics : Statistics
         Of all the data; add those of its parts.
+    reg_covar : float
+        Added to the diagonal of each learned covariance.
+    prior : Conjugate, optional
+        For a maximum of the posterior density; `gmm_np.priors.conjugate` makes one.
 
     Returns
     -------
     updated : Parameters
         In float64. A component that no sample needs goes off (a logit of -inf) and keeps its
-        mean and factor.
+        mean and scale.
 
     Raises
     ------
@@ -184,26 +243,69 @@ def em_step(parameters: Parameters, statistics: Statistics) -> Parameters:
         If the statistics were made at other parameters or have no weight, or a component
         collapsed: its samples span less than D dimensions, so that its likelihood has no maximum.
     """
-    _check_same(parameters, statistics)
-    if not statistics.weight > 0:
-        raise ValueError("statistics have no weight: there is nothing to fit.")
-    family = FAMILIES[parameters.family]
-    scale = parameters.scale.astype(np.float64)
-    mass = statistics.n_k
-    with np.errstate(divide="ignore"):
-        logits = np.log(mass / statistics.weight)
-    share = np.where(mass > 0, mass, 1.0)
-    step = family.unwhiten_first(scale, statistics.v_k) / share[:, None]  # [K, D]
-    means = parameters.means + np.where(mass[:, None] > 0, step, 0.0)
-    updated, collapsed = family.em_update(scale, mass, statistics.v_k, statistics.M_k)
+    updated, collapsed = em_update(parameters, statistics, reg_covar=reg_covar, prior=prior)
     if collapsed.any():
         k = int(np.flatnonzero(collapsed)[0])
         raise ValueError(
-            f"component {k} collapsed: the samples it is responsible for (weight {mass[k]:.3g}) "
-            "span less than D dimensions, so that its covariance is singular and the likelihood "
-            "has no maximum. Use fewer components, remove it, or start it elsewhere."
+            f"component {k} collapsed: the samples it is responsible for (weight "
+            f"{statistics.n_k[k]:.3g}) span less than D dimensions, so that its covariance is "
+            "singular and the likelihood has no maximum. Use fewer components, a floor "
+            "(reg_covar), a Wishart prior, or start it elsewhere."
         )
-    return Parameters(logits, means, updated, parameters.family)
+    return updated
+
+
+def em_update(
+    parameters: Parameters,
+    statistics: Statistics,
+    *,
+    reg_covar: float = 0.0,
+    prior: Conjugate | None = None,
+) -> tuple[Parameters, Bools]:
+    """One step of expectation-maximisation that says which components collapsed, (27) and (41).
+
+    Parameters
+    ----------
+    parameters, statistics, reg_covar, prior
+        As in `em_step`.
+
+    Returns
+    -------
+    updated : Parameters
+        A component that collapsed keeps its scale.
+    collapsed : ndarray of bool, shape [K]
+
+    Raises
+    ------
+    ValueError
+        If the statistics were made at other parameters or have no weight.
+    """
+    _check_same(parameters, statistics)
+    if not statistics.weight > 0:
+        raise ValueError("statistics have no weight: there is nothing to fit.")
+    prior = Conjugate() if prior is None else prior
+    family, mass = statistics.family, statistics.n_k
+    n_dims = parameters.n_features
+    scale = _double(parameters.scale)
+    with np.errstate(all="ignore"):
+        counts = np.maximum(mass + prior.counts, 0.0)
+        logits = np.log(counts / counts.sum())
+        inverse_mass = np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
+        v_bar = statistics.v_k * inverse_mass[:, None]  # [K, D]
+        central = statistics.C_k.copy()
+        # What remains where all digits cancelled is no variance.
+        variance = family.diagonal(central)
+        least = (ROUNDING * n_dims) ** 2 * family.diagonal(statistics.M_k)
+        variance[variance <= least] = 0.0
+        step = v_bar
+        if prior.mean_precision > 0:
+            centre = np.broadcast_to(prior.centre, parameters.means.shape) - parameters.means
+            step = family.posterior_step(scale, mass, v_bar, centre, prior.mean_precision)
+            central = central + family.outer(mass, step - v_bar)
+        means = parameters.means + family.unwhiten_first(scale, step)
+        add = Update(prior.scatter, prior.freedom, reg_covar)
+        updated, collapsed = family.em_update(scale, mass, central, add, n_dims)
+    return Parameters(logits, means, updated, parameters.family), collapsed
 
 
 def _check_same(parameters: Parameters, statistics: Statistics) -> None:
@@ -212,6 +314,10 @@ def _check_same(parameters: Parameters, statistics: Statistics) -> None:
             "statistics were made at other parameters than those given. Make them anew with "
             "gmm_np.statistics(x, parameters)."
         )
+
+
+def _double(array: NDArray[np.floating]) -> FloatArray:
+    return array.astype(np.float64, copy=False)
 
 
 def _softmax(logits: FloatArray) -> FloatArray:
