@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dgemm, dsymm, dsyrk, dtrmm, dtrsm
 
-from gmm_np.parameters import FloatArray
+from gmm_np.checks import FloatArray
 
 # Up to this D a loop over components costs more than the arithmetic that a triangle saves, and
 # routines for triangles would start threads for next to no work.

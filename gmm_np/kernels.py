@@ -19,8 +19,9 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from scipy.linalg.blas import dgemm, dgemv
 
+from gmm_np.checks import FloatArray
 from gmm_np.families import FAMILIES, Full
-from gmm_np.parameters import FloatArray, Parameters
+from gmm_np.parameters import Parameters
 
 Method: TypeAlias = Literal["auto", "direct", "moments"]
 METHODS: Final = ("auto", "direct", "moments")

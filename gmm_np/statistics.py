@@ -14,15 +14,9 @@ from functools import cached_property
 import numpy as np
 
 from gmm_np import wide_range
+from gmm_np.checks import FloatArray, as_reduction
 from gmm_np.families import FAMILIES
-from gmm_np.parameters import (
-    FloatArray,
-    Gradients,
-    Parameters,
-    as_reduction,
-    cast_gradient,
-    gradient_dtype,
-)
+from gmm_np.parameters import Gradients, Parameters, cast_gradient, gradient_dtype
 
 
 @dataclass(frozen=True, eq=False)
