@@ -300,8 +300,8 @@ def _check_cholesky_factors(name: str, factors: FloatArray, places: tuple[str, .
 
 
 @lru_cache(maxsize=16)
-def _above_diagonal(n_dims: int) -> FloatArray:
-    """Ones above the diagonal [D, D], zeroes elsewhere; shared, so read-only."""
-    ones = np.triu(np.ones((n_dims, n_dims)), 1)
-    ones.setflags(write=False)
-    return ones
+def _above_diagonal(n_dims: int) -> NDArray[np.bool_]:
+    """Return what is above the diagonal of [D, D]; shared, so read-only."""
+    above = np.triu(np.ones((n_dims, n_dims), dtype=bool), 1)
+    above.setflags(write=False)
+    return above
