@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from gmm_np.checks import FloatArray
 from gmm_np.datasets import load_old_faithful
 from gmm_np.gradcheck import GradientReport, check_grad
-from gmm_np.parameters import FloatArray, Gradients, Parameters
+from gmm_np.parameters import Gradients, Parameters
 from gmm_np.plotting import plot_mixture, save_figure
 from gmm_np.progress import progress
 from gmm_np.reference import log_softmax_forward, nll_backward, nll_forward
@@ -51,6 +52,7 @@ def fit_best_of(
 def _heaviest_first(result: FitResult) -> FitResult:
     """Order the components by weight, so that a fit looks the same from whichever start it came."""
     p, g = result.parameters, result.gradients
+    assert g.scale is not None  # full covariances are learned
     order = np.argsort(-p.pi_logits, kind="stable")
     parameters = Parameters(p.pi_logits[order], p.means[order], p.scale[order])
     gradients = Gradients(g.pi_logits[order], g.means[order], g.scale[order])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np import reference, wide_range
+from gmm_np.checks import FloatArray, not_finite
 from gmm_np.kernels import (
     LARGEST_BLOCK,
     Guard,
@@ -23,7 +24,6 @@ from gmm_np.kernels import (
     Sums,
     merge,
 )
-from gmm_np.parameters import FloatArray, not_finite
 
 # Sums of exponentials about a guessed shift are taken as they are within exp(+-this).
 LARGEST_LOG_SUM: Final = 40.0

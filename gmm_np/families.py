@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np import triangles
-from gmm_np.parameters import FloatArray
+from gmm_np.checks import FloatArray
 
 Bools: TypeAlias = NDArray[np.bool_]
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_np.parameters import FloatArray
+from gmm_np.checks import FloatArray
 
 ValueAndGrad = Callable[..., tuple[Any, Sequence[Any]]]
 

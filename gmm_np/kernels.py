@@ -21,8 +21,9 @@ import numpy as np
 from scipy.linalg.blas import dgemm, dgemv
 
 from gmm_np import triangles
+from gmm_np.checks import FloatArray
 from gmm_np.families import FAMILIES, ROUNDING, Bools, Family, Sums, merge
-from gmm_np.parameters import FloatArray, Parameters
+from gmm_np.parameters import Parameters
 
 Method: TypeAlias = Literal["auto", "direct", "moments"]
 METHODS: Final = ("auto", "direct", "moments")

@@ -13,20 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np import reference, wide_range
-from gmm_np.engine import Engine, quiet
-from gmm_np.families import FAMILIES
-from gmm_np.kernels import METHODS, Method, Mixture
-from gmm_np.parameters import (
+from gmm_np.checks import (
     FloatArray,
-    Gradients,
-    Parameters,
     as_reduction,
-    cast_gradient,
     check_choice,
     check_rows,
     check_sample_weight,
     unit_exponent,
 )
+from gmm_np.engine import Engine, quiet
+from gmm_np.families import FAMILIES
+from gmm_np.kernels import METHODS, Method, Mixture
+from gmm_np.parameters import Gradients, Parameters, cast_gradient
 from gmm_np.statistics import Statistics, assemble_gradients
 
 __all__ = ["log_prob", "nll", "nll_value_and_grad", "responsibilities", "statistics"]

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np import triangles
+from gmm_np.checks import FloatArray, as_float64, check_rows
 from gmm_np.engine import Engine
 from gmm_np.families import FAMILIES
 from gmm_np.kernels import Mixture
-from gmm_np.parameters import FloatArray, Gradients, Parameters, as_float64, check_rows
+from gmm_np.parameters import Gradients, Parameters
 from gmm_np.priors import Wishart
 
 

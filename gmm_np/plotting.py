@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 
+from gmm_np.checks import FloatArray, check_x
 from gmm_np.likelihood import log_prob, responsibilities
-from gmm_np.parameters import FloatArray, Parameters, check_x
+from gmm_np.parameters import Parameters
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import multigammaln
 
-from gmm_np.parameters import FloatArray
+from gmm_np.checks import FloatArray
 
 
 @dataclass(frozen=True)

@@ -20,19 +20,16 @@ from numpy.typing import ArrayLike
 from scipy.linalg import cho_solve, solve_triangular
 
 from gmm_np import wide_range
-from gmm_np.parameters import (
+from gmm_np.checks import (
     FloatArray,
-    Gradients,
     Reduction,
     as_reduction,
-    cast_gradient,
     check_d_value,
-    check_mixture,
     check_sample_weight,
     check_x,
-    gradient_dtype,
     unit_weights,
 )
+from gmm_np.parameters import Gradients, cast_gradient, check_mixture, gradient_dtype
 
 __all__ = ["Cache", "nll_backward", "nll_forward"]
 

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gmm_np.checks import FloatArray, check_sample_weight, check_x
 from gmm_np.likelihood import statistics
-from gmm_np.parameters import FloatArray, Gradients, Parameters, check_sample_weight, check_x
+from gmm_np.parameters import Gradients, Parameters
 from gmm_np.parametrizations import LogCholesky
 from gmm_np.statistics import gradients
 

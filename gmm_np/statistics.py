@@ -17,14 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np import wide_range
+from gmm_np.checks import FloatArray, as_reduction
 from gmm_np.families import FAMILIES, ROUNDING, Bools, Family, Sums, Update, merge
-from gmm_np.parameters import (
-    FloatArray,
-    Gradients,
-    Parameters,
-    as_reduction,
-    cast_gradient,
-)
+from gmm_np.parameters import Gradients, Parameters, cast_gradient
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from scipy.linalg.blas import dgemm, dsymm, dsyrk, dtrmm, dtrsm
 
-from gmm_np.parameters import FloatArray
+from gmm_np.checks import FloatArray
 
 # Up to this D a loop over components costs more than the arithmetic that a triangle saves, and
 # routines for triangles would start threads for next to no work.

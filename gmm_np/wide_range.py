@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np.parameters import FloatArray
+from gmm_np.checks import FloatArray
 
 IntArray = NDArray[np.intc]
 

@@ -1,13 +1,14 @@
 """The contracts at the boundary: what is accepted, what is refused, and what the message says."""
 
 import dataclasses
+import pickle
 import re
 
 import numpy as np
 import pytest
 
 from gmm_np import Gradients, Parameters
-from gmm_np.parameters import cast_gradient, gradient_dtype
+from gmm_np.parameters import FAMILIES, cast_gradient, gradient_dtype
 from gmm_np.reference import nll_backward, nll_forward
 
 X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])  # N = 3, D = 2
@@ -421,6 +422,235 @@ def test_scalar_d_value_that_is_not_finite_is_refused(value):
 def test_unknown_family_is_refused(family):
     with pytest.raises(ValueError, match=rf'^family must be one of .*"full".*; got {family!r}'):
         Parameters(LOGITS, MEANS, FACTORS, family=family)
+
+
+# --- families -------------------------------------------------------------------------------------
+
+
+SCALES = {
+    "full": FACTORS,
+    "tied": FACTORS[1],
+    "diag": np.array([[1.0, 0.5], [2.0, 4.0]]),
+    "spherical": np.array([0.5, 2.0]),
+    "shared_spherical": np.array(3.0),
+    "constant": FACTORS,
+}
+EXPANDED = {
+    "full": FACTORS,
+    "tied": [[[3.0, 0.0], [-1.0, 0.25]]] * 2,
+    "diag": [[[1.0, 0.0], [0.0, 0.5]], [[2.0, 0.0], [0.0, 4.0]]],
+    "spherical": [[[0.5, 0.0], [0.0, 0.5]], [[2.0, 0.0], [0.0, 2.0]]],
+    "shared_spherical": [[[3.0, 0.0], [0.0, 3.0]]] * 2,
+    "constant": FACTORS,
+}
+AXES = {
+    "full": "[K, D, D] = (2, 2, 2)",
+    "tied": "[D, D] = (2, 2)",
+    "diag": "[K, D] = (2, 2)",
+    "spherical": "[K] = (2,)",
+    "constant": "[K, D, D] = (2, 2, 2)",
+}
+EACH_FAMILY = pytest.mark.parametrize("family", SCALES)
+DEVIATIONS = ["diag", "spherical", "shared_spherical"]
+FACTORED = ["full", "tied", "constant"]
+
+
+def scale_refused(parts, scale, family):
+    pattern = ".*".join(re.escape(part) for part in parts)
+    with pytest.raises(ValueError, match=pattern) as caught:
+        Parameters(LOGITS, MEANS, scale, family)
+    message = str(caught.value)
+    assert message.endswith(".")
+    assert ".." not in message
+    assert "\n" not in message
+    return message
+
+
+def test_the_families_are_those_of_the_tests():
+    assert set(FAMILIES) == set(SCALES)
+
+
+@EACH_FAMILY
+def test_each_family_holds_its_scale(family):
+    parameters = Parameters(LOGITS, MEANS, SCALES[family].tolist(), family)
+    np.testing.assert_array_equal(parameters.scale, SCALES[family])
+    assert parameters.scale.shape == SCALES[family].shape
+    assert type(parameters.scale) is np.ndarray
+    assert not parameters.scale.flags.writeable
+    assert (parameters.n_components, parameters.n_features) == (2, 2)
+    assert parameters.family == family
+
+
+@EACH_FAMILY
+def test_each_family_keeps_the_dtype_and_copies(family):
+    scale = SCALES[family].astype(np.float32)
+    parameters = Parameters(LOGITS, MEANS, scale, family)
+    scale *= 7.0
+    assert parameters.scale.dtype == np.float32
+    np.testing.assert_array_equal(parameters.scale, SCALES[family])
+
+
+@EACH_FAMILY
+def test_each_family_has_its_factors_and_covariances(family):
+    parameters = Parameters(LOGITS, MEANS, SCALES[family].astype(np.float32), family)
+    factors, covariances = parameters.factors(), parameters.covariances()
+    assert factors.dtype == covariances.dtype == np.float64
+    np.testing.assert_array_equal(factors, EXPANDED[family])
+    for factor, covariance in zip(EXPANDED[family], covariances, strict=True):
+        np.testing.assert_array_equal(covariance, np.array(factor) @ np.transpose(factor))
+    factors[0, 0, 0] = 17.0  # their own memory, also where components share
+    assert factors[1, 0, 0] == np.array(EXPANDED[family])[1, 0, 0]
+    np.testing.assert_array_equal(parameters.factors(), EXPANDED[family])
+
+
+@pytest.mark.parametrize(("k", "d"), [(1, 1), (1, 3), (4, 1), (3, 2), (2, 3)])
+def test_components_and_dimensions_are_not_mixed_up(k, d):
+    rng = np.random.default_rng(0)
+    deviations = rng.uniform(1, 2, (k, d))
+    for family, scale, expected in (
+        ("diag", deviations, deviations),
+        ("spherical", deviations[:, 0], np.repeat(deviations[:, :1], d, axis=1)),
+        ("shared_spherical", deviations[0, 0], np.full((k, d), deviations[0, 0])),
+    ):
+        factors = Parameters(np.zeros(k), np.zeros((k, d)), scale, family).factors()
+        assert factors.shape == (k, d, d)
+        np.testing.assert_array_equal(np.diagonal(factors, axis1=1, axis2=2), expected)
+        assert np.count_nonzero(factors) == k * d
+
+
+@pytest.mark.parametrize("family", AXES)
+@pytest.mark.parametrize("shape", [(3, 2, 2), (2, 3, 3), (3, 3), (2, 3), (3, 2), (3,), (1,)])
+def test_scale_of_another_shape_is_refused_with_both_and_what_the_family_wants(family, shape):
+    message = scale_refused(("scale",), np.ones(shape), family)
+    assert str(shape) in message
+    axes = AXES[family]
+    if len(shape) == axes.count(",") - axes.split(" = ")[1].count(",") + 1:
+        assert "means has shape (2, 2)" in message
+        assert f"must have shape {axes}; got {shape}" in message
+    else:
+        assert axes.split(" = ")[0] in message
+    assert "Give" in message or "np.stack" in message
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (1, 1), (2, 2, 2)])
+def test_scale_that_is_shared_by_all_is_a_single_number(shape):
+    parts = ('must be a single number, shape (), for family="shared_spherical"', f"got {shape}")
+    parts = (parts[0], "got shape " + str(shape), "Give a single standard deviation")
+    scale_refused(parts, np.ones(shape), "shared_spherical")
+
+
+@pytest.mark.parametrize(
+    ("shape", "family", "fitting"),
+    [
+        ((2,), "full", '"spherical"'),
+        ((2, 2), "full", '"tied" or "diag"'),
+        ((2, 2, 2), "diag", '"full" or "constant"'),
+        ((), "spherical", '"shared_spherical"'),
+        ((2,), "shared_spherical", '"spherical"'),
+    ],
+)
+def test_scale_of_another_family_is_recognised(shape, family, fitting):
+    scale_refused((f"This shape would fit family={fitting}.",), np.ones(shape), family)
+
+
+@pytest.mark.parametrize("family", AXES)
+def test_empty_scale_is_refused(family):
+    shape = (0,) * SCALES[family].ndim
+    parts = ("scale is empty", AXES[family].split(" = ")[0], f"got {shape}")
+    scale_refused(parts, np.ones(shape), family)
+
+
+LAST = {
+    "full": " at component 1, row 1, column 1",
+    "tied": " at row 1, column 1",
+    "diag": " at component 1, column 1",
+    "spherical": " at component 1",
+    "shared_spherical": "",
+    "constant": " at component 1, row 1, column 1",
+}
+
+
+@EACH_FAMILY
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scale_that_is_not_finite_is_refused_with_its_place(family, value):
+    scale = SCALES[family].copy()
+    scale[(-1,) * scale.ndim] = value
+    place = f"1 of {scale.size}, the first {value}{LAST[family]}. "
+    scale_refused((f"scale has values that are not finite: {place}",), scale, family)
+
+
+@pytest.mark.parametrize("family", DEVIATIONS)
+@pytest.mark.parametrize("value", [0.0, -0.0, -2.0])
+def test_standard_deviation_that_is_not_positive_is_refused_with_its_place(family, value):
+    scale = SCALES[family].copy()
+    scale[(-1,) * scale.ndim] = value
+    place = f"1 of {scale.size}, the first {value}{LAST[family]}. "
+    parts = (f"scale has standard deviations that are not positive: {place}", "square roots")
+    scale_refused(parts, scale, family)
+
+
+@pytest.mark.parametrize("family", FACTORED)
+@pytest.mark.parametrize("value", [0.0, -2.0])
+def test_factor_of_each_family_has_a_positive_diagonal(family, value):
+    scale = SCALES[family].copy()
+    scale[..., 0, 0] = value
+    place = {"tied": f"1 of 2, the first {value} at row 0"}.get(
+        family, f"2 of 4, the first {value} at component 0, row 0"
+    )
+    scale_refused((f"diagonal entries that are not positive: {place}. ",), scale, family)
+
+
+@pytest.mark.parametrize("family", FACTORED)
+@pytest.mark.parametrize("value", [5e-324, -1e300])
+def test_factor_of_each_family_is_lower_triangular(family, value):
+    scale = SCALES[family].copy()
+    scale[..., 0, 1] = value
+    place = {"tied": f"1 of 4, the first {value} at row 0, column 1"}.get(
+        family, f"2 of 8, the first {value} at component 0, row 0, column 1"
+    )
+    scale_refused(("not lower triangular", f"above the diagonal: {place}. "), scale, family)
+
+
+@pytest.mark.parametrize("family", FACTORED)
+def test_every_place_above_the_diagonal_is_looked_at(family):
+    for n_dims in range(1, 6):
+        for row, column in zip(*np.triu_indices(n_dims, 1), strict=True):
+            scale = np.eye(n_dims)
+            scale[row, column] = 1e-300
+            whole = scale if family == "tied" else np.stack([np.eye(n_dims), scale])
+            with pytest.raises(ValueError, match=f"row {row}, column {column}"):
+                Parameters(LOGITS, np.zeros((2, n_dims)), whole, family)
+
+
+@EACH_FAMILY
+def test_values_whose_squares_overflow_are_finite(family):
+    # Finiteness is looked for by a sum of squares first.
+    large = np.sign(SCALES[family]) * 1e200
+    scale = np.where(SCALES[family] == 0, 0.0, large)
+    parameters = Parameters(LOGITS, MEANS + 1e300, scale, family)
+    np.testing.assert_array_equal(parameters.scale, scale)
+
+
+@EACH_FAMILY
+def test_each_family_survives_pickling_and_replacing(family):
+    parameters = Parameters(LOGITS, MEANS, SCALES[family], family)
+    copy = pickle.loads(pickle.dumps(parameters))
+    assert copy.equals(parameters)
+    moved = dataclasses.replace(parameters, means=MEANS + 1)
+    assert moved.family == family
+    assert not moved.equals(parameters)
+
+
+def test_parameters_of_another_family_differ():
+    assert not Parameters(LOGITS, MEANS, FACTORS).equals(
+        Parameters(LOGITS, MEANS, FACTORS, "constant")
+    )
+
+
+def test_masked_scale_is_refused_with_the_place_of_its_family():
+    masked = np.ma.MaskedArray(SCALES["diag"], mask=[[False, False], [True, False]])
+    with pytest.raises(TypeError, match=r"1 of 4, the first at component 1, column 0\."):
+        Parameters(LOGITS, MEANS, masked, "diag")
 
 
 # --- Parameters and Gradients ---------------------------------------------------------------------

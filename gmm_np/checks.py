@@ -1,0 +1,302 @@
+"""Every check at the boundary that concerns one argument: it becomes an array, or is refused.
+
+First stage of the flow of data: public functions turn what users pass into float64 arrays here,
+or refuse it with a message that names the argument, the place and the remedy. Functions further
+down trust what they get and check nothing. What a mixture's arguments have to be to each other
+stands in `gmm_np.parameters`.
+
+Valid input costs one pass over the values; where they are bad, and how many, is looked for only
+after something was found.
+
+Letters in shapes: N samples, K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, Literal, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray: TypeAlias = NDArray[np.float64]
+Reduction: TypeAlias = Literal["mean", "sum", "none"]
+
+REDUCTIONS: Final = ("mean", "sum", "none")
+
+# What the axes of an argument are called in messages; those of a scale depend on its family.
+_AXES: Final[dict[str, tuple[str, ...]]] = {
+    "x": ("row", "column"),
+    "pi_logits": ("component",),
+    "means": ("component", "column"),
+    "sample_weight": ("row",),
+    "d_value": ("row",),
+}
+_DOUBLE: Final = np.dtype(np.float64)
+_LARGEST_EXACT_INTEGER: Final = 2**53
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        allowed = ", ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name} must be one of {allowed}; got {value!r}.")
+
+
+def check_x(x: ArrayLike, n_features: int | None = None) -> FloatArray:
+    """Return data as float64 [N, D].
+
+    Parameters
+    ----------
+    x : array_like, shape [N, D]
+    n_features : int, optional
+        The D that the parameters have.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not made of real numbers.
+    ValueError
+        If its rank or shape is wrong, or a value is NaN or infinite.
+    """
+    array = as_float64("x", check_rows(x, n_features))
+    if not is_finite(array):
+        raise not_finite(array)
+    return array
+
+
+def check_rows(x: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
+    """Return data [N, D] as they are, with all checks but those that read every value.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not made of real numbers.
+    ValueError
+        If its rank or shape is wrong.
+    """
+    array = _as_real("x", x, _AXES["x"])
+    if array.ndim == 1:
+        raise ValueError(
+            f"x must have two axes [N, D]; got shape {array.shape}. Use x.reshape(-1, 1) if it "
+            "holds one-dimensional samples, x.reshape(1, -1) if it is a single sample."
+        )
+    check_axes("x", array, "[N, D]", "Give one row for each sample.")
+    if n_features is not None and array.shape[1] != n_features:
+        raise ValueError(
+            f"x and means disagree: x has shape {array.shape}, so D = {array.shape[1]}, but means "
+            f"has shape [K, {n_features}], so D = {n_features}. Each row of x must have one value "
+            "for each column of means."
+        )
+    _check_integers("x", array, _AXES["x"])
+    return array
+
+
+def not_finite(x: NDArray[Any], rows: int = 2**16) -> ValueError:
+    """Return the error for data that are known to hold a value that is not finite.
+
+    Reads `rows` rows at a time, so that it needs no memory of the size of the data.
+    """
+    count, first = 0, ""
+    for start in range(0, len(x), rows):
+        bad = ~np.isfinite(x[start : start + rows])
+        if not first and bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            value = float(x[start + row, column])
+            first = f"the first {value!r} at row {start + row}, column {column}"
+        count += int(bad.sum())
+    return ValueError(
+        f"x has values that are not finite: {count} of {x.size}, {first}. Drop or impute these "
+        "rows."
+    )
+
+
+def check_sample_weight(
+    sample_weight: ArrayLike | None, n_samples: int, *, some: bool = True
+) -> FloatArray | None:
+    """Return weights as float64 [N], or None where there are none.
+
+    `some`: whether at least one has to be positive.
+
+    Raises
+    ------
+    TypeError
+        If the weights are not real numbers.
+    ValueError
+        If their shape is not [N], a weight is negative or not finite, or all are zero.
+    """
+    if sample_weight is None:
+        return None
+    weight = as_float64("sample_weight", sample_weight)
+    if weight.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight must have shape [N] = {(n_samples,)}, one weight for each row of x; "
+            f"got {weight.shape}. Use np.ravel(sample_weight) for a column or a row."
+        )
+    check_finite("sample_weight", weight, "Use a weight of 0 to leave a row out.")
+    if (weight < 0).any():
+        raise ValueError(
+            f"sample_weight has negative values: {first_of(weight < 0, ('row',), weight)}. "
+            "Use a weight of 0 to leave a row out."
+        )
+    with np.errstate(over="ignore"):
+        total = weight.sum()
+    if some and total == 0:
+        raise ValueError(
+            "sample_weight is zero for every row, so that no sample is left. Give at least one "
+            "row a positive weight."
+        )
+    if np.isinf(total):
+        raise ValueError(
+            "sample_weight adds up to more than a double can hold. Divide the weights by their "
+            "maximum."
+        )
+    return weight
+
+
+def unit_weights(weight: FloatArray) -> FloatArray:
+    """Return the weights over a power of two, so that their sum is at most 1 and not tiny.
+
+    Only for a mean, which is the same; what underflows beside the largest weight has no share.
+    """
+    with np.errstate(under="ignore"):
+        return np.asarray(np.ldexp(weight, -unit_exponent(weight)))
+
+
+def unit_exponent(weight: FloatArray) -> int:
+    """Return the power of two of `unit_weights`."""
+    return int(np.frexp(weight.max())[1]) + len(weight).bit_length()
+
+
+def check_d_value(d_value: ArrayLike, reduction: Reduction, n_samples: int) -> FloatArray:
+    """Return the incoming gradient of the value as float64: scalar, or [N] for "none".
+
+    Raises
+    ------
+    TypeError
+        If it is not a real number.
+    ValueError
+        If its shape is not that of the value, or it is not finite.
+    """
+    array = as_float64("d_value", d_value)
+    expected = (n_samples,) if reduction == "none" else ()
+    if array.shape != expected:
+        remedy = (
+            "np.ones(N) gives the gradient of the sum over samples."
+            if reduction == "none"
+            else "A single number is the gradient of what follows with respect to the value."
+        )
+        raise ValueError(
+            f"d_value must have the shape of the value, {expected} for reduction={reduction!r}; "
+            f"got {array.shape}. {remedy}"
+        )
+    check_finite("d_value", array, "Look at the step that computed it.")
+    return array
+
+
+def as_float64(name: str, value: ArrayLike, axes: tuple[str, ...] | None = None) -> FloatArray:
+    """Return `value` as a float64 array, without loss; a float64 array is not copied.
+
+    `axes`: what its axes are called in messages, if it is not an argument known by its name.
+    """
+    if type(value) is np.ndarray and value.dtype is _DOUBLE:
+        return value
+    axes = _AXES.get(name) if axes is None else axes
+    array = _as_real(name, value, axes)
+    _check_integers(name, array, axes)
+    return array.astype(np.float64, copy=False)
+
+
+def _as_real(name: str, value: ArrayLike, axes: tuple[str, ...] | None) -> NDArray[Any]:
+    """Return `value` as an array of real numbers that are no wider than float64."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+        masked = np.ma.getmaskarray(value)
+        raise TypeError(
+            f"{name} has masked values: {first_of(masked, axes)}. Drop these rows, or fill them "
+            f"with {name}.filled(value)."
+        )
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # ragged nested lists
+        raise ValueError(
+            f"{name} must be a rectangular array; NumPy says: {str(error).rstrip('.')}. Give "
+            "every row the same length."
+        ) from None
+    if array.dtype.kind == "c":
+        raise TypeError(
+            f"{name} must hold real numbers; got complex values of dtype {array.dtype}. Take "
+            f"{name}.real, or make the real and the imaginary part two columns."
+        )
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} must hold real numbers; got {type(value).__name__} of dtype {array.dtype}. "
+            f"Convert it with np.asarray({name}, dtype=np.float64) once every entry is a number."
+        )
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        raise TypeError(
+            f"{name} must be float64 or narrower; got dtype {array.dtype}, which float64 cannot "
+            f"hold without loss. Round it yourself: {name}.astype(np.float64)."
+        )
+    return array
+
+
+def _check_integers(name: str, array: NDArray[Any], axes: tuple[str, ...] | None) -> None:
+    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8 or array.size == 0:
+        return
+    if array.max() > _LARGEST_EXACT_INTEGER or array.min() < -_LARGEST_EXACT_INTEGER:
+        large = (array > _LARGEST_EXACT_INTEGER) | (array < -_LARGEST_EXACT_INTEGER)
+        raise ValueError(
+            f"{name} has integers beyond 2**53, which float64 cannot hold without loss: "
+            f"{first_of(large, axes, array)}. Subtract an offset first, or round them yourself: "
+            f"{name}.astype(np.float64)."
+        )
+
+
+def check_axes(name: str, array: NDArray[Any], axes: str, remedy: str) -> None:
+    """Raise ValueError unless `array` has the axes "[N, D]" or the like, none of length 0."""
+    ndim = axes.count(",") + 1
+    if array.ndim != ndim:
+        count = ("one axis", "two axes", "three axes")[ndim - 1]
+        raise ValueError(f"{name} must have {count} {axes}; got shape {array.shape}. {remedy}")
+    if 0 in array.shape:
+        raise ValueError(
+            f"{name} is empty: it must have shape {axes} with every length at least 1; got "
+            f"{array.shape}. Look at what selected or read it."
+        )
+
+
+def is_finite(array: FloatArray) -> bool:
+    """Whether every value is finite, in one pass and without an array of the size of `array`."""
+    # A sum of squares is NaN or inf if a value is. The reverse fails only beyond 1e154.
+    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
+
+
+def check_finite(
+    name: str, array: FloatArray, remedy: str, axes: tuple[str, ...] | None = None
+) -> None:
+    """Raise ValueError unless every value is finite."""
+    if not is_finite(array):
+        axes = _AXES.get(name) if axes is None else axes
+        raise ValueError(
+            f"{name} has values that are not finite: "
+            f"{first_of(~np.isfinite(array), axes, array)}. {remedy}"
+        )
+
+
+def first_of(
+    bad: NDArray[np.bool_], axes: tuple[str, ...] | None, array: NDArray[Any] | None = None
+) -> str:
+    """Say how many values are bad, and where the first one is; `axes` are names, if known."""
+    index = tuple(int(i) for i in np.argwhere(bad)[0])
+    what = "" if array is None else f" {array[index].item()!r}"
+    if axes is None:
+        place = f"index {list(index)}"
+    else:
+        place = ", ".join(f"{axis} {i}" for axis, i in zip(axes, index))  # noqa: B905
+    return f"{int(bad.sum())} of {bad.size}, the first{what}" + (f" at {place}" if place else "")
+
+
+def as_reduction(reduction: str) -> Reduction:
+    """Return `reduction` if it is "mean", "sum" or "none"; raise ValueError otherwise."""
+    check_choice("reduction", reduction, REDUCTIONS)
+    return cast(Reduction, reduction)
