@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gmm_np import reference, wide_range
 from gmm_np.checks import FloatArray, not_finite
+from gmm_np.family import Sums, merge
 from gmm_np.kernels import (
     LARGEST_BLOCK,
     Guard,
@@ -21,8 +22,6 @@ from gmm_np.kernels import (
     Method,
     Mixture,
     OutOfRangeError,
-    Sums,
-    merge,
 )
 
 # Sums of exponentials about a guessed shift are taken as they are within exp(+-this).

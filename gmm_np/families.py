@@ -1,253 +1,27 @@
-"""Covariance families: what the kernels and the statistics need to know of a covariance.
+"""The covariance families, one class each.
 
-One class a family. The kernels ask it for whitening, for features and natural parameters, and
-for sums of second moments; the statistics ask it for gradients and updates. A family that costs
-less than a full covariance saves it here, and nothing else changes.
-
-Everything about a component is held in its own whitened coordinates z = W_k (x - mu_k), where
-spreads are about one: the first moment is v = sum w r z [K, D], the second M = sum w r z z^T, of
-which a family keeps what it needs. `scale` and its inverse W have the family's own shape.
+A family that costs less than a full covariance saves it here, and nothing else changes. `Family`
+says what each method does; arrays that a family has once for all components stand alone.
 
 Letters in shapes: B samples of a block, K components, D dimensions, P features.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gmm_np import triangles
 from gmm_np.checks import FloatArray
-
-Bools: TypeAlias = NDArray[np.bool_]
-
-# A variance no more than the square of this times D, relative to the second moment that it was
-# computed from, or an eigenvalue of a correlation matrix no more than this times D, is rounding.
-ROUNDING: Final = 64 * float(np.finfo(np.float64).eps)
-
-
-class Sums(NamedTuple):
-    """Weighted sums over samples: n [K], v [K, D], and second moments in the family's shape.
-
-    Second moments are about the components' means (z = 0), or central: about v / n.
-    """
-
-    mass: FloatArray
-    first: FloatArray
-    second: FloatArray
-
-    def centre(self, family: Family) -> Sums:
-        """Return the same with central second moments."""
-        central = self.second - family.outer(_inverse_or_zero(self.mass), self.first)
-        central = np.where(np.isnan(central), self.second, central)  # infinite ones stay so
-        return Sums(self.mass, self.first, central)
-
-    def about_means(self, family: Family) -> Sums:
-        """Return the same with second moments about z = 0, from central ones."""
-        second = self.second + family.outer(_inverse_or_zero(self.mass), self.first)
-        return Sums(self.mass, self.first, second)
-
-
-def merge(family: Family, left: Sums, right: Sums) -> Sums:
-    """Add sums with central second moments, without the cancellation that raw ones have."""
-    step = left.first * _inverse_or_zero(left.mass)[:, None]
-    step -= right.first * _inverse_or_zero(right.mass)[:, None]
-    mass = left.mass + right.mass
-    share = left.mass * right.mass * _inverse_or_zero(mass)
-    between = family.outer(share, np.where(share[:, None] > 0, step, 0.0))
-    return Sums(mass, left.first + right.first, left.second + right.second + between)
-
-
-class Update(NamedTuple):
-    """What the M-step adds to a learned covariance: (scatter + s I) / (mass + f) + ridge I."""
-
-    scatter: float = 0.0
-    freedom: float = 0.0
-    ridge: float = 0.0
-
-    @property
-    def regularises(self) -> bool:
-        """Whether a singular covariance becomes regular."""
-        return self.scatter > 0 or self.ridge > 0
-
-    def times(self, n: int) -> Update:
-        """Return the same for n directions that share one variance."""
-        return Update(n * self.scatter, n * self.freedom, self.ridge)
-
-
-class Family(ABC):
-    """What a family knows. Its methods hold no state and check nothing."""
-
-    name: str
-    # Whether each component has a scale of its own.
-    per_component = True
-    # Whether `Frame`s are worth trying: in the data's coordinates (False), in common ones (True).
-    frames: tuple[bool, ...] = (False,)
-    # Whether whitening is a product with a matrix.
-    dense = True
-
-    # --- the scale -------------------------------------------------------------------------
-
-    @abstractmethod
-    def expand(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        """Lower Cholesky factors [K, D, D] of the covariances, equation (38)."""
-
-    @abstractmethod
-    def reduce(self, dense: FloatArray) -> FloatArray:
-        """Pull [K, D, D] back through `expand`: gradients, and second moments, equation (39)."""
-
-    @abstractmethod
-    def densify(self, second: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        """Return second moments [K, D, D] that have the same gradient once they are reduced."""
-
-    @abstractmethod
-    def half_log_det(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        """Half the log-determinants [K], equation (8)."""
-
-    @abstractmethod
-    def inverse(self, scale: FloatArray) -> FloatArray:
-        """Return W, so that whitening is a product."""
-
-    @abstractmethod
-    def inverse_norm(self, inverse: FloatArray) -> FloatArray:
-        """Return upper bounds of the spectral norms of W, [K] or []."""
-
-    def into_frame(self, scale: FloatArray) -> FloatArray:
-        """Return C^-1 of a common factor C, [D, D] or [D], by which data may be multiplied."""
-        raise NotImplementedError
-
-    def in_frame(self, inverse: FloatArray, into: FloatArray, scale: FloatArray) -> FloatArray:
-        """Return W for data that were multiplied by `into`."""
-        raise NotImplementedError
-
-    # --- direct ----------------------------------------------------------------------------
-
-    @abstractmethod
-    def whiten(self, inverse: FloatArray, k: int, residual: FloatArray, out: FloatArray) -> None:
-        """Whiten residuals [D, B] of component k, z = W_k e, equation (6)."""
-
-    @abstractmethod
-    def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
-        """Zeroes to which `add_second_moment` adds."""
-
-    @abstractmethod
-    def add_second_moment(self, total: FloatArray, k: int, weighted: FloatArray) -> None:
-        """Add the second moment of sqrt(w r) z [D, B] of component k to `total`."""
-
-    def complete(self, second: FloatArray) -> FloatArray:
-        """Finish what `add_second_moment` added, in place, and return it."""
-        return second
-
-    @abstractmethod
-    def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
-        """Second moments of masses [K] at points [K, D]."""
-
-    @abstractmethod
-    def diagonal(self, second: FloatArray) -> FloatArray:
-        """View of the diagonals of second moments, that can be written to."""
-
-    # --- moments ---------------------------------------------------------------------------
-
-    @abstractmethod
-    def n_features(self, n_dims: int) -> int:
-        """P, the number of features of a sample."""
-
-    def n_sums(self, n_dims: int) -> int:
-        """How many of them, from the first, are to be summed by component."""
-        return self.n_features(n_dims)
-
-    @abstractmethod
-    def write_features(self, y: FloatArray, out: FloatArray) -> None:
-        """Write the features of centred samples y [D, B] to `out` [P, B]."""
-
-    @abstractmethod
-    def natural_parameters(
-        self, constant: FloatArray, means: FloatArray, inverse: FloatArray
-    ) -> FloatArray:
-        """Coefficients [K, P] of the features in log_joint, for means about the same centre.
-
-        constant - |W (y - mu)|^2 / 2, written out in the features.
-        """
-
-    def cross_moment(self, n_dims: int) -> FloatArray | None:
-        """Zeroes [D, D] for sum w y y^T over samples, if the family needs it."""
-        return None
-
-    @abstractmethod
-    def whitened_moments(
-        self, sums: FloatArray, means: FloatArray, inverse: FloatArray, cross: FloatArray | None
-    ) -> Sums:
-        """Turn weighted sums of the features [K, P] into n [K], v [K, D] and M.
-
-        `means` and `inverse` are those of the frame in which the features were written; `cross`
-        is the lower triangle of sum w y y^T, if the family needs it.
-        """
-
-    # --- from statistics -------------------------------------------------------------------
-
-    @abstractmethod
-    def unwhiten_first(self, scale: FloatArray, first: FloatArray) -> FloatArray:
-        """m_k = L_k v_k [K, D], equation (25)."""
-
-    @abstractmethod
-    def pull(self, inverse: FloatArray, first: FloatArray) -> FloatArray:
-        """Sigma^-1 m_k = W_k^T v_k [K, D], equation (26)."""
-
-    @abstractmethod
-    def unwhiten(self, scale: FloatArray, second: FloatArray) -> FloatArray:
-        """S_k = L_k M_k L_k^T, equation (25)."""
-
-    @abstractmethod
-    def gradient(
-        self,
-        scale: FloatArray,
-        inverse: FloatArray,
-        mass: FloatArray,
-        second: FloatArray,
-        n_dims: int,
-    ) -> FloatArray:
-        """Gradient of the summed loss with respect to the scale, equations (26) and (40)."""
-
-    def posterior_step(
-        self,
-        scale: FloatArray,
-        mass: FloatArray,
-        mean: FloatArray,
-        centre: FloatArray,
-        precision: float,
-    ) -> FloatArray:
-        """Return the maximising means less the old ones, in whitened coordinates [K, D]: (42).
-
-        `mean` [K, D] is that of the samples, whitened; `centre` [K, D] that of a normal prior of
-        this precision, less the old means.
-        """
-        factors = self.expand(scale, *mean.shape)
-        transposed = factors.swapaxes(1, 2)
-        system = mass[:, None, None] * np.eye(mean.shape[1])
-        system = system + precision * np.matmul(transposed, factors)
-        right = mass[:, None] * mean
-        right = right + precision * np.matmul(transposed, centre[:, :, None])[:, :, 0]
-        return np.linalg.solve(system, right[:, :, None])[:, :, 0]
-
-    @abstractmethod
-    def em_update(
-        self, scale: FloatArray, mass: FloatArray, central: FloatArray, add: Update, n_dims: int
-    ) -> tuple[FloatArray, Bools]:
-        """Return the scale that maximises, and which components [K] collapsed: (27), (41).
-
-        `central` holds second moments about the new means, in whitened coordinates. A covariance
-        of no samples and no prior stays what it is.
-        """
+from gmm_np.family import ROUNDING, Bools, Family, Sums, Update
 
 
 class Full(Family):
     """Full covariances by their lower Cholesky factors, ``scale`` [K, D, D]."""
 
     name = "full"
-    frames = (False, True)
+    frames: tuple[bool, ...] = (False, True)
 
     def expand(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
         return scale
@@ -268,7 +42,7 @@ class Full(Family):
         return triangles.inverse_norms(inverse)
 
     def into_frame(self, scale: FloatArray) -> FloatArray:
-        return triangles.inverses(triangles.common_factor(scale)[None])[0]
+        return np.asarray(triangles.inverses(triangles.common_factor(scale)[None])[0])
 
     def in_frame(self, inverse: FloatArray, into: FloatArray, scale: FloatArray) -> FloatArray:
         factor = triangles.common_factor(scale)
@@ -290,7 +64,7 @@ class Full(Family):
         return (mass[:, None] * vectors)[:, :, None] * vectors[:, None, :]
 
     def diagonal(self, second: FloatArray) -> FloatArray:
-        return np.einsum("...ii->...i", second)
+        return np.asarray(np.einsum("...ii->...i", second))
 
     def n_features(self, n_dims: int) -> int:
         return (n_dims + 1) * (n_dims + 2) // 2  # 1, y_i, and y_i y_j for i <= j
@@ -365,12 +139,13 @@ class Full(Family):
         return gradient
 
     def em_update(
-        self, scale: FloatArray, mass: FloatArray, central: FloatArray, add: Update, n_dims: int
+        self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
     ) -> tuple[FloatArray, Bools]:
+        mass, _, central = sums
         updated, collapsed = scale.copy(), np.zeros(len(mass), dtype=bool)
         for k in np.flatnonzero(_has_update(mass, add)):
             try:
-                updated[k] = _maximising_factor(scale[k], mass[k], central[k], add)
+                updated[k] = _maximising_factor(scale[k], mass[k], central[k], lost[k].max(), add)
             except np.linalg.LinAlgError:
                 collapsed[k] = True
         return updated, collapsed
@@ -425,9 +200,9 @@ class Constant(Full):
         return np.zeros(0)
 
     def em_update(
-        self, scale: FloatArray, mass: FloatArray, central: FloatArray, add: Update, n_dims: int
+        self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
     ) -> tuple[FloatArray, Bools]:
-        return scale, np.zeros(len(mass), dtype=bool)
+        return scale, np.zeros(len(sums.mass), dtype=bool)
 
 
 class Tied(Full):
@@ -435,7 +210,7 @@ class Tied(Full):
 
     name = "tied"
     per_component = False
-    frames = (True,)  # in which it is the identity
+    frames: tuple[bool, ...] = (True,)  # in which it is the identity
 
     def expand(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
         return np.broadcast_to(scale, (n_components, n_dims, n_dims))
@@ -450,10 +225,10 @@ class Tied(Full):
         return np.full(n_components, np.log(np.diagonal(scale)).sum())
 
     def inverse(self, scale: FloatArray) -> FloatArray:
-        return triangles.inverses(scale[None])[0]
+        return np.asarray(triangles.inverses(scale[None])[0])
 
     def inverse_norm(self, inverse: FloatArray) -> FloatArray:
-        return triangles.inverse_norms(inverse[None])[0]
+        return np.asarray(triangles.inverse_norms(inverse[None])[0])
 
     def into_frame(self, scale: FloatArray) -> FloatArray:
         return self.inverse(scale)
@@ -509,28 +284,30 @@ class Tied(Full):
         n_dims: int,
     ) -> FloatArray:
         total = np.atleast_1d(mass.sum())
-        return super().gradient(scale[None], inverse[None], total, second[None], n_dims)[0]
+        return np.asarray(
+            super().gradient(scale[None], inverse[None], total, second[None], n_dims)[0]
+        )
 
     def em_update(
-        self, scale: FloatArray, mass: FloatArray, central: FloatArray, add: Update, n_dims: int
+        self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
     ) -> tuple[FloatArray, Bools]:
-        total = np.atleast_1d(mass.sum())
-        updated, collapsed = super().em_update(scale[None], total, central[None], add, n_dims)
-        return updated[0], np.full(len(mass), collapsed[0])
+        all_sums = Sums(np.atleast_1d(sums.mass.sum()), sums.first, sums.second[None])
+        updated, collapsed = super().em_update(scale[None], all_sums, lost[None], add)
+        return updated[0], np.full(len(sums.mass), collapsed[0])
 
 
 class Diagonal(Family):
     """Diagonal covariances by their standard deviations, ``scale`` [K, D]."""
 
     name = "diag"
-    frames = (False, True)
+    frames: tuple[bool, ...] = (False, True)
     dense = False
 
     def expand(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
         return np.asarray(scale[:, :, None] * np.eye(n_dims))
 
     def reduce(self, dense: FloatArray) -> FloatArray:
-        return np.diagonal(dense, axis1=1, axis2=2).copy()
+        return np.asarray(np.diagonal(dense, axis1=1, axis2=2).copy())
 
     def densify(self, second: FloatArray, n_components: int, n_dims: int) -> FloatArray:
         return self.expand(second, n_components, n_dims)
@@ -623,10 +400,10 @@ class Diagonal(Family):
         return (mass[:, None] - second) / scale
 
     def em_update(
-        self, scale: FloatArray, mass: FloatArray, central: FloatArray, add: Update, n_dims: int
+        self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
     ) -> tuple[FloatArray, Bools]:
-        updated, collapsed = _maximising_deviation(scale, mass[:, None], central, add)
-        return updated, collapsed.any(axis=1)
+        updated, collapsed = _maximising_deviation(scale, sums.mass[:, None], sums.second, add)
+        return updated, np.asarray(collapsed.any(axis=1))
 
 
 class Spherical(Family):
@@ -719,12 +496,13 @@ class Spherical(Family):
         return np.asarray((n_dims * self._gather(mass) - second) / scale)
 
     def em_update(
-        self, scale: FloatArray, mass: FloatArray, central: FloatArray, add: Update, n_dims: int
+        self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
     ) -> tuple[FloatArray, Bools]:
         # D directions share one variance: as many times the samples, and the prior as often.
-        total, all_add = n_dims * self._gather(mass), add.times(n_dims)
-        updated, collapsed = _maximising_deviation(scale, total, central, all_add)
-        return updated, np.broadcast_to(collapsed, len(mass)).copy()
+        n_components, n_dims = sums.first.shape
+        total, all_add = n_dims * self._gather(sums.mass), add.times(n_dims)
+        updated, collapsed = _maximising_deviation(scale, total, sums.second, all_add)
+        return updated, np.broadcast_to(collapsed, n_components).copy()
 
     def _gather(self, values: FloatArray) -> FloatArray:
         return values
@@ -755,11 +533,6 @@ class SharedSpherical(Spherical):
         return np.asarray(values.sum())
 
 
-def _inverse_or_zero(mass: FloatArray) -> FloatArray:
-    """1 / mass, and 0 where there is none."""
-    return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
-
-
 def _about_means(sums: FloatArray, means: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Masses [K] and first moments about the means [K, D] from sums of 1 and y [K, P]."""
     mass = sums[:, 0].copy()
@@ -783,7 +556,7 @@ def _isotropic_parameters(
 
 
 def _maximising_factor(
-    factor: FloatArray, mass: float, central: FloatArray, add: Update
+    factor: FloatArray, mass: float, central: FloatArray, lost: float, add: Update
 ) -> FloatArray:
     """Return the factor [D, D] of the maximising covariance, equations (27) and (41).
 
@@ -803,7 +576,7 @@ def _maximising_factor(
     size = np.sqrt(np.diagonal(central))
     if (np.diagonal(root) / size).min() < 1e-4:
         smallest = np.linalg.eigvalsh(central / np.outer(size, size))[0]
-        if smallest <= ROUNDING * n_dims:
+        if smallest <= ROUNDING * n_dims * lost:
             raise np.linalg.LinAlgError
     return np.asarray(factor @ (root / np.sqrt(divisor)))
 

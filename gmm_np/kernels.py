@@ -22,7 +22,8 @@ from scipy.linalg.blas import dgemm, dgemv
 
 from gmm_np import triangles
 from gmm_np.checks import FloatArray
-from gmm_np.families import FAMILIES, ROUNDING, Bools, Family, Sums, merge
+from gmm_np.families import FAMILIES
+from gmm_np.family import ROUNDING, SMALLEST_VARIANCE, Bools, Family, Sums, merge
 from gmm_np.parameters import Parameters
 
 Method: TypeAlias = Literal["auto", "direct", "moments"]
@@ -38,9 +39,6 @@ LARGEST_EXPONENT: Final = 200
 BLOCK_BYTES: Final = 6 * 2**20
 SMALLEST_BLOCK: Final = 128
 LARGEST_BLOCK: Final = 16384
-# A component's second moment in a block is taken about the block's mean where a variance is less
-# than this part of it: more than three digits would cancel.
-SMALLEST_VARIANCE: Final = 1e-3
 
 
 class OutOfRangeError(ArithmeticError):
@@ -138,7 +136,9 @@ class Direct:
 
     holds_moments = False
 
-    def __init__(self, mixture: Mixture, n_samples: int, *, central: bool) -> None:
+    def __init__(
+        self, mixture: Mixture, n_samples: int = LARGEST_BLOCK, *, central: bool = False
+    ) -> None:
         self.mixture, self.central = mixture, central
         k, d = mixture.n_components, mixture.n_dims
         self.block = _block_size(k * (d + 2), n_samples)
@@ -177,7 +177,7 @@ class Direct:
         self,
         exponentials: FloatArray,
         factor: FloatArray,
-        weight: FloatArray | None,  # noqa: ARG002  of samples, for kernels that need their sum
+        weight: FloatArray | None = None,  # noqa: ARG002  of samples, for kernels that need their sum
     ) -> None:
         """Add the block's moments, weighted by exponentials [K, B] times factor [B]."""
         self.holds_moments = True
@@ -185,7 +185,7 @@ class Direct:
         exponentials *= factor
         mass = exponentials.sum(axis=1)
         root = np.sqrt(exponentials, out=self.quadratic)
-        for k in np.flatnonzero(mass > 0):
+        for k in np.flatnonzero(mass > 0).tolist():
             z, sums = self.z[k], self.near
             # Fortran sees z^T [B, D].
             first = dgemv(1.0, z.T, exponentials[k], trans=1)
@@ -270,7 +270,14 @@ class Moments:
 
     holds_moments = False
 
-    def __init__(self, mixture: Mixture, frame: Frame, n_samples: int, *, central: bool) -> None:
+    def __init__(
+        self,
+        mixture: Mixture,
+        frame: Frame,
+        n_samples: int = LARGEST_BLOCK,
+        *,
+        central: bool = False,
+    ) -> None:
         self.mixture, self.frame, self.central = mixture, frame, central
         family, k, d, p = mixture.family, *mixture.means.shape, mixture.n_features
         self.block = _block_size(p + k, n_samples)
@@ -296,7 +303,9 @@ class Moments:
         dgemm(1.0, self.features.T, self.theta.T, c=terms.T, overwrite_c=1)
         return terms
 
-    def add(self, exponentials: FloatArray, factor: FloatArray, weight: FloatArray | None) -> None:
+    def add(
+        self, exponentials: FloatArray, factor: FloatArray, weight: FloatArray | None = None
+    ) -> None:
         """Add the block's moments, weighted by exponentials [K, B] times factor [B].
 
         `weight` [B] is that of the samples, None for ones.
@@ -400,7 +409,7 @@ def moments_is_cheaper(mixture: Mixture, n_samples: int, *, gradient: bool) -> b
     if dense:
         moments += 0.1 * products * k * d**3 / n_samples
         direct += products * k * d * 0.026 * d
-    return moments <= direct
+    return bool(moments <= direct)
 
 
 def _block_size(doubles: int, n_samples: int) -> int:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from gmm_np import wide_range
 from gmm_np.checks import FloatArray, as_reduction
-from gmm_np.families import FAMILIES, ROUNDING, Bools, Family, Sums, Update, merge
+from gmm_np.families import FAMILIES
+from gmm_np.family import ROUNDING, SMALLEST_VARIANCE, Bools, Family, Sums, Update, merge
 from gmm_np.parameters import Gradients, Parameters, cast_gradient
 
 
@@ -287,11 +288,12 @@ def em_update(
         logits = np.log(counts / counts.sum())
         inverse_mass = np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
         v_bar = statistics.v_k * inverse_mass[:, None]  # [K, D]
-        central = statistics.C_k.copy()
+        central = np.array(statistics.C_k)
         # What remains where all digits cancelled is no variance.
-        variance = family.diagonal(central)
-        least = (ROUNDING * n_dims) ** 2 * family.diagonal(statistics.M_k)
-        variance[variance <= least] = 0.0
+        variance, square = family.diagonal(central), family.diagonal(statistics.M_k)
+        variance[variance <= (ROUNDING * n_dims) ** 2 * square] = 0.0
+        # More digits than these, a kernel does not let cancel without taking another way.
+        lost = np.clip(square / variance, 1.0, 1.0 / SMALLEST_VARIANCE)
         step = v_bar
         if prior.mean_precision > 0:
             centre = np.broadcast_to(prior.centre, parameters.means.shape) - parameters.means
@@ -299,7 +301,8 @@ def em_update(
             central = central + family.outer(mass, step - v_bar)
         means = parameters.means + family.unwhiten_first(scale, step)
         add = Update(prior.scatter, prior.freedom, reg_covar)
-        updated, collapsed = family.em_update(scale, mass, central, add, n_dims)
+        sums = Sums(mass, statistics.v_k, central)
+        updated, collapsed = family.em_update(scale, sums, lost, add)
     return Parameters(logits, means, updated, parameters.family), collapsed
 
 

@@ -24,6 +24,8 @@ ORDER = (
     "parameters",
     "wide_range",
     "reference",
+    "family",
+    "triangles",
     "families",
     "statistics",
     "kernels",

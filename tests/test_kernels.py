@@ -40,7 +40,7 @@ def chosen(problem, method="auto", *, gradient=True):
                 names.append("direct")
             else:
                 assert isinstance(block.kernel, Moments)
-                names.append("moments" if block.kernel.frame.to_frame is None else "common")
+                names.append("moments" if block.kernel.frame.into is None else "common")
     return names
 
 
@@ -113,7 +113,7 @@ def test_moments_are_weighted_sums_of_whitened_residuals():
                     kernel.log_joint(0.0)
                     kernel.add(exponentials[:, part].copy(), factor[part])
             worst = Worst()
-            for what, mine, theirs in zip("nvM", kernel.moments(), expected, strict=True):
+            for what, mine, theirs in zip("nvM", kernel.sums(), expected, strict=True):
                 worst.add(seed, f"{what} of {name}", mine, theirs)
             worst.check(1e-12)
 
