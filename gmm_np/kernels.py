@@ -141,7 +141,7 @@ class Direct:
     ) -> None:
         self.mixture, self.central = mixture, central
         k, d = mixture.n_components, mixture.n_dims
-        self.block = _block_size(k * (d + 2), n_samples)
+        self.block = _block_size(DIRECT_BLOCK_BYTES, k * (d + 2), n_samples)
         self.near = self._zeros()
         self.far: Sums | None = None
         self._z, self._spare = np.empty(k * d * self.block), np.empty(d * self.block)
@@ -287,7 +287,7 @@ class Moments:
     ) -> None:
         self.mixture, self.frame, self.central = mixture, frame, central
         family, k, d, p = mixture.family, *mixture.means.shape, mixture.n_features
-        self.block = _block_size(p + k, n_samples)
+        self.block = _block_size(BLOCK_BYTES, p + k, n_samples)
         self.theta = family.natural_parameters(
             mixture.constant, frame.means, frame.inverse
         )  # [K, P]
@@ -419,9 +419,9 @@ def moments_is_cheaper(mixture: Mixture, n_samples: int, *, gradient: bool) -> b
     return bool(moments <= direct)
 
 
-def _block_size(doubles: int, n_samples: int) -> int:
-    """Return the samples of a block that holds so many doubles for each."""
-    rows = BLOCK_BYTES // (8 * doubles)
+def _block_size(n_bytes: int, doubles: int, n_samples: int) -> int:
+    """Return the samples of a block of so many bytes that holds so many doubles for each."""
+    rows = n_bytes // (8 * doubles)
     return min(max(rows, SMALLEST_BLOCK), LARGEST_BLOCK, n_samples)
 
 
