@@ -590,7 +590,8 @@ def _maximising_deviation(
     length = np.hypot(scale * np.sqrt(np.maximum(central, 0.0)), np.sqrt(add.scatter))
     updated = np.hypot(length / np.sqrt(divisor), np.sqrt(add.ridge))
     kept = ~_has_update(mass, add)
-    return np.where(kept, scale, updated), ~kept & ~(updated > 0)
+    collapsed = ~kept & ~(updated > 0)
+    return np.where(kept | collapsed, scale, updated), np.asarray(collapsed)
 
 
 def _has_update(mass: FloatArray, add: Update) -> Bools:
