@@ -402,8 +402,9 @@ class Diagonal(Family):
     def em_update(
         self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
     ) -> tuple[FloatArray, Bools]:
-        updated, collapsed = _maximising_deviation(scale, sums.mass[:, None], sums.second, add)
-        return updated, np.asarray(collapsed.any(axis=1))
+        updated, flat = _maximising_deviation(scale, sums.mass[:, None], sums.second, add)
+        collapsed = np.asarray(flat.any(axis=1))
+        return np.where(collapsed[:, None], scale, updated), collapsed
 
 
 class Spherical(Family):
