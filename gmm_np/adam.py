@@ -10,7 +10,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from gmm_np.fitting import Callback, Data, FitInterrupted, FitResult
 from gmm_np.objective import Objective
 from gmm_np.parameters import Parameters
+from gmm_np.priors import Prior
 
 # Decay of the running means of the gradient and of its square, and what keeps the root from zero.
 DECAY: Final = 0.9
@@ -32,6 +33,7 @@ def fit_adam(
     *,
     sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
     reg_covar: float = 0.0,
+    priors: Sequence[Prior] = (),
     batch_size: int | None = None,
     step_logits: float = 1e-2,
     step_components: float = 1e-2,
@@ -50,6 +52,8 @@ def fit_adam(
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
     reg_covar : float
         A floor under the squared diagonals of the factors.
+    priors : sequence of Wishart, Dirichlet or Normal
+        Of `gmm_np.priors`: the objective is minus the log posterior over the weight of the data.
     batch_size : int, optional
         Rows of a minibatch; all by default.
     step_logits, step_components : float
@@ -79,7 +83,7 @@ def fit_adam(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, or None for all rows; got {batch_size}.")
     data = Data.of(x, sample_weight, start.n_features)
-    objective = Objective(data, start, reg_covar=reg_covar)
+    objective = Objective(data, start, reg_covar=reg_covar, priors=priors)
     batches = Batches(data, batch_size, np.random.default_rng() if rng is None else rng)
     step_size = np.where(objective.is_logit, step_logits, step_components)
     vector = np.maximum(np.zeros_like(objective.origin), objective.floor)
@@ -134,6 +138,7 @@ class Batches:
             n_rows += used
             self.count += 0 if size is None else -(-used // size)
         self.count = 1 if size is None else self.count
+        data.total_weight = total
         self.mean_weight = total / n_rows if n_rows else 0.0
         self.mean_rows = n_rows / self.count if self.count else 0.0
         if n_rows == 0:

@@ -10,16 +10,24 @@ Letters in shapes: N samples, K components, D dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray, check_choice
-from gmm_np.covariances import deviations
-from gmm_np.fitting import Callback, CollapseError, Data, FitInterrupted, FitResult, Sample
+from gmm_np.fitting import (
+    Callback,
+    CollapseError,
+    Data,
+    FitInterrupted,
+    FitResult,
+    Sample,
+    log_density,
+)
 from gmm_np.parameters import Parameters
+from gmm_np.priors import Prior, conjugate
 from gmm_np.statistics import Statistics, em_update, gradients
 
 ON_COLLAPSE: Final = ("raise", "reseed", "keep")
@@ -36,6 +44,7 @@ def fit_em(
     *,
     sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
     reg_covar: float = 0.0,
+    priors: Sequence[Prior] = (),
     on_collapse: str = "raise",
     tol: float = 1e-9,
     max_iter: int = 10_000,
@@ -54,6 +63,8 @@ def fit_em(
     reg_covar : float
         Added to the diagonal of each covariance in each update: a floor, which also lets the
         negative log-likelihood rise a little near the end.
+    priors : sequence of Wishart, Dirichlet or Normal
+        Of `gmm_np.priors`: the objective is minus the log posterior over the weight of the data.
     on_collapse : {"raise", "reseed", "keep"}
         What becomes of a component whose samples span less than D dimensions: an error, a fresh
         start at a random row, or the covariance that it had.
@@ -78,7 +89,7 @@ def fit_em(
         As `gmm_np.statistics` does.
     """
     data = Data.of(x, sample_weight, start.n_features)
-    run = EM(data, start, reg_covar=reg_covar, on_collapse=on_collapse, rng=rng)
+    run = EM(data, start, reg_covar=reg_covar, priors=priors, on_collapse=on_collapse, rng=rng)
     run.iterate(tol=tol, max_iter=max_iter, callback=callback)
     final = data.statistics(run.parameters)
     gradient = gradients(run.parameters, final)
@@ -103,7 +114,7 @@ class EM:
     ----------
     data : Data
     start : Parameters
-    reg_covar, on_collapse, rng
+    reg_covar, priors, on_collapse, rng
         As for `fit_em`.
 
     Attributes
@@ -125,12 +136,14 @@ class EM:
         start: Parameters,
         *,
         reg_covar: float = 0.0,
+        priors: Sequence[Prior] = (),
         on_collapse: str = "raise",
         rng: np.random.Generator | None = None,
     ) -> None:
         check_choice("on_collapse", on_collapse, ON_COLLAPSE)
         self.data, self.start, self.parameters = data, start, start
         self.reg_covar, self.on_collapse = reg_covar, on_collapse
+        self.priors, self.prior = tuple(priors), conjugate(priors) if priors else None
         self.rng = rng
         self.history: list[float] = []
         self.converged = False
@@ -168,34 +181,28 @@ class EM:
     def step(self) -> float:
         """Make one iteration; return the objective before its update."""
         statistics = self.data.statistics(self.parameters)
-        updated, collapsed = self._update(statistics)
+        options = {"reg_covar": self.reg_covar, "prior": self.prior}
+        updated, collapsed = em_update(self.parameters, statistics, **options)
         if collapsed.any():  # perhaps only for the kernel that is fast
             statistics = self.data.statistics(self.parameters, method="direct")
-            updated, collapsed = self._update(statistics)
+            updated, collapsed = em_update(self.parameters, statistics, **options)
         self._last = statistics
         self._waiting = np.where(collapsed, self._waiting + 1, 0)
         certain = collapsed & (~_far(statistics) | (self._waiting > PATIENCE))
+        value = statistics.loss / statistics.weight
+        value -= log_density(self.priors, self.parameters) / statistics.weight
         if certain.any():
             updated = self._treat(np.flatnonzero(certain), updated, statistics)
         self.parameters = updated
-        return statistics.loss / statistics.weight
+        return value
 
     def held(self) -> tuple[int, ...]:
-        """Return the components that only the floor, or the covariance they kept, holds up."""
+        """Return the components that only a floor, a prior, or what they kept holds up."""
         held = set(self.kept)
-        if self._last is not None and self.reg_covar > 0:
-            collapsed = em_update(self._last.parameters, self._last)[1] & ~_far(self._last)
-            if collapsed.any():
-                last = self.data.statistics(self._last.parameters, method="direct")
-                held |= {int(k) for k in np.flatnonzero(em_update(last.parameters, last)[1])}
+        if self._last is not None and find_collapsed(self._last):
+            last = self.data.statistics(self._last.parameters, method="direct")
+            held |= set(find_collapsed(last))
         return tuple(sorted(held))
-
-    def _update(self, statistics: Statistics) -> tuple[Parameters, NDArray[np.bool_]]:
-        updated, collapsed = em_update(statistics.parameters, statistics, reg_covar=self.reg_covar)
-        # A spread that the double next to the mean does not see is none.
-        resolution = 8 * np.finfo(np.float64).eps * np.abs(updated.means)
-        unresolved = (deviations(updated) <= resolution).any(axis=1)
-        return updated, collapsed | (unresolved & (statistics.n_k > 0))
 
     def _treat(
         self, components: NDArray[np.intp], updated: Parameters, statistics: Statistics
@@ -229,6 +236,12 @@ class EM:
             self._waiting[k] = 0
             self.reseeded.append(k)
         return Parameters(logits, means, scale, updated.family)
+
+
+def find_collapsed(statistics: Statistics) -> tuple[int, ...]:
+    """Return the components whose likelihood has no maximum, but for a floor or a prior."""
+    collapsed = em_update(statistics.parameters, statistics)[1] & ~_far(statistics)
+    return tuple(int(k) for k in np.flatnonzero(collapsed))
 
 
 def _far(statistics: Statistics) -> NDArray[np.bool_]:

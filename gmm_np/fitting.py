@@ -6,7 +6,7 @@ Letters in shapes: N samples, M samples drawn, K components, D dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from gmm_np.checks import FloatArray, check_rows, check_sample_weight, not_finite
 from gmm_np.likelihood import in_step, is_stream, statistics
 from gmm_np.parameters import Gradients, Parameters
+from gmm_np.priors import Prior
 from gmm_np.statistics import Statistics
 
 Callback = Callable[[int, float], object]
@@ -62,8 +63,8 @@ class FitResult:
     gradients : Gradients
         Of that mean with respect to the parameters.
     gradient_norm : float
-        Euclidean norm of the gradient with respect to the solver's unconstrained vector; for EM,
-        which has none, with respect to the parameters.
+        Euclidean norm of the objective's gradient with respect to the solver's vector; for EM,
+        which has none, of `gradients`.
     n_iter : int
     converged : bool
         Whether the solver's tolerance was met, or nothing but rounding is left to gain.
@@ -125,7 +126,7 @@ class Data:
         self.is_stream = is_stream(x)
         self.x: Any = x
         self.weight: Any = sample_weight
-        self.total_weight = 0.0  # known from the first pass on
+        self.total_weight = 0.0  # of a stream known from the first pass on
         if self.is_stream:
             streams: tuple[tuple[str, Any], ...] = (("x", x), ("sample_weight", sample_weight))
             for name, blocks in streams:
@@ -144,6 +145,7 @@ class Data:
             if suspicious and not np.isfinite(chunk).all():
                 raise not_finite(self.x)
         self.weight = check_sample_weight(sample_weight, len(self.x))  # type: ignore[arg-type]
+        self.total_weight = float(len(self.x) if self.weight is None else self.weight.sum())
 
     @classmethod
     def of(cls, x: Any, sample_weight: Any, n_features: int) -> Data:
@@ -202,6 +204,11 @@ class Data:
         return Sample(
             distinct, np.bincount(inverse.reshape(-1), weights=weights[0]).astype(np.float64)
         )
+
+
+def log_density(priors: Sequence[Prior], parameters: Parameters) -> float:
+    """Return the log density of the parameters under all priors, in nats."""
+    return math.fsum(prior.log_density_and_grad(parameters)[0] for prior in priors)
 
 
 def _smallest(

@@ -5,7 +5,7 @@ scipy.optimize is imported where it is used, so that `import gmm_np` stays light
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from gmm_np.checks import FloatArray
 from gmm_np.fitting import Callback, Data, FitInterrupted, FitResult
 from gmm_np.objective import Objective
 from gmm_np.parameters import Parameters
+from gmm_np.priors import Prior
 
 
 def fit_lbfgs(
@@ -23,6 +24,7 @@ def fit_lbfgs(
     *,
     sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
     reg_covar: float = 0.0,
+    priors: Sequence[Prior] = (),
     tol: float = 1e-6,
     max_iter: int = 2000,
     callback: Callback | None = None,
@@ -37,6 +39,8 @@ def fit_lbfgs(
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
     reg_covar : float
         A floor under the squared diagonals of the factors, held as a bound.
+    priors : sequence of Wishart, Dirichlet or Normal
+        Of `gmm_np.priors`: the objective is minus the log posterior over the weight of the data.
     tol : float
         Stop where no entry of the gradient is larger, in nats a sample and in units of the start.
     max_iter : int
@@ -60,7 +64,9 @@ def fit_lbfgs(
     """
     from scipy.optimize import Bounds
 
-    objective = Objective(Data.of(x, sample_weight, start.n_features), start, reg_covar=reg_covar)
+    objective = Objective(
+        Data.of(x, sample_weight, start.n_features), start, reg_covar=reg_covar, priors=priors
+    )
     options: dict[str, Any] = {
         "method": "L-BFGS-B",
         "options": {"maxiter": max_iter, "maxfun": 20 * max_iter, "ftol": 0.0, "gtol": tol},
@@ -75,6 +81,7 @@ def fit_newton(
     start: Parameters,
     *,
     sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+    priors: Sequence[Prior] = (),
     tol: float = 1e-8,
     max_iter: int = 200,
     callback: Callback | None = None,
@@ -86,7 +93,7 @@ def fit_newton(
 
     Parameters
     ----------
-    x, start, sample_weight, callback
+    x, start, sample_weight, priors, callback
         As for `fit_lbfgs`.
     tol : float
         Stop where the gradient is shorter, in nats a sample and in units of the start.
@@ -106,7 +113,7 @@ def fit_newton(
     `scipy.optimize.minimize` with trust-ncg: conjugate gradients, which need products of the
     Hessian with vectors alone. These are central differences of the exact gradient.
     """
-    objective = Objective(Data.of(x, sample_weight, start.n_features), start)
+    objective = Objective(Data.of(x, sample_weight, start.n_features), start, priors=priors)
 
     def times_hessian(vector: FloatArray, direction: FloatArray) -> FloatArray:
         length = float(np.linalg.norm(direction))

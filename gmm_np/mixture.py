@@ -6,6 +6,7 @@ Letters in shapes: N samples, K components, D dimensions.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
 from time import perf_counter
@@ -30,6 +31,7 @@ from gmm_np.gradient_solvers import fit_lbfgs
 from gmm_np.likelihood import is_stream, log_prob, responsibilities, statistics
 from gmm_np.online import remember, weight_of_memory
 from gmm_np.parameters import Parameters
+from gmm_np.priors import Dirichlet, Normal, Prior, Wishart
 from gmm_np.sklearn_speech import (
     check_array,
     check_feature_names,
@@ -96,7 +98,10 @@ class GaussianMixture(Estimator):
     on_collapse : {"raise", "reseed", "keep"}
         + What becomes of a component whose samples span less than D dimensions, which can happen
         where `reg_covar` is 0: an error, a fresh start at a random row, or the covariance that
-        it had. Only EM; the other solvers have nothing but the floor.
+        it had. The other solvers than "em" know the error alone.
+    priors : sequence of Wishart, Dirichlet or Normal, optional
+        + Of `gmm_np.priors`: the fit is then the maximum of the posterior density, and the lower
+        bounds have its logarithm, over the weight of the data, in place of the log-likelihood.
 
     Attributes
     ----------
@@ -162,6 +167,7 @@ class GaussianMixture(Estimator):
         verbose_interval: int = 10,
         solver: str = "em",
         on_collapse: str = "raise",
+        priors: Sequence[Prior] | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -179,6 +185,7 @@ class GaussianMixture(Estimator):
         self.verbose_interval = verbose_interval
         self.solver = solver
         self.on_collapse = on_collapse
+        self.priors = priors
 
     # --- fitting ---------------------------------------------------------------------------
 
@@ -280,11 +287,16 @@ class GaussianMixture(Estimator):
         Raises
         ------
         TypeError, ValueError
-            As `fit` does.
+            As `fit` does, or if there are priors.
         """
         if not self.__sklearn_is_fitted__():
             return self.fit(X, y, sample_weight)
         self._check_hyperparameters()
+        if self.priors:
+            raise ValueError(
+                "partial_fit would count the priors again with each block. Fit a stream of blocks, "
+                "or leave priors out."
+            )
         rows = self._check_data(X)
         weight = check_weight(sample_weight, len(rows))
         parameters, reg_covar = self.parameters_, float(self.reg_covar)
@@ -315,20 +327,25 @@ class GaussianMixture(Estimator):
         if self.max_iter == 0:
             return Fit(start, [], False)
         reg_covar = float(self.reg_covar)
-        options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "callback": log}
-        if self.solver != "em":
-            if self.solver == "lbfgs":
-                found = fit_lbfgs(data, start, reg_covar=reg_covar, **options)
-            else:
-                found = fit_adam(
-                    data, start, reg_covar=reg_covar, batch_size=BATCH_SIZE, rng=rng, **options
-                )
-            bounds = [-value for value in found.history or (found.nll,)]
-            return Fit(found.parameters, bounds, found.converged, found.collapsed)
-        run = EM(data, start, reg_covar=reg_covar, on_collapse=self.on_collapse, rng=rng)
-        run.iterate(tol=self.tol, max_iter=self.max_iter, callback=log, before=before)
-        bounds = [-value for value in run.history]
-        return Fit(run.parameters, bounds, run.converged, run.held(), tuple(run.reseeded))
+        remedies: dict[str, Any] = {"reg_covar": reg_covar, "priors": tuple(self.priors or ())}
+        limits: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "callback": log}
+        if self.solver == "em":
+            run = EM(data, start, on_collapse=self.on_collapse, rng=rng, **remedies)
+            run.iterate(before=before, **limits)
+            bounds = [-value for value in run.history]
+            return Fit(run.parameters, bounds, run.converged, run.held(), tuple(run.reseeded))
+        if self.solver == "lbfgs":
+            found = fit_lbfgs(data, start, **remedies, **limits)
+        else:
+            found = fit_adam(data, start, batch_size=BATCH_SIZE, rng=rng, **remedies, **limits)
+        if found.collapsed and not any(remedies.values()):
+            raise CollapseError(
+                f"components {list(found.collapsed)} collapsed: their samples span less than D "
+                "dimensions, so that the likelihood has no maximum.",
+                found.collapsed,
+            )
+        bounds = [-value for value in found.history or (found.nll,)]
+        return Fit(found.parameters, bounds, found.converged, found.collapsed)
 
     def _start(self, data: Data, rng: np.random.Generator) -> Parameters:
         """Make a start, from what the user gives and from the data."""
@@ -596,6 +613,15 @@ class GaussianMixture(Estimator):
                     f"The {name!r} parameter of {type(self).__name__} must be a str among "
                     f"{set(choices)}. Got {value!r} instead."
                 )
+
+        priors = () if self.priors is None else self.priors
+        if not isinstance(priors, list | tuple) or not all(
+            isinstance(prior, Wishart | Dirichlet | Normal) for prior in priors
+        ):
+            raise ValueError(
+                f"The 'priors' parameter of {type(self).__name__} must be None or a list of "
+                f"Wishart, Dirichlet and Normal of gmm_np.priors. Got {priors!r} instead."
+            )
 
     def _check_number(self, name: str, kind: type, article: str, least: int) -> None:
         value: Any = getattr(self, name)

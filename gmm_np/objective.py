@@ -10,6 +10,7 @@ Letters in shapes: N samples, K components, D dimensions, V length of the vector
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
 from gmm_np.covariances import MATRIX_FAMILIES, deviations
+from gmm_np.em import find_collapsed
 from gmm_np.fitting import Data, FitResult
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.parametrizations import LogCholesky
+from gmm_np.priors import Prior, add_log_density
 from gmm_np.statistics import Statistics, gradients
 
 
@@ -44,6 +47,8 @@ class Objective:
         Where the vector is zero.
     reg_covar : float
         A floor under the squared diagonals of the factors, so that no covariance becomes singular.
+    priors : sequence of Wishart, Dirichlet or Normal
+        Their log densities over the weight of the data are taken from the objective.
 
     Raises
     ------
@@ -51,9 +56,16 @@ class Objective:
         If a component of the start is off.
     """
 
-    def __init__(self, data: Data, start: Parameters, *, reg_covar: float = 0.0) -> None:
-        self.data = data
-        self.space = LogCholesky(start.n_components, start.n_features)
+    def __init__(
+        self,
+        data: Data,
+        start: Parameters,
+        *,
+        reg_covar: float = 0.0,
+        priors: Sequence[Prior] = (),
+    ) -> None:
+        self.data, self.priors = data, tuple(priors)
+        self.space = LogCholesky.of(start)
         self.origin = self.space.pack(start)
         self.unit, self.is_log_diagonal = _units(self.space, start)
         self.is_logit = np.arange(len(self.origin)) < start.n_components
@@ -73,8 +85,15 @@ class Objective:
         parameters = self.space.unpack(self.origin + self.unit * vector)
         found = (self.data if data is None else data).statistics(parameters)
         d_parameters = gradients(parameters, found)
-        gradient = self.unit * self.space.pullback(parameters, d_parameters)
-        return Evaluation(found.loss / found.weight, gradient, parameters, d_parameters, found)
+        value, d_objective = add_log_density(
+            found.loss / found.weight,
+            d_parameters,
+            parameters,
+            self.priors,
+            self.data.total_weight,
+        )
+        gradient = self.unit * self.space.pullback(parameters, d_objective)
+        return Evaluation(value, gradient, parameters, d_parameters, found)
 
     def value_and_grad(self, vector: FloatArray) -> tuple[float, FloatArray]:
         """Return the value and the gradient; inf for a step that leaves the range of a double."""
@@ -113,6 +132,9 @@ class Objective:
         found = self.evaluate(vector)
         gradient = self.projected(vector, found.gradient)
         largest = float(np.abs(gradient).max())
+        collapsed = set(self.on_floor(vector))
+        if not np.isfinite(self.floor).any():
+            collapsed |= set(find_collapsed(self.data.statistics(found.parameters, "direct")))
         return FitResult(
             found.parameters,
             found.statistics.loss / found.statistics.weight,
@@ -122,7 +144,7 @@ class Objective:
             settled or largest <= max(tol, 1e-7 * max(1.0, abs(found.value))),
             message,
             tuple(history),
-            self.on_floor(vector),
+            tuple(sorted(collapsed)),
         )
 
 
@@ -134,13 +156,18 @@ def _units(space: LogCholesky, start: Parameters) -> tuple[FloatArray, NDArray[n
     k, d = start.means.shape
     spread = np.sqrt(np.mean(np.square(deviations(start)), axis=0))  # [D]
 
+    means = np.broadcast_to(spread, (k, d))
+
     def packed(diagonal: float) -> FloatArray:
+        if start.family == "constant":  # not in the vector
+            return space.pack(Parameters(np.ones(k), means, start.scale, start.family))
         if start.family in MATRIX_FAMILIES:
             scale = np.tril(np.repeat(spread[:, None], d, axis=1), -1) + diagonal * np.eye(d)
+        elif start.family == "diag":
+            scale = np.full((k, d), diagonal)
         else:
-            scale = np.full(d, diagonal)
-        scale = np.broadcast_to(scale.reshape(scale.shape), start.scale.shape)
-        means = np.broadcast_to(spread, (k, d))
+            scale = np.full(start.scale.shape, diagonal)
+        scale = np.broadcast_to(scale, start.scale.shape)
         return space.pack(Parameters(np.ones(k), means, scale, start.family))
 
     unit, other = packed(1.0), packed(math.e)
