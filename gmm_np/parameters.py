@@ -185,7 +185,7 @@ def gradient_dtype(argument: object) -> np.dtype[np.floating[Any]]:
 def cast_gradient(gradient: FloatArray, dtype: DTypeLike) -> NDArray[np.floating[Any]]:
     """Cast `gradient` to `dtype`; beyond the range of float32 it becomes an infinity, silently."""
     with np.errstate(over="ignore", under="ignore"):
-        return gradient.astype(dtype, copy=False)
+        return np.asarray(gradient).astype(dtype, copy=False)
 
 
 def check_mixture(

@@ -1,4 +1,9 @@
-"""Priors on parameters: log densities and their gradients.
+"""Priors on the parameters of a mixture: log densities and their gradients.
+
+Every density is that of the thing itself, the weights, the means, the precision matrices: there
+is no Jacobian in it of the logits, the factors, or the vector in which a solver moves. So the
+maximum a posteriori is the same point in every parametrization, and it is the one that EM finds
+with what `conjugate` adds to its sums.
 
 Letters in shapes: K components, D dimensions.
 """
@@ -6,20 +11,27 @@ Letters in shapes: K components, D dimensions.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-from scipy.special import multigammaln
+from numpy.typing import ArrayLike
+from scipy.special import gammaln, multigammaln
 
-from gmm_np.checks import FloatArray
+from gmm_np.checks import FloatArray, as_float64, check_finite
+from gmm_np.factors import diagonal_of, invert_factors, pull_back_inverse
+from gmm_np.parameters import SCALES, Gradients, Parameters, cast_gradient
+from gmm_np.statistics import Conjugate
 
 
 @dataclass(frozen=True)
 class Wishart:
-    """Wishart prior on the precision matrix of each component, with a spherical scale matrix.
+    """Wishart prior on each precision matrix that is learned, with a spherical scale matrix.
 
-    Sigma_k^-1 ~ W_D(V, n) with V = I / gamma^2 and n = D + m + 1 degrees of freedom, as in the
-    mixture objective of ADBench and GradBench.
+    Sigma^-1 ~ W_D(V, n) with V = I / gamma^2 and n = D + m + 1 degrees of freedom, as in the
+    mixture objective of ADBench and GradBench. A family that shares one covariance has one
+    precision matrix, and so one density; "constant" has none.
 
     Parameters
     ----------
@@ -32,6 +44,11 @@ class Wishart:
     ------
     ValueError
         If a parameter is out of its range.
+
+    Notes
+    -----
+    It adds gamma^2 I to the scatter of each component, equation (59), and so keeps a likelihood
+    bounded that would grow without end as a component collapses onto a point.
     """
 
     gamma: float
@@ -45,6 +62,43 @@ class Wishart:
                 f"m must be more than -2, so that D + m + 1 degrees of freedom are more than "
                 f"D - 1; got {self.m!r}."
             )
+
+    def log_density_and_grad(self, parameters: Parameters) -> tuple[float, Gradients]:
+        """Sum of the log densities of the precision matrices, and its gradient.
+
+        Parameters
+        ----------
+        parameters : Parameters
+
+        Returns
+        -------
+        value : float
+            In nats, all constants kept, equation (31).
+        gradients : Gradients
+            In the shapes and dtypes of the parameters; zero but for the scale, (55) and (56).
+        """
+        scale = parameters.scale.astype(np.float64)
+        if parameters.family == "constant":
+            return 0.0, _gradients(parameters)
+        d = parameters.n_features
+        with np.errstate(all="ignore"):
+            if SCALES[parameters.family].factors:
+                inverse = invert_factors(scale)
+                value, d_inverse = self.value_and_grad(inverse.reshape(-1, d, d))
+                # the other way round: here the inverse is Q, and L = Q^-1 is wanted
+                gradient = pull_back_inverse(inverse, d_inverse.reshape(inverse.shape))  # (55)
+            else:
+                # A standard deviation stands for `repeated` equal entries of a diagonal.
+                repeated = 1 if parameters.family == "diag" else d
+                precision = 1 / scale
+                value = self._value(
+                    scale.size * repeated // d,
+                    d,
+                    -repeated * float(np.log(scale).sum()),
+                    repeated * float((precision**2).sum()),
+                )
+                gradient = repeated * ((self.gamma * precision) ** 2 - self.m) * precision  # (56)
+        return value, _gradients(parameters, scale=gradient)
 
     def value_and_grad(self, factors: FloatArray) -> tuple[float, FloatArray]:
         """Sum of the log densities of Q_k^T Q_k, and its gradient in Q_k, equation (31).
@@ -62,15 +116,215 @@ class Wishart:
             Lower triangular. The density is that of the matrix Q^T Q: no Jacobian of Q is in it.
         """
         n_components, n_dims = factors.shape[:2]
-        diagonal = np.arange(n_dims)
-        log_det = 2 * float(np.log(factors[:, diagonal, diagonal]).sum())  # of all precisions
+        diagonal = diagonal_of(factors)
+        squares = float(np.einsum("kij,kij->", factors, factors))
+        value = self._value(n_components, n_dims, float(np.log(diagonal).sum()), squares)
+        gradient = -(self.gamma**2) * factors
+        diagonal_of(gradient)[...] += self.m / diagonal
+        return value, gradient
+
+    def _value(self, n_matrices: int, n_dims: int, half_log_det: float, squares: float) -> float:
+        """Return (31), summed: from sums of log Q_ii and of squares over all the matrices."""
+        if not math.isfinite(squares):  # the logarithms are nothing beside them
+            return -math.inf
         freedom = n_dims + self.m + 1
         constant = freedom * n_dims * math.log(self.gamma / math.sqrt(2))
         constant -= float(multigammaln(0.5 * freedom, n_dims))
-        trace = float(np.einsum("kij,kij->", factors, factors))
-        value = (
-            n_components * constant + 0.5 * self.m * log_det - 0.5 * self.gamma**2 * trace
-        )  # (31)
-        gradient = -(self.gamma**2) * factors
-        gradient[:, diagonal, diagonal] += self.m / factors[:, diagonal, diagonal]
-        return value, gradient
+        return n_matrices * constant + self.m * half_log_det - 0.5 * self.gamma**2 * squares
+
+
+@dataclass(frozen=True)
+class Dirichlet:
+    """Symmetric Dirichlet prior on the weights, equation (57).
+
+    Parameters
+    ----------
+    concentration : float
+        Positive. 1 is the uniform density; above 1 no weight vanishes; below 1 the density grows
+        without bound as weights vanish.
+
+    Raises
+    ------
+    ValueError
+        If the concentration is out of its range.
+
+    Notes
+    -----
+    A component that is off has weight zero. Its density is then zero (-inf nats) for a
+    concentration above 1, and infinite below.
+    """
+
+    concentration: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.concentration) and self.concentration > 0):
+            raise ValueError(
+                f"concentration must be a positive number; got {self.concentration!r}."
+            )
+
+    def log_density_and_grad(self, parameters: Parameters) -> tuple[float, Gradients]:
+        """Log density of the weights, and its gradient in the logits.
+
+        Parameters
+        ----------
+        parameters : Parameters
+
+        Returns
+        -------
+        value : float
+            In nats, all constants kept, with respect to the first K - 1 weights.
+        gradients : Gradients
+            In the shapes and dtypes of the parameters; zero but for the logits. The logit of a
+            component that is off has the gradient zero.
+        """
+        logits = parameters.pi_logits.astype(np.float64)
+        k, excess = len(logits), self.concentration - 1
+        shifted = logits - logits.max()
+        log_pi = shifted - np.log(np.exp(shifted).sum())  # (4)
+        constant = float(gammaln(k * self.concentration) - k * gammaln(self.concentration))
+        value = constant + (excess * float(log_pi.sum()) if excess else 0.0)  # (57)
+        gradient = np.where(np.isneginf(logits), 0.0, excess * (1 - k * np.exp(log_pi)))
+        return value, _gradients(parameters, pi_logits=gradient)
+
+
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """Isotropic normal prior on each mean, equation (58).
+
+    Parameters
+    ----------
+    mean : array_like, shape [D], or float
+        Where the means are expected.
+    scale : float
+        Positive standard deviation, the same in each dimension.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the mean is not made of finite real numbers, or the scale is not positive.
+    """
+
+    mean: ArrayLike
+    scale: float
+
+    def __post_init__(self) -> None:
+        mean = as_float64("mean", self.mean, ("column",))
+        if mean.ndim > 1 or mean.size == 0:
+            raise ValueError(
+                f"mean must be a number or have one axis [D]; got shape {mean.shape}. One prior "
+                "holds for all components."
+            )
+        check_finite("mean", mean, "Look at the step that computed it.", ("column",))
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"scale must be a positive number; got {self.scale!r}.")
+        mean = mean.copy()
+        mean.setflags(write=False)
+        object.__setattr__(self, "mean", mean)
+
+    def log_density_and_grad(self, parameters: Parameters) -> tuple[float, Gradients]:
+        """Sum of the log densities of the means, and its gradient.
+
+        Parameters
+        ----------
+        parameters : Parameters
+
+        Returns
+        -------
+        value : float
+            In nats, all constants kept. Components that are off count as well.
+        gradients : Gradients
+            In the shapes and dtypes of the parameters; zero but for the means.
+
+        Raises
+        ------
+        ValueError
+            If the prior is for another D.
+        """
+        means = parameters.means.astype(np.float64)
+        centre = np.asarray(self.mean)
+        if centre.ndim and len(centre) != means.shape[1]:
+            raise ValueError(
+                f"the normal prior has a mean of shape {centre.shape}, but means has shape "
+                f"{means.shape}: give one number for each column, or a single one."
+            )
+        z = (means - centre) / self.scale  # [K, D]
+        with np.errstate(over="ignore", under="ignore"):
+            constant = math.log(self.scale) + 0.5 * math.log(2 * math.pi)
+            value = -0.5 * float((z**2).sum()) - means.size * constant  # (58)
+            return value, _gradients(parameters, means=-z / self.scale)
+
+
+Prior: TypeAlias = Wishart | Dirichlet | Normal
+
+
+def conjugate(priors: Sequence[Prior]) -> Conjugate:
+    """Return what the product of `priors` adds to the sums of an M-step, equation (59).
+
+    Several priors of one kind multiply: two normal ones are one at their common centre.
+    """
+    scatter = freedom = counts = precision = 0.0
+    pull: FloatArray | float = 0.0  # sum of mean / scale^2
+    for prior in priors:
+        if isinstance(prior, Wishart):
+            scatter += prior.gamma**2
+            freedom += prior.m
+        elif isinstance(prior, Dirichlet):
+            counts += prior.concentration - 1
+        else:
+            precision += prior.scale**-2
+            pull = pull + np.asarray(prior.mean) * prior.scale**-2
+    centre = pull / precision if precision else 0.0
+    return Conjugate(scatter, freedom, counts, centre, precision)
+
+
+def add_log_density(
+    value: float,
+    gradients: Gradients,
+    parameters: Parameters,
+    priors: Sequence[Prior],
+    weight: float,
+) -> tuple[float, Gradients]:
+    """Return a loss less the log densities of `priors` over `weight`, and its gradient: MAP.
+
+    Parameters
+    ----------
+    value : float
+    gradients : Gradients
+        Of a negative log-likelihood, with respect to `parameters`.
+    parameters : Parameters
+    priors : sequence of Wishart, Dirichlet or Normal
+    weight : float
+        What the loss was divided by: the total weight of the samples for a mean, 1 for a sum.
+
+    Returns
+    -------
+    value : float
+        In nats: minus the log posterior, up to the evidence, over `weight`.
+    gradients : Gradients
+        In the dtypes of those given; x as it was.
+    """
+    d_logits, d_means, d_scale, d_x = gradients
+    for prior in priors:
+        log_density, d = prior.log_density_and_grad(parameters)
+        value -= log_density / weight
+        d_logits = cast_gradient(d_logits - d.pi_logits / weight, d_logits.dtype)
+        d_means = cast_gradient(d_means - d.means / weight, d_means.dtype)
+        if d_scale is not None and d.scale is not None:
+            d_scale = cast_gradient(d_scale - d.scale / weight, d_scale.dtype)
+    return value, Gradients(d_logits, d_means, d_scale, d_x)
+
+
+def _gradients(
+    parameters: Parameters,
+    *,
+    pi_logits: FloatArray | None = None,
+    means: FloatArray | None = None,
+    scale: FloatArray | None = None,
+) -> Gradients:
+    """Return gradients in the shapes and dtypes of the parameters, zeroes where none is given."""
+    p, given = parameters, (pi_logits, means, scale)
+    blocks = [
+        np.zeros_like(own) if gradient is None else cast_gradient(gradient, own.dtype)
+        for own, gradient in zip((p.pi_logits, p.means, p.scale), given, strict=True)
+    ]
+    return Gradients(blocks[0], blocks[1], None if p.family == "constant" else blocks[2])

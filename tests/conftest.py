@@ -17,7 +17,9 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 NEEDS = {
     "test_errata.py": ("torch",),
     "test_engine_mpmath.py": ("mpmath",),
+    "test_parametrizations_torch.py": ("torch",),
     "test_primitives_torch.py": ("torch",),
+    "test_priors_torch.py": ("torch",),
     "test_properties.py": ("hypothesis",),
     "test_reference_torch.py": ("torch",),
     "test_wide_range_mpmath.py": ("mpmath",),

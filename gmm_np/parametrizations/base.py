@@ -1,0 +1,205 @@
+"""What every parametrization has in common: the layout of the vector, and the checks.
+
+Letters in shapes: K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmm_np.checks import FloatArray, as_float64, check_choice, check_finite
+from gmm_np.parameters import FAMILIES, SCALES, Gradients, Parameters
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True, eq=False)
+class Parametrization(ABC):
+    """A flat vector in place of the parameters of a mixture.
+
+    The vector holds the logits [K], then the means [K, D] row by row, then what stands for the
+    scale, which the subclasses differ in. Family "constant" has nothing there: its factors are
+    given once and are not in the vector.
+
+    Parameters
+    ----------
+    n_components, n_features : int
+        K and D.
+    family : str
+        Covariance family.
+    factors : array_like, shape [K, D, D], optional
+        The fixed Cholesky factors of family "constant"; for no other.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the family is unknown, K or D is less than 1, or the factors are missing, not what
+        `Parameters` takes, or given to another family.
+    """
+
+    n_components: int
+    n_features: int
+    family: str = "full"
+    factors: ArrayLike | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_choice("family", self.family, FAMILIES)
+        if self.n_components < 1 or self.n_features < 1:
+            raise ValueError(
+                f"n_components and n_features must be at least 1; got {self.n_components} and "
+                f"{self.n_features}."
+            )
+        if self.family != "constant":
+            if self.factors is not None:
+                raise ValueError(
+                    f'factors are for family="constant"; family={self.family!r} has its scale in '
+                    "the vector. Leave them out."
+                )
+            return
+        if self.factors is None:
+            raise ValueError(
+                'family="constant" has its factors fixed, and not in the vector. Give them as '
+                "factors=, or make the parametrization of existing parameters with of(parameters)."
+            )
+        shape = (self.n_components, self.n_features)
+        fixed = Parameters(np.zeros(shape[0]), np.zeros(shape), self.factors, "constant")
+        object.__setattr__(self, "factors", fixed.scale)
+
+    @classmethod
+    def of(cls, parameters: Parameters) -> Self:
+        """Return the parametrization for parameters of this shape and family."""
+        k, d = parameters.means.shape
+        fixed = parameters.scale if parameters.family == "constant" else None
+        return cls(k, d, parameters.family, fixed)
+
+    @property
+    def size(self) -> int:
+        """Length of the vector."""
+        return self.n_components * (1 + self.n_features) + self._size_of_scale()
+
+    def pack(self, parameters: Parameters) -> FloatArray:
+        """Return the vector [size] of `parameters`.
+
+        Raises
+        ------
+        ValueError
+            If their shape, family or fixed factors are others, or a component is off: a logit of
+            -inf is no point of an unconstrained space. Leave the component out instead.
+        """
+        self._check(parameters)
+        off = np.flatnonzero(np.isneginf(parameters.pi_logits))
+        if len(off):
+            raise ValueError(
+                f"parameters have a logit of -inf at component {off[0]}, which no finite vector "
+                "holds. Leave this component out."
+            )
+        if self.family != "constant":
+            scale = self._pack_scale(parameters.scale.astype(np.float64))
+        elif np.array_equal(parameters.scale, np.asarray(self.factors)):
+            scale = np.empty(0)
+        else:
+            raise ValueError(
+                "parameters have other factors than the fixed ones of this parametrization, which "
+                "the vector does not hold. Make one with of(parameters)."
+            )
+        return np.concatenate(
+            [parameters.pi_logits, parameters.means.ravel(), scale], dtype=np.float64
+        )
+
+    def unpack(self, vector: ArrayLike) -> Parameters:
+        """Return the parameters of `vector`.
+
+        Parameters
+        ----------
+        vector : array_like, shape [size]
+
+        Raises
+        ------
+        TypeError
+            If it is not made of real numbers.
+        ValueError
+            If its length is not `size`, a value is not finite, or the scale that it stands for is
+            none: a diagonal that is not positive or leaves the range of a double.
+        """
+        array = as_float64("vector", vector)
+        k, d = self.n_components, self.n_features
+        if array.shape != (self.size,):
+            raise ValueError(
+                f"vector must have shape {(self.size,)} for family {self.family!r}, K = {k} and "
+                f"D = {d}; got {array.shape}."
+            )
+        check_finite("vector", array, "Look at the step that computed it.", ("entry",))
+        logits, means, rest = np.split(array, [k, k + k * d])
+        if self.family == "constant":
+            assert self.factors is not None  # checked when it was made
+            return Parameters(logits, means.reshape(k, d), self.factors, self.family)
+        with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+            scale = self._unpack_scale(rest)
+        return Parameters(logits, means.reshape(k, d), scale, self.family)
+
+    def pullback(self, parameters: Parameters, gradients: Gradients) -> FloatArray:
+        """Return the gradient [size] with respect to the vector of `parameters`.
+
+        Parameters
+        ----------
+        parameters : Parameters
+            Those of the vector, as `unpack` gives them.
+        gradients : Gradients
+            Of a scalar, with respect to these parameters.
+
+        Raises
+        ------
+        ValueError
+            If the shape or the family of the parameters is another.
+        """
+        self._check(parameters)
+        blocks = [gradients.pi_logits, gradients.means.ravel()]
+        if self.family != "constant":
+            assert gradients.scale is not None  # it is learned
+            scale = parameters.scale.astype(np.float64)
+            blocks.append(self._pull_scale(scale, gradients.scale.astype(np.float64)))
+        return np.concatenate(blocks, dtype=np.float64)
+
+    def _check(self, parameters: Parameters) -> None:
+        shape = (self.n_components, self.n_features)
+        if parameters.means.shape != shape:
+            raise ValueError(
+                f"parameters have means of shape {parameters.means.shape}; this parametrization "
+                f"is for [K, D] = {shape}."
+            )
+        if parameters.family != self.family:
+            raise ValueError(
+                f"parameters are of family {parameters.family!r}; this parametrization is for "
+                f"{self.family!r}."
+            )
+
+    @property
+    def _scale_shape(self) -> tuple[int, ...]:
+        return SCALES[self.family].shape(self.n_components, self.n_features)
+
+    @property
+    def _has_factors(self) -> bool:
+        """Whether the scale holds Cholesky factors, and not standard deviations."""
+        return SCALES[self.family].factors
+
+    @abstractmethod
+    def _size_of_scale(self) -> int:
+        """Return how many entries of the vector stand for the scale."""
+
+    @abstractmethod
+    def _pack_scale(self, scale: FloatArray) -> FloatArray:
+        """Return what stands for `scale` in the vector."""
+
+    @abstractmethod
+    def _unpack_scale(self, entries: FloatArray) -> FloatArray:
+        """Return the scale from what stands for it, unchecked."""
+
+    @abstractmethod
+    def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:
+        """Return the gradient with respect to what stands for `scale`."""

@@ -1,0 +1,113 @@
+"""Parametrizations by Cholesky factors: plain, with log diagonal, and of the precision.
+
+Letters in shapes: K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from gmm_np.checks import FloatArray
+from gmm_np.factors import (
+    diagonal_of,
+    invert_factors,
+    pack_triangles,
+    pull_back_inverse,
+    unpack_triangles,
+)
+from gmm_np.parametrizations.base import Parametrization
+
+
+class Cholesky(Parametrization):
+    """Cholesky factors by their entries, or standard deviations, as they are.
+
+    In place of the scale the vector holds the lower triangles of the factors, each row by row;
+    or the standard deviations, component by component. There are D (D + 1) / 2 entries a factor,
+    and all are free but for the diagonal, which has to stay positive: `unpack` refuses the rest.
+    """
+
+    def _size_of_scale(self) -> int:
+        *lead, last = self._scale_shape or (1,)
+        if self.family == "constant":
+            return 0
+        if self._has_factors:
+            return math.prod(lead[:-1]) * last * (last + 1) // 2
+        return math.prod(lead) * last
+
+    def _pack_scale(self, scale: FloatArray) -> FloatArray:
+        return (pack_triangles(scale) if self._has_factors else scale).ravel()
+
+    def _unpack_scale(self, entries: FloatArray) -> FloatArray:
+        if self._has_factors:
+            rows = entries.reshape(*self._scale_shape[:-2], -1)
+            return unpack_triangles(rows, self.n_features)
+        return entries.reshape(self._scale_shape)
+
+    def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:  # noqa: ARG002
+        return (pack_triangles(d_scale) if self._has_factors else d_scale).ravel()
+
+
+class LogCholesky(Cholesky):
+    """Cholesky factors with the logarithm of their diagonal, equations (29) and (53).
+
+    In place of the scale the vector holds the lower triangles of the factors, each row by row and
+    with the logarithm of its diagonal; or the logarithms of the standard deviations. Every vector
+    is a point: this is what solvers without constraints move in. For "full" the vector has
+    K (1 + D + D (D + 1) / 2) entries.
+    """
+
+    def _pack_scale(self, scale: FloatArray) -> FloatArray:
+        return super()._pack_scale(self._on_diagonal(np.log, scale))
+
+    def _unpack_scale(self, entries: FloatArray) -> FloatArray:
+        return self._on_diagonal(np.exp, super()._unpack_scale(entries))
+
+    def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:
+        # in unpack: L_ii = exp(theta_ii), so that d_theta_ii = L_ii d_L_ii, (29) and (53)
+        if not self._has_factors:
+            return super()._pull_scale(scale, scale * d_scale)
+        d_theta = d_scale.copy()
+        diagonal_of(d_theta)[...] *= diagonal_of(scale)
+        return super()._pull_scale(scale, d_theta)
+
+    def _on_diagonal(
+        self, function: Callable[[FloatArray], FloatArray], scale: FloatArray
+    ) -> FloatArray:
+        """Return a copy with `function` applied to diagonals, or to all standard deviations."""
+        if not self._has_factors:
+            return np.asarray(function(scale))
+        mapped: FloatArray = scale.copy()
+        diagonal_of(mapped)[...] = function(diagonal_of(mapped))
+        return mapped
+
+
+class PrecisionFactor(LogCholesky):
+    """Factors of the precisions with the logarithm of their diagonal, equations (30) and (55).
+
+    Sigma^-1 = Q^T Q with Q = L^-1, lower triangular. In place of the scale the vector holds the
+    lower triangles of Q, each row by row and with the logarithm of its diagonal; for the families
+    of standard deviations, the logarithms of their inverses. Every vector is a point.
+
+    The objective of ADBench packs the same factors in an order of its own, see
+    `precision_value_and_grad`.
+    """
+
+    def _pack_scale(self, scale: FloatArray) -> FloatArray:
+        return super()._pack_scale(self._inverse(scale))
+
+    def _unpack_scale(self, entries: FloatArray) -> FloatArray:
+        return self._inverse(super()._unpack_scale(entries))
+
+    def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:
+        # in unpack: scale = Q^-1
+        if self._has_factors:
+            d_precision = pull_back_inverse(scale, d_scale)  # (55)
+        else:
+            d_precision = -(scale**2) * d_scale
+        return super()._pull_scale(self._inverse(scale), d_precision)
+
+    def _inverse(self, scale: FloatArray) -> FloatArray:
+        return invert_factors(scale) if self._has_factors else 1 / scale
