@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -181,7 +181,7 @@ class EM:
     def step(self) -> float:
         """Make one iteration; return the objective before its update."""
         statistics = self.data.statistics(self.parameters)
-        options = {"reg_covar": self.reg_covar, "prior": self.prior}
+        options: dict[str, Any] = {"reg_covar": self.reg_covar, "prior": self.prior}
         updated, collapsed = em_update(self.parameters, statistics, **options)
         if collapsed.any():  # perhaps only for the kernel that is fast
             statistics = self.data.statistics(self.parameters, method="direct")

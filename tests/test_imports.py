@@ -27,7 +27,6 @@ ORDER = (
     "wide_range",
     "reference",
     "family",
-    "triangles",
     "families",
     "statistics",
     "kernels",
