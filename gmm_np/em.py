@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray, check_choice
+from gmm_np.covariances import deviations
+from gmm_np.family import Bools
 from gmm_np.fitting import (
     Callback,
     CollapseError,
@@ -181,11 +183,10 @@ class EM:
     def step(self) -> float:
         """Make one iteration; return the objective before its update."""
         statistics = self.data.statistics(self.parameters)
-        options: dict[str, Any] = {"reg_covar": self.reg_covar, "prior": self.prior}
-        updated, collapsed = em_update(self.parameters, statistics, **options)
+        updated, collapsed = self._update(statistics)
         if collapsed.any():  # perhaps only for the kernel that is fast
             statistics = self.data.statistics(self.parameters, method="direct")
-            updated, collapsed = em_update(self.parameters, statistics, **options)
+            updated, collapsed = self._update(statistics)
         self._last = statistics
         self._waiting = np.where(collapsed, self._waiting + 1, 0)
         certain = collapsed & (~_far(statistics) | (self._waiting > PATIENCE))
@@ -203,6 +204,25 @@ class EM:
             last = self.data.statistics(self._last.parameters, method="direct")
             held |= set(find_collapsed(last))
         return tuple(sorted(held))
+
+    def _update(self, statistics: Statistics) -> tuple[Parameters, Bools]:
+        """Return the updated parameters and which components collapsed, which keep their scale."""
+        p = statistics.parameters
+        updated, collapsed = em_update(p, statistics, reg_covar=self.reg_covar, prior=self.prior)
+        held = self.reg_covar > 0 or (self.prior is not None and self.prior.scatter > 0)
+        if held or p.family == "constant":
+            return updated, collapsed
+        # A spread that the doubles next to the mean do not see is none.
+        resolution = 8 * np.finfo(np.float64).eps * np.abs(updated.means)
+        flat = (deviations(updated) <= resolution).any(axis=1) & (statistics.n_k > 0) & ~collapsed
+        if not flat.any():
+            return updated, collapsed
+        scale = np.array(p.scale, np.float64)
+        if scale.ndim and len(scale) == len(flat) and p.family != "tied":
+            scale[~flat] = updated.scale[~flat]
+        else:
+            flat[:] = True  # one for all
+        return Parameters(updated.pi_logits, updated.means, scale, p.family), collapsed | flat
 
     def _treat(
         self, components: NDArray[np.intp], updated: Parameters, statistics: Statistics

@@ -145,7 +145,8 @@ def _minimize(
 
     def report(intermediate_result: Any) -> None:
         nonlocal latest
-        latest = np.array(intermediate_result.x)
+        if np.isfinite(intermediate_result.x).all():
+            latest = np.array(intermediate_result.x)
         history.append(float(intermediate_result.fun))
         if callback is not None:
             callback(len(history), history[-1])
@@ -155,8 +156,9 @@ def _minimize(
     except KeyboardInterrupt:
         parameters = objective.evaluate(latest).parameters
         raise FitInterrupted(parameters, tuple(history)) from None
+    # A line search down an abyss may end in NaN: a component collapses, and nothing holds it up.
     return objective.result(
-        np.asarray(best.x),
+        np.asarray(best.x) if np.isfinite(best.x).all() else latest,
         n_iter=int(best.nit),
         tol=tol,
         message=str(best.message),
