@@ -1,6 +1,7 @@
 """GaussianMixture beside scikit-learn's, and inside of scikit-learn."""
 
 import copy
+import itertools
 import pickle
 import warnings
 
@@ -18,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gmm_np import GaussianMixture
 from gmm_np.datasets import load_old_faithful
+from gmm_np.solvers import fit_adam, fit_em, fit_lbfgs, kmeans_start
 
 TYPES = ("full", "tied", "diag", "spherical")
 # Data, components, floor, iterations. The digits have columns that are constant: hence their floor.
@@ -75,6 +77,27 @@ def test_em_has_the_log_likelihoods_of_scikit_learn_iteration_by_iteration(name,
     assert ours.bic(x) == pytest.approx(theirs.bic(x), rel=1e-9)
     assert ours.aic(x) == pytest.approx(theirs.aic(x), rel=1e-9)
     assert ours._n_parameters() == theirs._n_parameters()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *itertools.product(["iris", "wine"], [*TYPES, "shared_spherical"]),
+        # Constant columns leave the other types without a maximum.
+        ("digits", "spherical"),
+        ("digits", "shared_spherical"),
+    ],
+)
+def test_solvers_on_gradients_reach_the_optimum_of_em_or_a_better_one(name, kind):
+    x = DATA[name][0]()
+    at = kmeans_start(x, DATA[name][1], np.random.default_rng(0), family=kind)
+    best = fit_em(x, at, tol=1e-10).nll
+    lbfgs, adam = fit_lbfgs(x, at), fit_adam(x, at)
+    assert lbfgs.converged
+    assert adam.converged
+    print(f"\n{name}, {kind}: L-BFGS {lbfgs.nll - best:+.1e}, Adam {adam.nll - best:+.1e} nats")
+    assert lbfgs.nll <= best + 1e-6
+    assert adam.nll <= best + 1e-3
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -175,7 +198,8 @@ class Frame:
         self.values, self.columns = np.asarray(values), columns
 
     def __array__(self, dtype=None, copy=None):
-        return np.array(self.values, dtype=dtype, copy=copy)
+        del copy  # NumPy before 2 does not have it
+        return np.array(self.values, dtype=dtype)
 
     @property
     def shape(self):
