@@ -427,8 +427,9 @@ class Diagonal(Family):
     def em_update(
         self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
     ) -> tuple[FloatArray, Bools]:
-        updated, collapsed = _maximising_deviation(scale, sums.mass[:, None], sums.second, add)
-        return updated, np.asarray(collapsed.any(axis=1))
+        updated, flat = _maximising_deviation(scale, sums.mass[:, None], sums.second, add)
+        collapsed = np.asarray(flat.any(axis=1))
+        return np.where(collapsed[:, None], scale, updated), collapsed
 
 
 class Spherical(Family):
@@ -634,7 +635,8 @@ def _maximising_deviation(
     length = np.hypot(scale * np.sqrt(np.maximum(central, 0.0)), np.sqrt(add.scatter))
     updated = np.hypot(length / np.sqrt(divisor), np.sqrt(add.ridge))
     kept = ~_has_update(mass, add)
-    return np.where(kept, scale, updated), ~kept & ~(updated > 0)
+    collapsed = ~kept & ~(updated > 0)
+    return np.where(kept | collapsed, scale, updated), np.asarray(collapsed)
 
 
 def _has_update(mass: FloatArray, add: Update) -> Bools:

@@ -292,11 +292,11 @@ def statistics(
     [[-0.01648], [0.01648]]
     """
     engine = _engine(parameters, method, gradient=True, central=True)
-    if not _is_stream(x):
+    if not is_stream(x):
         rows = check_rows(cast(ArrayLike, x), parameters.n_features)
         engine.add(rows, check_sample_weight(cast("ArrayLike | None", sample_weight), len(rows)))
         return _statistics(parameters, engine)
-    for index, (block, weight) in enumerate(_in_step(x, sample_weight)):
+    for index, (block, weight) in enumerate(in_step(x, sample_weight)):
         try:
             rows = check_rows(block, parameters.n_features)
             engine.add(rows, check_sample_weight(weight, len(rows), some=False))
@@ -379,7 +379,7 @@ def _log_likelihood(
     return log_likelihood, weight
 
 
-def _is_stream(x: object) -> bool:
+def is_stream(x: object) -> bool:
     if isinstance(x, (list, tuple)):
         return len(x) > 0 and all(isinstance(block, np.ndarray) and block.ndim == 2 for block in x)
     return (
@@ -387,7 +387,7 @@ def _is_stream(x: object) -> bool:
     )
 
 
-def _in_step(x: Any, weight: Any) -> Iterator[tuple[NDArray[Any], ArrayLike | None]]:
+def in_step(x: Any, weight: Any) -> Iterator[tuple[NDArray[Any], ArrayLike | None]]:
     """Pair each block with its weights."""
     if weight is None:
         for block in x:

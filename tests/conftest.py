@@ -18,6 +18,8 @@ NEEDS = {
     "test_errata.py": ("torch",),
     "test_engine_mpmath.py": ("mpmath",),
     "test_parametrizations_torch.py": ("torch",),
+    "test_mixture_sklearn.py": ("sklearn",),
+    "test_mixture_sklearn_suite.py": ("sklearn",),
     "test_primitives_torch.py": ("torch",),
     "test_priors_torch.py": ("torch",),
     "test_properties.py": ("hypothesis",),

@@ -1,0 +1,158 @@
+"""Adam: minibatches, a cosine schedule, and step sizes of their own for logits and components.
+
+References
+----------
+.. [1] Kingma, D. P. and Ba, J. (2015). Adam: a method for stochastic optimization. *ICLR*.
+.. [2] Loshchilov, I. and Hutter, F. (2017). SGDR: stochastic gradient descent with warm restarts.
+   *ICLR*. Its cosine schedule, without restarts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmm_np.fitting import Callback, Data, FitInterrupted, FitResult
+from gmm_np.objective import Objective
+from gmm_np.parameters import Parameters
+from gmm_np.priors import Prior
+
+# Decay of the running means of the gradient and of its square, and what keeps the root from zero.
+DECAY: Final = 0.9
+SQUARE_DECAY: Final = 0.999
+EPSILON: Final = 1e-8
+
+
+def fit_adam(
+    x: ArrayLike | Iterable[ArrayLike] | Data,
+    start: Parameters,
+    *,
+    sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+    reg_covar: float = 0.0,
+    priors: Sequence[Prior] = (),
+    batch_size: int | None = None,
+    step_logits: float = 1e-2,
+    step_components: float = 1e-2,
+    tol: float = 1e-4,
+    max_iter: int = 5000,
+    callback: Callback | None = None,
+    rng: np.random.Generator | None = None,
+) -> FitResult:
+    """Fit by Adam on the log-diagonal Cholesky vector.
+
+    Parameters
+    ----------
+    x : array_like of shape [N, D], or iterable of such blocks of rows, or Data
+        An iterable is read once for each pass, and batches are drawn within its blocks.
+    start : Parameters
+    sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
+    reg_covar : float
+        A floor under the squared diagonals of the factors.
+    priors : sequence of Wishart, Dirichlet or Normal
+        Of `gmm_np.priors`: the objective is minus the log posterior over the weight of the data.
+    batch_size : int, optional
+        Rows of a minibatch; all by default.
+    step_logits, step_components : float
+        Step sizes at the beginning, for the logits and for means and factors, in units of the
+        start. Both fall to zero along a cosine.
+    tol : float
+        Converged where no entry of the gradient on all data is larger. Without minibatches the
+        fit stops there.
+    max_iter : int
+        Passes over the data.
+    callback : callable, optional
+        Called with the pass, from 1, and the mean of the objective over its batches.
+    rng : numpy.random.Generator, optional
+        Of the batches.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `gmm_np.nll` does, or if `batch_size` is not positive.
+    FitInterrupted
+        After Ctrl-C, with the parameters of the last step.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, or None for all rows; got {batch_size}.")
+    data = Data.of(x, sample_weight, start.n_features)
+    objective = Objective(data, start, reg_covar=reg_covar, priors=priors)
+    batches = Batches(data, batch_size, np.random.default_rng() if rng is None else rng)
+    step_size = np.where(objective.is_logit, step_logits, step_components)
+    vector = np.maximum(np.zeros_like(objective.origin), objective.floor)
+    mean, square = np.zeros_like(vector), np.zeros_like(vector)
+    history: list[float] = []
+    n_steps, step, message = max_iter * batches.count, 0, "max_iter passes were made"
+    try:
+        for iteration in range(1, max_iter + 1):
+            total = 0.0
+            largest = math.inf
+            for batch, share in batches:
+                found = objective.evaluate(vector, batch)
+                gradient = share * found.gradient
+                total += share * found.value
+                largest = float(np.abs(objective.projected(vector, gradient)).max())
+                if batches.whole and largest <= tol:
+                    break
+                cosine = 0.5 * (1 + math.cos(math.pi * step / n_steps))
+                step += 1
+                mean += (1 - DECAY) * (gradient - mean)
+                square += (1 - SQUARE_DECAY) * (gradient**2 - square)
+                unbiased = mean / (1 - DECAY**step)
+                root = np.sqrt(square / (1 - SQUARE_DECAY**step)) + EPSILON
+                vector = np.maximum(vector - cosine * step_size * unbiased / root, objective.floor)
+            history.append(total / batches.count)
+            if callback is not None:
+                callback(iteration, history[-1])
+            if batches.whole and largest <= tol:
+                message = "the gradient is within the tolerance"
+                break
+    except KeyboardInterrupt:
+        parameters = objective.space.unpack(objective.origin + objective.unit * vector)
+        raise FitInterrupted(parameters, tuple(history)) from None
+    return objective.result(vector, n_iter=len(history), tol=tol, message=message, history=history)
+
+
+class Batches:
+    """Minibatches of data, each with the factor that makes its mean an unbiased estimate.
+
+    Rows of weight zero are left out. Each pass shuffles the rows anew, those of a stream within
+    their block.
+    """
+
+    def __init__(self, data: Data, size: int | None, rng: np.random.Generator) -> None:
+        self.data, self.size, self.rng = data, size, rng
+        # No batches: one evaluation of all data, stream or not.
+        self.whole = size is None
+        self.count, n_rows, total = 0, 0, 0.0
+        for rows, weight in data.blocks():
+            used = len(rows) if weight is None else int(np.count_nonzero(weight))
+            total += used if weight is None else float(weight.sum())
+            n_rows += used
+            self.count += 0 if size is None else -(-used // size)
+        self.count = 1 if size is None else self.count
+        data.total_weight = total
+        self.mean_weight = total / n_rows if n_rows else 0.0
+        self.mean_rows = n_rows / self.count if self.count else 0.0
+        if n_rows == 0:
+            raise ValueError("x has no row of positive weight: give at least one.")
+
+    def __iter__(self) -> Iterator[tuple[Data, float]]:
+        if self.size is None:
+            yield self.data, 1.0
+            return
+        for rows, weight in self.data.blocks():
+            used = np.arange(len(rows)) if weight is None else np.flatnonzero(weight)
+            order = self.rng.permutation(used)
+            for first in range(0, len(order), self.size):
+                chosen = order[first : first + self.size]
+                part = None if weight is None else weight[chosen]
+                own = float(len(chosen)) if part is None else float(part.sum())
+                yield Data(rows[chosen], part), own / (self.mean_rows * self.mean_weight)

@@ -1,0 +1,95 @@
+"""Covariances and precisions as people state them, and the factors that the engine works with.
+
+Shapes by family: "full" [K, D, D], "tied" [D, D], "diag" [K, D], "spherical" [K],
+"shared_spherical" []. For the last three a covariance is a variance, and its factor a standard
+deviation.
+
+Letters in shapes: K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from gmm_np.checks import FloatArray
+from gmm_np.families import FAMILIES
+from gmm_np.parameters import Parameters
+
+MATRIX_FAMILIES: Final = ("full", "tied", "constant")
+
+
+def factor(covariances: FloatArray, family: str) -> FloatArray:
+    """Return the factors L of covariances, Sigma = L L^T.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a covariance matrix is not positive definite.
+    """
+    if family in MATRIX_FAMILIES:
+        return np.asarray(np.linalg.cholesky(covariances))
+    return np.sqrt(covariances)
+
+
+def covariances_of(scale: FloatArray, family: str) -> FloatArray:
+    """Return the covariances of factors, Sigma = L L^T."""
+    if family in MATRIX_FAMILIES:
+        return np.asarray(scale @ scale.swapaxes(-1, -2))
+    return np.asarray(np.square(scale))
+
+
+def precisions_cholesky_of(scale: FloatArray, family: str) -> FloatArray:
+    """Return scikit-learn's factors of the precisions: U = L^-T, upper, Sigma^-1 = U U^T."""
+    if family not in MATRIX_FAMILIES:
+        return np.asarray(1.0 / scale)
+    return np.ascontiguousarray(_inverse(scale).swapaxes(-1, -2), dtype=np.float64)
+
+
+def precisions_of(precisions_cholesky: FloatArray, family: str) -> FloatArray:
+    """Return the precisions U U^T of scikit-learn's factors U."""
+    return covariances_of(precisions_cholesky, family)
+
+
+def factor_of_precisions(precisions: FloatArray, family: str) -> FloatArray:
+    """Return the factors L of covariances that are given by their inverses.
+
+    A computed inverse is symmetric but for rounding, which in an ill-conditioned one is larger than
+    its smallest eigenvalue: reading one triangle alone would keep none of its digits, and the mean
+    of both keeps them.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a precision matrix is not positive definite.
+    """
+    if family not in MATRIX_FAMILIES:
+        return np.asarray(1.0 / np.sqrt(precisions))
+    symmetric = 0.5 * (precisions + precisions.swapaxes(-1, -2))
+    # P = U U^T with U upper: the Cholesky factor of P with its rows and columns reversed.
+    reversed_factor = np.linalg.cholesky(symmetric[..., ::-1, ::-1])
+    return factor_of_precisions_cholesky(reversed_factor[..., ::-1, ::-1], family)
+
+
+def factor_of_precisions_cholesky(precisions_cholesky: FloatArray, family: str) -> FloatArray:
+    """Return the factors L = U^-T of scikit-learn's factors U."""
+    if family not in MATRIX_FAMILIES:
+        return np.asarray(1.0 / precisions_cholesky)
+    return _inverse(np.ascontiguousarray(precisions_cholesky.swapaxes(-1, -2)))
+
+
+def deviations(parameters: Parameters) -> FloatArray:
+    """Return the standard deviation of each component along each axis, [K, D]."""
+    scale = parameters.scale.astype(np.float64)
+    if parameters.family in MATRIX_FAMILIES:
+        along = np.sqrt(np.einsum("...ij,...ij->...i", scale, scale))
+    else:
+        along = scale[:, None] if parameters.family == "spherical" else scale
+    return np.broadcast_to(along, parameters.means.shape)
+
+
+def _inverse(triangle: FloatArray) -> FloatArray:
+    """Inverses of lower triangles [K, D, D] or [D, D]."""
+    stack = triangle if triangle.ndim == 3 else triangle[None]
+    return FAMILIES["full"].inverse(stack).reshape(triangle.shape)

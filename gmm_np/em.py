@@ -1,0 +1,292 @@
+"""Expectation-maximisation: a pass over the data, an update in closed form, and again.
+
+The negative log-likelihood (with priors: minus the log posterior) never rises. It has no lower
+bound where a component collapses: `reg_covar`, a prior, or a fresh start of the component is the
+remedy, and what happened is in the result.
+
+Letters in shapes: N samples, K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmm_np.checks import FloatArray, check_choice
+from gmm_np.covariances import deviations
+from gmm_np.family import Bools
+from gmm_np.fitting import (
+    Callback,
+    CollapseError,
+    Data,
+    FitInterrupted,
+    FitResult,
+    Sample,
+    log_density,
+)
+from gmm_np.parameters import Parameters
+from gmm_np.priors import Prior, conjugate
+from gmm_np.statistics import Statistics, em_update, gradients
+
+ON_COLLAPSE: Final = ("raise", "reseed", "keep")
+# A mean that moves by more of its standard deviations leaves rounding in the covariance, so that a
+# collapse there is none yet; it is believed after so many steps.
+FAR: Final = 1e-3
+PATIENCE: Final = 3
+MOST_RESEEDS: Final = 20
+
+
+def fit_em(
+    x: ArrayLike | Iterable[ArrayLike] | Data,
+    start: Parameters,
+    *,
+    sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+    reg_covar: float = 0.0,
+    priors: Sequence[Prior] = (),
+    on_collapse: str = "raise",
+    tol: float = 1e-9,
+    max_iter: int = 10_000,
+    callback: Callback | None = None,
+    rng: np.random.Generator | None = None,
+) -> FitResult:
+    """Fit by expectation-maximisation, equation (27).
+
+    Parameters
+    ----------
+    x : array_like of shape [N, D], or iterable of such blocks of rows, or Data
+        An iterable is read once for each iteration.
+    start : Parameters
+        Of any family.
+    sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
+    reg_covar : float
+        Added to the diagonal of each covariance in each update: a floor, which also lets the
+        negative log-likelihood rise a little near the end.
+    priors : sequence of Wishart, Dirichlet or Normal
+        Of `gmm_np.priors`: the objective is minus the log posterior over the weight of the data.
+    on_collapse : {"raise", "reseed", "keep"}
+        What becomes of a component whose samples span less than D dimensions: an error, a fresh
+        start at a random row, or the covariance that it had.
+    tol : float
+        Stop where the objective changes by less from one iteration to the next, in nats a sample.
+    max_iter : int
+    callback : callable, optional
+        Called with the iteration, from 1, and the objective before its update.
+    rng : numpy.random.Generator, optional
+        For "reseed".
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    CollapseError
+        If a component collapses and `on_collapse` is "raise", or all share the covariance, or it
+        collapses again and again.
+    TypeError, ValueError
+        As `gmm_np.statistics` does.
+    """
+    data = Data.of(x, sample_weight, start.n_features)
+    run = EM(data, start, reg_covar=reg_covar, priors=priors, on_collapse=on_collapse, rng=rng)
+    run.iterate(tol=tol, max_iter=max_iter, callback=callback)
+    final = data.statistics(run.parameters)
+    gradient = gradients(run.parameters, final)
+    return FitResult(
+        run.parameters,
+        final.loss / final.weight,
+        gradient,
+        math.sqrt(sum(float(np.sum(np.square(g))) for g in gradient[:3] if g is not None)),
+        len(run.history),
+        run.converged,
+        "the objective has settled" if run.converged else "max_iter iterations were made",
+        tuple(run.history),
+        run.held(),
+        tuple(run.reseeded),
+    )
+
+
+class EM:
+    """A run of EM, whose state can be read at any time, also after an interruption.
+
+    Parameters
+    ----------
+    data : Data
+    start : Parameters
+    reg_covar, priors, on_collapse, rng
+        As for `fit_em`.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        After the last complete iteration.
+    history : list of float
+        The objective before the update of each iteration, in nats a sample.
+    converged : bool
+    reseeded : list of int
+        Components that were started again.
+    kept : set of int
+        Components that collapsed and kept their covariance.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        start: Parameters,
+        *,
+        reg_covar: float = 0.0,
+        priors: Sequence[Prior] = (),
+        on_collapse: str = "raise",
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        check_choice("on_collapse", on_collapse, ON_COLLAPSE)
+        self.data, self.start, self.parameters = data, start, start
+        self.reg_covar, self.on_collapse = reg_covar, on_collapse
+        self.priors, self.prior = tuple(priors), conjugate(priors) if priors else None
+        self.rng = rng
+        self.history: list[float] = []
+        self.converged = False
+        self.reseeded: list[int] = []
+        self.kept: set[int] = set()
+        self._waiting = np.zeros(start.n_components, dtype=int)
+        self._last: Statistics | None = None
+        self._sample: Sample | None = None
+
+    def iterate(
+        self,
+        *,
+        tol: float,
+        max_iter: int,
+        callback: Callback | None = None,
+        before: float = math.inf,
+    ) -> None:
+        """Iterate until the objective changes by less than `tol`; `before` is its last value."""
+        self.converged = False
+        for iteration in range(1, max_iter + 1):
+            n_reseeded = len(self.reseeded)
+            try:
+                value = self.step()
+                self.history.append(value)
+                if callback is not None:
+                    callback(iteration, value)
+            except KeyboardInterrupt:
+                raise FitInterrupted(self.parameters, tuple(self.history)) from None
+            if abs(before - value) < tol:
+                self.converged = True
+                return
+            # After a fresh start the objective is another's.
+            before = value if len(self.reseeded) == n_reseeded else math.inf
+
+    def step(self) -> float:
+        """Make one iteration; return the objective before its update."""
+        statistics = self.data.statistics(self.parameters)
+        updated, collapsed = self._update(statistics)
+        if collapsed.any():  # perhaps only for the kernel that is fast
+            statistics = self.data.statistics(self.parameters, method="direct")
+            updated, collapsed = self._update(statistics)
+        self._last = statistics
+        self._waiting = np.where(collapsed, self._waiting + 1, 0)
+        certain = collapsed & (~_far(statistics) | (self._waiting > PATIENCE))
+        value = statistics.loss / statistics.weight
+        value -= log_density(self.priors, self.parameters) / statistics.weight
+        if certain.any():
+            updated = self._treat(np.flatnonzero(certain), updated, statistics)
+        self.parameters = updated
+        return value
+
+    def held(self) -> tuple[int, ...]:
+        """Return the components that only a floor, a prior, or what they kept holds up."""
+        held = set(self.kept)
+        if self._last is not None and find_collapsed(self._last):
+            last = self.data.statistics(self._last.parameters, method="direct")
+            held |= set(find_collapsed(last))
+        return tuple(sorted(held))
+
+    def _update(self, statistics: Statistics) -> tuple[Parameters, Bools]:
+        """Return the updated parameters and which components collapsed, which keep their scale."""
+        p = statistics.parameters
+        updated, collapsed = em_update(p, statistics, reg_covar=self.reg_covar, prior=self.prior)
+        held = self.reg_covar > 0 or (self.prior is not None and self.prior.scatter > 0)
+        if held or p.family == "constant":
+            return updated, collapsed
+        # A spread that the doubles next to the mean do not see is none.
+        resolution = 8 * np.finfo(np.float64).eps * np.abs(updated.means)
+        flat = (deviations(updated) <= resolution).any(axis=1) & (statistics.n_k > 0) & ~collapsed
+        if not flat.any():
+            return updated, collapsed
+        scale = np.array(p.scale, np.float64)
+        if scale.ndim and len(scale) == len(flat) and p.family != "tied":
+            scale[~flat] = updated.scale[~flat]
+        else:
+            flat[:] = True  # one for all
+        return Parameters(updated.pi_logits, updated.means, scale, p.family), collapsed | flat
+
+    def _treat(
+        self, components: NDArray[np.intp], updated: Parameters, statistics: Statistics
+    ) -> Parameters:
+        """Do with collapsed components what `on_collapse` says."""
+        found = tuple(int(k) for k in components)
+        shared = updated.family in ("tied", "shared_spherical")
+        if self.on_collapse == "keep":
+            self.kept |= set(found)
+            return updated
+        if self.on_collapse == "raise" or shared:
+            raise CollapseError(_collapse_message(found, statistics, shared=shared), found)
+        if len(self.reseeded) + len(found) > MOST_RESEEDS:
+            raise CollapseError(
+                f"components collapsed {MOST_RESEEDS} times, the last time {_name(found)}: there "
+                "are too many for these data. Use fewer components, a reg_covar above zero, or a "
+                "prior.",
+                found,
+            )
+        if self._sample is None:
+            self.rng = np.random.default_rng() if self.rng is None else self.rng
+            self._sample = self.data.sample(self.rng, 4096)
+        logits, means, scale = (
+            np.array(a, np.float64) for a in (updated.pi_logits, updated.means, updated.scale)
+        )
+        share = self._sample.weight / self._sample.weight.sum()
+        for k in found:
+            logits[k] = -math.log(len(logits))
+            means[k] = self._sample.rows[self.rng.choice(len(share), p=share)]  # type: ignore[union-attr]
+            scale[k] = self.start.scale[k]
+            self._waiting[k] = 0
+            self.reseeded.append(k)
+        return Parameters(logits, means, scale, updated.family)
+
+
+def find_collapsed(statistics: Statistics) -> tuple[int, ...]:
+    """Return the components whose likelihood has no maximum, but for a floor or a prior."""
+    collapsed = em_update(statistics.parameters, statistics)[1] & ~_far(statistics)
+    return tuple(int(k) for k in np.flatnonzero(collapsed))
+
+
+def _far(statistics: Statistics) -> NDArray[np.bool_]:
+    """Whether the mean of each component moves far in this step, in its own units, [K]."""
+    share = np.where(statistics.n_k > 0, statistics.n_k, 1.0)
+    moved: FloatArray = statistics.v_k / share[:, None]
+    return np.asarray(np.abs(moved).max(axis=1) > FAR)
+
+
+def _name(components: tuple[int, ...]) -> str:
+    plural = "s" if len(components) > 1 else ""
+    return f"component{plural} {', '.join(map(str, components))}"
+
+
+def _collapse_message(components: tuple[int, ...], statistics: Statistics, *, shared: bool) -> str:
+    if shared:
+        return (
+            "the shared covariance collapsed: about their components the samples span less than D "
+            "dimensions, so that the likelihood has no maximum. Use a reg_covar above zero, a "
+            "prior, or fewer components."
+        )
+    weights = ", ".join(f"{statistics.n_k[k]:.3g}" for k in components)
+    return (
+        f"{_name(components)} collapsed: the samples of such a component (of weight {weights}) "
+        "span less than D dimensions, so that its covariance is singular and the likelihood has "
+        'no maximum. Use a reg_covar above zero, a prior, on_collapse="reseed", or fewer '
+        "components."
+    )

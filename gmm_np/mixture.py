@@ -1,0 +1,715 @@
+"""GaussianMixture: the estimator, with scikit-learn's names and meanings and without scikit-learn.
+
+Letters in shapes: N samples, K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from numbers import Integral, Real
+from os import PathLike
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmm_np import given, model_file
+from gmm_np.adam import fit_adam
+from gmm_np.checks import FloatArray
+from gmm_np.covariances import (
+    covariances_of,
+    factor_of_precisions_cholesky,
+    precisions_cholesky_of,
+    precisions_of,
+)
+from gmm_np.em import EM, ON_COLLAPSE
+from gmm_np.estimator import Estimator
+from gmm_np.fitting import Callback, CollapseError, Data, FitInterrupted
+from gmm_np.gradient_solvers import fit_lbfgs
+from gmm_np.likelihood import is_stream, log_prob, responsibilities, statistics
+from gmm_np.online import remember, weight_of_memory
+from gmm_np.parameters import Parameters
+from gmm_np.priors import Dirichlet, Normal, Prior, Wishart
+from gmm_np.sklearn_speech import (
+    check_array,
+    check_feature_names,
+    check_weight,
+    convergence_warning,
+    feature_names,
+    not_fitted_error,
+)
+from gmm_np.starts import STARTS, make_start
+from gmm_np.statistics import em_update
+
+COVARIANCE_TYPES: Final = ("full", "tied", "diag", "spherical", "shared_spherical")
+SOLVERS: Final = ("em", "lbfgs", "adam")
+# Rows of a minibatch of Adam.
+BATCH_SIZE: Final = 256
+
+
+class Fit(NamedTuple):
+    """What one start came to."""
+
+    parameters: Parameters
+    lower_bounds: list[float]
+    converged: bool
+    collapsed: tuple[int, ...] = ()
+    reseeded: tuple[int, ...] = ()
+
+
+class GaussianMixture(Estimator):
+    """Gaussian mixture, fitted to data by maximum likelihood.
+
+    Parameters, attributes and methods have the names and meanings of scikit-learn's class of this
+    name; what goes beyond it is marked with a plus sign.
+
+    Parameters
+    ----------
+    n_components : int
+        K.
+    covariance_type : {"full", "tied", "diag", "spherical", "shared_spherical"}
+        Covariance family. + "shared_spherical": one variance for all components.
+    tol : float
+        EM stops where the mean log-likelihood changes by less in one iteration, in nats a sample.
+        For "lbfgs" it is the largest entry of the gradient.
+    reg_covar : float
+        Added to the diagonal of the covariances in each update of EM. For the other solvers a
+        floor under the squared diagonal of the factors.
+    max_iter : int
+        For "adam", passes over the data.
+    n_init : int
+        Starts, of which the best is kept.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}
+        How a start is made.
+    weights_init, means_init, precisions_init : array_like, optional
+        Start there instead; shapes as those of `weights_`, `means_` and `precisions_`.
+    random_state : int, numpy.random.Generator, numpy.random.RandomState or None
+        Of the starts, of `sample`, and of the batches of "adam".
+    warm_start : bool
+        Whether `fit` starts where the last one ended.
+    verbose : int
+        1 prints iterations, 2 also times and changes.
+    verbose_interval : int
+        Iterations between two prints.
+    solver : {"em", "lbfgs", "adam"}
+        +
+    on_collapse : {"raise", "reseed", "keep"}
+        + What becomes of a component whose samples span less than D dimensions, which can happen
+        where `reg_covar` is 0: an error, a fresh start at a random row, or the covariance that
+        it had. The other solvers than "em" know the error alone.
+    priors : sequence of Wishart, Dirichlet or Normal, optional
+        + Of `gmm_np.priors`: the fit is then the maximum of the posterior density, and the lower
+        bounds have its logarithm, over the weight of the data, in place of the log-likelihood.
+
+    Attributes
+    ----------
+    weights_ : ndarray, shape [K]
+    means_ : ndarray, shape [K, D]
+    covariances_, precisions_, precisions_cholesky_ : ndarray
+        Shape [K, D, D] for "full", [D, D] for "tied", [K, D] for "diag", [K] for "spherical", []
+        for "shared_spherical". The last are upper triangles U, or roots: precision = U U^T.
+    converged_ : bool
+    n_iter_ : int
+        Of the best start.
+    lower_bound_ : float
+        Mean log-likelihood of the data in the last iteration of the best start, before its update.
+    lower_bounds_ : list of float
+        The same of all its iterations.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where the data were a data frame whose columns have names.
+    parameters_ : Parameters
+        + The same mixture for the functions of `gmm_np`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmm_np import GaussianMixture
+    >>> x = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> mixture = GaussianMixture(n_components=2, random_state=0).fit(x)
+    >>> mixture.means_[mixture.predict([[0, 0], [12, 3]])].round(6).tolist()
+    [[1.0, 2.0], [10.0, 2.0]]
+    """
+
+    _estimator_type = "DensityEstimator"  # for scikit-learn before its tags
+
+    weights_: FloatArray
+    means_: FloatArray
+    covariances_: FloatArray
+    precisions_: FloatArray
+    precisions_cholesky_: FloatArray
+    converged_: bool
+    n_iter_: int
+    lower_bound_: float
+    lower_bounds_: list[float]
+    n_features_in_: int
+    _weight_seen: float
+    feature_names_in_: NDArray[Any]
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        solver: str = "em",
+        on_collapse: str = "raise",
+        priors: Sequence[Prior] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.solver = solver
+        self.on_collapse = on_collapse
+        self.priors = priors
+
+    # --- fitting ---------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        callback: Callback | None = None,
+    ) -> GaussianMixture:
+        """Fit the mixture.
+
+        Parameters
+        ----------
+        X : array_like of shape [N, D], or iterable of such blocks of rows
+            + An iterable is read again for each iteration, and never held as a whole; a
+            `numpy.memmap` is not either.
+        y : ignored
+        sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
+            + A weight of two counts as a repeated row, one of zero as a dropped row.
+        callback : callable, optional
+            + Called with the iteration, from 1, and the mean negative log-likelihood.
+
+        Returns
+        -------
+        self : GaussianMixture
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter or the data cannot be what they have to be, or a component collapses.
+        KeyboardInterrupt
+            After Ctrl-C; the best parameters so far are kept.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the best start did not converge, or a component has collapsed.
+        """
+        del y
+        self._check_hyperparameters()
+        data = self._check_fit_data(X, sample_weight)
+        rng = _generator(self.random_state)
+        resume = bool(self.warm_start) and self.__sklearn_is_fitted__()
+        best: Fit | None = None
+        collapse: CollapseError | None = None
+        for start_index in range(1 if resume else self.n_init):
+            log = _Log(self.verbose, self.verbose_interval, callback)
+            log.begin(start_index)
+            start = self.parameters_ if resume else self._start(data, rng)
+            before = -self.lower_bound_ if resume else np.inf
+            try:
+                found = self._solve(data, start, rng, before, log)
+            except CollapseError as error:
+                collapse = error
+                if self.n_init > 1:
+                    self._warn(f"Start {start_index} was dropped: {error}")
+                continue
+            except FitInterrupted as stop:
+                partial = Fit(stop.parameters, [-value for value in stop.history], False)
+                if partial.lower_bounds and _better(partial, best):
+                    best = partial
+                if best is not None:
+                    self._keep(best, data)
+                raise
+            log.end(found)
+            if _better(found, best):
+                best = found
+        if best is None:
+            assert collapse is not None
+            raise CollapseError(
+                "Fitting the mixture model failed because some components have ill-defined "
+                "empirical covariance (for instance caused by singleton or collapsed samples). "
+                "Try to decrease the number of components, increase reg_covar, or scale the input "
+                f"data. In detail: {collapse}",
+                collapse.components,
+            )
+        self._keep(best, data)
+        self._warn_of(best)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GaussianMixture:
+        """Update the mixture by one block of rows; + for data that pass by once.
+
+        The first block is fitted as `fit` does. Each later one makes one step of EM with what was
+        seen before, whose weight falls slowly, since it was seen by a younger model.
+
+        Parameters
+        ----------
+        X : array_like, shape [N, D]
+        y : ignored
+        sample_weight : array_like, shape [N], optional
+
+        Returns
+        -------
+        self : GaussianMixture
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit` does, or if there are priors.
+        """
+        if not self.__sklearn_is_fitted__():
+            return self.fit(X, y, sample_weight)
+        self._check_hyperparameters()
+        if self.priors:
+            raise ValueError(
+                "partial_fit would count the priors again with each block. Fit a stream of blocks, "
+                "or leave priors out."
+            )
+        rows = self._check_data(X)
+        weight = check_weight(sample_weight, len(rows))
+        parameters, reg_covar = self.parameters_, float(self.reg_covar)
+        block = statistics(rows, parameters, sample_weight=weight)
+        seen = self._weight_seen
+        memory = remember(parameters, weight_of_memory(seen, block.weight), reg_covar)
+        updated, collapsed = em_update(parameters, memory + block, reg_covar=reg_covar)
+        self._set_parameters(updated)
+        self._weight_seen = seen + block.weight
+        self.converged_ = False
+        self.n_iter_ += 1
+        self.lower_bound_ = -block.loss / block.weight
+        self.lower_bounds_ = [*self.lower_bounds_, self.lower_bound_]
+        if collapsed.any():
+            self._warn_of(Fit(updated, [], True, tuple(int(k) for k in np.flatnonzero(collapsed))))
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.int64]:
+        """Fit the mixture to X, and return the most probable component of each row, [N]."""
+        if is_stream(X):
+            raise ValueError("fit_predict needs an array: call fit, then predict for each block.")
+        return self.fit(X, y, sample_weight).predict(X)
+
+    def _solve(
+        self, data: Data, start: Parameters, rng: np.random.Generator, before: float, log: _Log
+    ) -> Fit:
+        """Fit from one start."""
+        if self.max_iter == 0:
+            return Fit(start, [], False)
+        reg_covar = float(self.reg_covar)
+        remedies: dict[str, Any] = {"reg_covar": reg_covar, "priors": tuple(self.priors or ())}
+        limits: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "callback": log}
+        if self.solver == "em":
+            run = EM(data, start, on_collapse=self.on_collapse, rng=rng, **remedies)
+            run.iterate(before=before, **limits)
+            bounds = [-value for value in run.history]
+            return Fit(run.parameters, bounds, run.converged, run.held(), tuple(run.reseeded))
+        if self.solver == "lbfgs":
+            found = fit_lbfgs(data, start, **remedies, **limits)
+        else:
+            found = fit_adam(data, start, batch_size=BATCH_SIZE, rng=rng, **remedies, **limits)
+        if found.collapsed and not any(remedies.values()):
+            raise CollapseError(
+                f"components {list(found.collapsed)} collapsed: their samples span less than D "
+                "dimensions, so that the likelihood has no maximum.",
+                found.collapsed,
+            )
+        bounds = [-value for value in found.history or (found.nll,)]
+        return Fit(found.parameters, bounds, found.converged, found.collapsed)
+
+    def _start(self, data: Data, rng: np.random.Generator) -> Parameters:
+        """Make a start, from what the user gives and from the data."""
+        n_components, n_features = int(self.n_components), self.n_features_in_
+        weights = means = scale = None
+        if self.weights_init is not None:
+            weights = given.check_weights(self.weights_init, n_components)
+        if self.means_init is not None:
+            means = given.check_means(self.means_init, n_components, n_features)
+        if self.precisions_init is not None:
+            scale = given.check_precisions(
+                self.precisions_init, self.covariance_type, n_components, n_features
+            )
+        if weights is None or means is None or scale is None:
+            made = make_start(
+                data.sample(rng),
+                n_components,
+                rng,
+                init=self.init_params,
+                family=self.covariance_type,
+            )
+        with np.errstate(divide="ignore"):  # a component of weight zero is off
+            return Parameters(
+                made.pi_logits if weights is None else np.log(weights),
+                made.means if means is None else means,
+                made.scale if scale is None else scale,
+                self.covariance_type,
+            )
+
+    def _keep(self, best: Fit, data: Data) -> None:
+        """Set the fitted attributes."""
+        self._set_parameters(best.parameters)
+        self.converged_ = best.converged
+        self.n_iter_ = len(best.lower_bounds)
+        self.lower_bounds_ = best.lower_bounds
+        self.lower_bound_ = best.lower_bounds[-1] if best.lower_bounds else -np.inf
+        self._weight_seen = data.total_weight
+
+    def _set_parameters(self, parameters: Parameters) -> None:
+        scale, family = parameters.scale.astype(np.float64), parameters.family
+        logits = parameters.pi_logits.astype(np.float64)
+        weights = np.exp(logits - logits.max())
+        self.weights_ = weights / weights.sum()
+        self.means_ = parameters.means.astype(np.float64)
+        self.covariances_ = covariances_of(scale, family)
+        self.precisions_cholesky_ = precisions_cholesky_of(scale, family)
+        self.precisions_ = precisions_of(self.precisions_cholesky_, family)
+        copies = (a.copy() for a in (self.weights_, self.means_, self.precisions_cholesky_))
+        self._fitted = (*copies, parameters)
+
+    @property
+    def parameters_(self) -> Parameters:
+        """The fitted mixture for the functions of `gmm_np`.
+
+        Made anew where `weights_`, `means_` or `precisions_cholesky_` were set by hand.
+        """
+        self._check_is_fitted()
+        current = (self.weights_, self.means_, self.precisions_cholesky_)
+        fitted = getattr(self, "_fitted", None)
+        if fitted is not None and all(map(np.array_equal, current, fitted[:3])):
+            return fitted[3]  # type: ignore[no-any-return]
+        weights, means, precisions_cholesky = (np.asarray(a, np.float64) for a in current)
+        with np.errstate(divide="ignore"):
+            logits = np.log(weights)
+        family = self.covariance_type
+        scale = factor_of_precisions_cholesky(precisions_cholesky, family)
+        return Parameters(logits, means, scale, family)
+
+    # --- using a fitted mixture --------------------------------------------------------------
+
+    def score_samples(self, X: Any) -> FloatArray:
+        """Return the log-likelihood of each row, [N], in nats."""
+        p = self.parameters_
+        return log_prob(self._check_data(X), p.pi_logits, p.means, p.scale, family=p.family)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the mean log-likelihood of the rows, in nats a sample; + weighted."""
+        del y
+        log_likelihood = self.score_samples(X)
+        weight = check_weight(sample_weight, len(log_likelihood))
+        return float(np.average(log_likelihood, weights=weight))
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Return the probability of each component for each row, [N, K]."""
+        p = self.parameters_
+        rows = self._check_data(X)
+        return responsibilities(rows, p.pi_logits, p.means, p.scale, family=p.family)
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Return the most probable component of each row, [N]."""
+        p = self.parameters_
+        rows = self._check_data(X)
+        step = max(2**20 // p.n_components, 1)  # no N x K array
+        parts = (rows[start : start + step] for start in range(0, len(rows), step))
+        model = (p.pi_logits, p.means, p.scale)
+        return np.concatenate(
+            [responsibilities(part, *model, family=p.family).argmax(axis=1) for part in parts]
+        )
+
+    def sample(self, n_samples: int = 1) -> tuple[FloatArray, NDArray[np.int64]]:
+        """Draw rows from the mixture.
+
+        Returns
+        -------
+        X : ndarray, shape [n_samples, D]
+            Sorted by component.
+        y : ndarray, shape [n_samples]
+            The component of each row.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not at least 1.
+        """
+        p = self.parameters_
+        if n_samples < 1:
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one "
+                "sample."
+            )
+        rng = _generator(self.random_state)
+        y = np.repeat(np.arange(p.n_components), rng.multinomial(n_samples, self.weights_))
+        x = rng.standard_normal((len(y), p.n_features))
+        scale = p.scale.astype(np.float64)
+        if p.family == "full":
+            for k in range(p.n_components):
+                x[y == k] = x[y == k] @ scale[k].T
+        elif p.family == "tied":
+            x = x @ scale.T
+        elif p.family == "diag":
+            x *= scale[y]
+        else:
+            x *= scale[y, None] if p.family == "spherical" else scale
+        return x + p.means[y], y
+
+    def bic(self, X: Any) -> float:
+        """Return the Bayesian information criterion on X; lower is better."""
+        log_likelihood = self.score_samples(X)
+        penalty = self._n_parameters() * np.log(len(log_likelihood))
+        return float(-2 * log_likelihood.sum() + penalty)
+
+    def aic(self, X: Any) -> float:
+        """Return Akaike's information criterion on X; lower is better."""
+        return float(-2 * self.score_samples(X).sum() + 2 * self._n_parameters())
+
+    def _n_parameters(self) -> int:
+        """Free parameters of the mixture."""
+        k, d = self.parameters_.means.shape
+        covariance = {
+            "full": k * d * (d + 1) // 2,
+            "tied": d * (d + 1) // 2,
+            "diag": k * d,
+            "spherical": k,
+            "shared_spherical": 1,
+        }[self.covariance_type]
+        return int(covariance + k * d + k - 1)
+
+    # --- files -------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted mixture to a .npz file, whole or not at all.
+
+        Parameters that are numbers, texts or None are kept; arrays that start a fit, generators
+        and priors are not.
+        """
+        self._check_is_fitted()
+        stored = model_file.Stored(
+            self.get_params(),
+            self.parameters_,
+            getattr(self, "feature_names_in_", None),
+            bool(getattr(self, "converged_", False)),
+            list(getattr(self, "lower_bounds_", [])),
+            int(getattr(self, "n_iter_", 0)),
+            float(getattr(self, "_weight_seen", 0.0)),
+        )
+        model_file.save(path, stored)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> GaussianMixture:
+        """Read a mixture that `save` wrote; every member is checked before any is used.
+
+        Raises
+        ------
+        ValueError
+            If the file is not such a file.
+        OSError
+            If it cannot be read.
+        """
+        stored = model_file.load(path, set(cls._defaults()))
+        mixture = cls(**stored.hyperparameters)
+        mixture._check_hyperparameters()
+        mixture._set_parameters(stored.parameters)
+        mixture.n_features_in_ = stored.parameters.n_features
+        if stored.feature_names is not None:
+            mixture.feature_names_in_ = stored.feature_names
+        mixture.converged_ = stored.converged
+        mixture.n_iter_ = stored.n_iter
+        mixture.lower_bounds_ = stored.lower_bounds
+        mixture.lower_bound_ = stored.lower_bounds[-1] if stored.lower_bounds else -np.inf
+        mixture._weight_seen = stored.weight_seen
+        return mixture
+
+    # --- checks ------------------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there are parameters to use."""
+        return all(
+            hasattr(self, f"{name}_") for name in ("weights", "means", "precisions_cholesky")
+        )
+
+    def _check_is_fitted(self) -> None:
+        if not self.__sklearn_is_fitted__():
+            raise not_fitted_error()(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
+                "appropriate arguments before using this estimator."
+            )
+
+    def _check_data(self, X: Any) -> NDArray[Any]:
+        """Return rows to be used with a fitted mixture."""
+        names = getattr(self, "feature_names_in_", None)
+        check_feature_names(names, X)
+        return check_array(X, self.parameters_.n_features)
+
+    def _check_fit_data(self, X: Any, sample_weight: Any) -> Data:
+        """Return data to fit to, and set what they say about features."""
+        if is_stream(X) and not hasattr(X, "tocsr"):  # a sparse matrix is for check_array
+            data = Data(X, sample_weight)
+            first = next(data.blocks(), None)
+            if first is None:
+                raise ValueError("X is an iterable without any block of rows: give at least one.")
+            self.n_features_in_ = first[0].shape[1]
+            vars(self).pop("feature_names_in_", None)
+            return data
+        rows = check_array(X, least=2)
+        weight = check_weight(sample_weight, len(rows))
+        n_samples = len(rows) if weight is None else int(np.count_nonzero(weight))
+        if n_samples < self.n_components:
+            raise ValueError(
+                "Expected n_samples >= n_components but got n_components = "
+                f"{self.n_components}, n_samples = {n_samples}"
+            )
+        names = feature_names(X)
+        self.n_features_in_ = rows.shape[1]
+        vars(self).pop("feature_names_in_", None)
+        if names is not None:
+            self.feature_names_in_ = names
+        return Data(rows, weight)
+
+    def _check_hyperparameters(self) -> None:
+        """Raise ValueError where a parameter of the estimator is out of its range."""
+        for name, least in (("n_components", 1), ("max_iter", 0), ("n_init", 1)):
+            self._check_number(name, Integral, "an int", least)
+        self._check_number("verbose_interval", Integral, "an int", 1)
+        for name in ("tol", "reg_covar"):
+            self._check_number(name, Real, "a float", 0)
+        for name, choices in (
+            ("covariance_type", COVARIANCE_TYPES),
+            ("init_params", STARTS),
+            ("solver", SOLVERS),
+            ("on_collapse", ON_COLLAPSE),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in choices:
+                raise ValueError(
+                    f"The {name!r} parameter of {type(self).__name__} must be a str among "
+                    f"{set(choices)}. Got {value!r} instead."
+                )
+
+        priors = () if self.priors is None else self.priors
+        if not isinstance(priors, list | tuple) or not all(
+            isinstance(prior, Wishart | Dirichlet | Normal) for prior in priors
+        ):
+            raise ValueError(
+                f"The 'priors' parameter of {type(self).__name__} must be None or a list of "
+                f"Wishart, Dirichlet and Normal of gmm_np.priors. Got {priors!r} instead."
+            )
+
+    def _check_number(self, name: str, kind: type, article: str, least: int) -> None:
+        value: Any = getattr(self, name)
+        is_number = isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+        if not (is_number and value >= least):
+            raise ValueError(
+                f"The {name!r} parameter of {type(self).__name__} must be {article} in the range "
+                f"[{least}, inf). Got {value!r} instead."
+            )
+
+    def _warn_of(self, best: Fit) -> None:
+        if not best.converged and self.max_iter > 0:
+            self._warn(
+                "Best performing initialization did not converge. Try different init parameters, "
+                "or increase max_iter, tol, or check for degenerate data."
+            )
+        if best.reseeded:
+            self._warn(
+                f"Components {list(best.reseeded)} collapsed on the way and were started again at "
+                "random rows."
+            )
+        if best.collapsed:
+            self._warn(
+                f"Components {list(best.collapsed)} have collapsed: their samples span less than "
+                "D dimensions, and only reg_covar, a prior or the covariance they kept holds them "
+                "up. Use fewer components, or drop columns that are constant or depend on others."
+            )
+
+    def _warn(self, message: str) -> None:
+        warnings.warn(message, convergence_warning(), stacklevel=4)
+
+
+class _Log:
+    """Prints what `verbose` asks for, in scikit-learn's words, and calls the user's callback."""
+
+    def __init__(self, verbose: int, interval: int, callback: Callback | None) -> None:
+        self.verbose, self.interval, self.callback = int(verbose), interval, callback
+        self.started = self.last = perf_counter()
+        self.value = np.inf
+
+    def __call__(self, iteration: int, value: float) -> None:
+        change, self.value = self.value - value, value
+        if self.verbose and iteration % self.interval == 0:
+            line = f"  Iteration {iteration}"
+            if self.verbose > 1:
+                now = perf_counter()
+                line += f"\t time lapse {now - self.last:.5f}s\t ll change {change:.5f}"
+                self.last = now
+            print(line)
+        if self.callback is not None:
+            self.callback(iteration, value)
+
+    def begin(self, start_index: int) -> None:
+        if self.verbose:
+            print(f"Initialization {start_index}")
+
+    def end(self, found: Fit) -> None:
+        if not self.verbose or not found.lower_bounds:
+            return
+        how = "converged" if found.converged else "did not converge"
+        line = f"Initialization {how}."
+        if self.verbose > 1:
+            lapse = perf_counter() - self.started
+            line += f" time lapse {lapse:.5f}s\t lower bound {found.lower_bounds[-1]:.5f}."
+        print(line)
+
+
+def _better(found: Fit, best: Fit | None) -> bool:
+    if best is None or not best.lower_bounds:
+        return True
+    return bool(found.lower_bounds) and found.lower_bounds[-1] > best.lower_bounds[-1]
+
+
+def _generator(random_state: Any) -> np.random.Generator:
+    """Return the generator that `random_state` stands for.
+
+    Raises
+    ------
+    ValueError
+        If it is none of what it may be.
+    """
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return np.random.default_rng(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(0, 2**31, size=4))
+    if isinstance(random_state, Integral) and int(random_state) >= 0:
+        return np.random.default_rng(int(random_state))
+    raise ValueError(
+        f"{random_state!r} cannot be used to seed a numpy.random.Generator: random_state must be "
+        "an int from 0, a Generator, a RandomState or None."
+    )

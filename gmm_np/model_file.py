@@ -1,0 +1,162 @@
+"""Fitted mixtures in .npz files: no pickle, written whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_np.parameters import Parameters
+
+FORMAT: Final = "gmm_np.GaussianMixture/1"
+# Members of a file: the kinds of dtype that each may have, and its number of axes.
+MEMBERS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
+    "format": ("U", (0,)),
+    "hyperparameters": ("U", (0,)),
+    "family": ("U", (0,)),
+    "pi_logits": ("f", (1,)),
+    "means": ("f", (2,)),
+    "scale": ("f", (0, 1, 2, 3)),
+    "feature_names": ("U", (1,)),
+    "converged": ("b", (0,)),
+    "lower_bounds": ("f", (1,)),
+    "n_iter": ("iu", (0,)),
+    "weight_seen": ("f", (0,)),
+}
+
+
+class Stored(NamedTuple):
+    """What a file holds."""
+
+    hyperparameters: dict[str, Any]
+    parameters: Parameters
+    feature_names: NDArray[Any] | None
+    converged: bool
+    lower_bounds: list[float]
+    n_iter: int
+    weight_seen: float
+
+
+def save(path: str | PathLike[str], stored: Stored) -> None:
+    """Write a fitted mixture; of its hyperparameters those that are numbers, texts or None."""
+    hyperparameters = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in stored.hyperparameters.items()
+        if value is None or isinstance(value, bool | int | float | str | np.generic)
+    }
+    parameters = stored.parameters
+    names = [] if stored.feature_names is None else [str(name) for name in stored.feature_names]
+    members: dict[str, Any] = {
+        "format": FORMAT,
+        "hyperparameters": json.dumps(hyperparameters, sort_keys=True),
+        "family": parameters.family,
+        "pi_logits": parameters.pi_logits.astype(np.float64),
+        "means": parameters.means.astype(np.float64),
+        "scale": parameters.scale.astype(np.float64),
+        "feature_names": np.array(names, dtype=np.str_),
+        "converged": np.bool_(stored.converged),
+        "lower_bounds": np.array(stored.lower_bounds, dtype=np.float64),
+        "n_iter": np.int64(stored.n_iter),
+        "weight_seen": np.float64(stored.weight_seen),
+    }
+    target = Path(os.path.realpath(path))  # a link stays, and what it points to is replaced
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target}: there is no directory {target.parent}; create it first")
+    temporary = target.with_name(f".{uuid4().hex}.part")
+    try:
+        with temporary.open("xb") as stream:
+            np.savez(stream, **members)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | PathLike[str], names: set[str]) -> Stored:
+    """Read what `save` wrote; `names` are those that hyperparameters may have.
+
+    Raises
+    ------
+    ValueError
+        If the file is not of this format, or a member is not what it has to be.
+    OSError
+        If it cannot be read.
+    """
+    members = _read(path)
+    for name, (kinds, axes) in MEMBERS.items():
+        array = members[name]
+        if array.dtype.kind not in kinds or array.ndim not in axes:
+            raise _wrong(path, f"{name} is an array of {array.dtype} with {array.ndim} axes")
+    if str(members["format"]) != FORMAT:
+        raise _wrong(path, f"its format is {str(members['format'])!r}, expected {FORMAT!r}")
+    try:
+        hyperparameters = json.loads(str(members["hyperparameters"]))
+    except json.JSONDecodeError as error:
+        raise _wrong(path, f"hyperparameters are not JSON ({error})") from None
+    if not isinstance(hyperparameters, dict) or not set(hyperparameters) <= names:
+        raise _wrong(path, "hyperparameters have names that GaussianMixture does not know")
+    try:
+        parameters = Parameters(
+            members["pi_logits"], members["means"], members["scale"], str(members["family"])
+        )
+    except (TypeError, ValueError) as error:
+        raise _wrong(path, str(error)) from None
+    if hyperparameters.get("covariance_type") != parameters.family:
+        raise _wrong(path, "covariance_type and family disagree")
+    if hyperparameters.get("n_components") != parameters.n_components:
+        raise _wrong(path, "n_components and the parameters disagree")
+    columns = members["feature_names"]
+    if len(columns) not in (0, parameters.n_features):
+        raise _wrong(path, f"it has {len(columns)} feature names for {parameters.n_features}")
+    bounds, weight = members["lower_bounds"], float(members["weight_seen"])
+    if not np.isfinite(bounds).all() or not (np.isfinite(weight) and weight >= 0):
+        raise _wrong(path, "lower_bounds or weight_seen are not finite")
+    if int(members["n_iter"]) < 0:
+        raise _wrong(path, "n_iter is negative")
+    return Stored(
+        hyperparameters,
+        parameters,
+        columns.astype(object) if len(columns) else None,
+        bool(members["converged"]),
+        [float(bound) for bound in bounds],
+        int(members["n_iter"]),
+        weight,
+    )
+
+
+def _read(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
+    """Return the members of an .npz file that has exactly those of `MEMBERS`."""
+    with Path(path).open("rb") as stream:
+        try:
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise _wrong(path, "it is a single array")
+            with archive:
+                if sorted(archive.files) != sorted(MEMBERS):
+                    raise _wrong(path, f"its members are {sorted(archive.files)}")
+                return {name: archive[name] for name in archive.files}
+        except (zipfile.BadZipFile, EOFError, KeyError) as error:
+            raise _wrong(path, str(error)) from None
+        except ValueError as error:
+            if isinstance(error, ModelFileError):
+                raise
+            raise _wrong(path, str(error)) from None
+
+
+class ModelFileError(ValueError):
+    """A file is no model, or a broken one."""
+
+
+def _wrong(path: str | PathLike[str], reason: str) -> ModelFileError:
+    return ModelFileError(
+        f"{os.fspath(path)} is not a model that GaussianMixture.save wrote: {reason}. Save it anew."
+    )

@@ -1,0 +1,56 @@
+"""EM on data that pass by once: what was seen is remembered as the parameters themselves.
+
+Letters in shapes: K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from gmm_np.checks import FloatArray
+from gmm_np.families import FAMILIES
+from gmm_np.parameters import Parameters
+from gmm_np.statistics import Statistics
+
+# How fast old data are forgotten: the t-th block of equal size has the weight t^-FORGETTING in the
+# update. At 1 none are forgotten, even though their responsibilities were those of a young model.
+FORGETTING: Final = 0.7
+
+
+def weight_of_memory(seen: float, weight: float) -> float:
+    """Return the weight of what was seen beside that of a new block, as the step sizes of [1].
+
+    References
+    ----------
+    .. [1] Cappe, O. and Moulines, E. (2009). On-line expectation-maximization algorithm for latent
+       data models. *J. R. Statist. Soc. B* 71, 593-613.
+    """
+    step = (1 + seen / weight) ** -FORGETTING
+    return float(weight * (1 - step) / step)
+
+
+def remember(parameters: Parameters, weight: float, reg_covar: float = 0.0) -> Statistics:
+    """Return statistics of this weight of which an update makes these very parameters.
+
+    About their own maximum the first moments are zero, and the second, in whitened coordinates,
+    those of a unit covariance, less the `reg_covar` that an update adds.
+    """
+    logits = parameters.pi_logits.astype(np.float64)
+    share = np.exp(logits - logits.max())
+    n_k = weight * share / share.sum()  # [K]
+    k, d = parameters.means.shape
+    scale, family = parameters.scale.astype(np.float64), parameters.family
+    unit: FloatArray
+    if family in ("full", "tied"):
+        inverse = FAMILIES["full"].inverse(scale.reshape(-1, d, d))
+        unit = np.eye(d) - reg_covar * np.matmul(inverse, inverse.transpose(0, 2, 1))
+        C_k = n_k[:, None, None] * unit if family == "full" else weight * unit[0]
+    else:
+        unit = np.maximum(1.0 - reg_covar / np.square(scale), 0.0)
+        if family == "diag":
+            C_k = n_k[:, None] * unit
+        else:
+            C_k = d * (n_k * unit if family == "spherical" else np.asarray(weight * unit))
+    return Statistics(parameters, 0.0, weight, 0, n_k, np.zeros((k, d)), C_k)

@@ -1,0 +1,237 @@
+"""Starts: from data to the parameters at which a solver begins.
+
+A start depends on the distinct rows and the weight of each, not on their order: a weight of two
+starts as a repeated row does, and a weight of zero as a dropped row.
+
+Letters in shapes: M distinct rows, K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmm_np.checks import FloatArray, check_choice
+from gmm_np.covariances import factor
+from gmm_np.fitting import Data, Sample
+from gmm_np.parameters import Parameters
+
+STARTS: Final = ("kmeans", "k-means++", "random", "random_from_data")
+# Part of the common covariance in that of each component, so that none starts collapsed.
+COMMON_PART: Final = 0.1
+# Part of the data's variance in the common covariance, for data that span less than D dimensions.
+RIDGE: Final = 1e-6
+LLOYD_ITERATIONS: Final = 100
+
+
+def kmeans_start(
+    x: ArrayLike,
+    n_components: int,
+    rng: np.random.Generator,
+    *,
+    family: str = "full",
+    sample_weight: ArrayLike | None = None,
+) -> Parameters:
+    """Start from k-means clusters: their shares, means and covariances.
+
+    Parameters
+    ----------
+    x : array_like, shape [N, D]
+    n_components : int
+        K, at most the number of distinct rows.
+    rng : numpy.random.Generator
+    family : str
+        Covariance family.
+    sample_weight : array_like, shape [N], optional
+
+    Returns
+    -------
+    start : Parameters
+        A tenth of each covariance is the one within all clusters, ridged by 1e-6 of the data's
+        variance, so that no component starts collapsed.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer distinct rows than components.
+    """
+    sample = Data(x, sample_weight).sample(rng)
+    if not 1 <= n_components <= len(sample.rows):
+        raise ValueError(
+            "n_components must be between 1 and the number of distinct rows of x, "
+            f"{len(sample.rows)}; got {n_components}."
+        )
+    return make_start(sample, n_components, rng, family=family)
+
+
+def make_start(
+    sample: Sample,
+    n_components: int,
+    rng: np.random.Generator,
+    *,
+    init: str = "kmeans",
+    family: str = "full",
+) -> Parameters:
+    """Start from a sample of the data.
+
+    Parameters
+    ----------
+    sample : Sample
+    n_components : int
+        K. Where there are fewer distinct rows, some components start at the same place.
+    rng : numpy.random.Generator
+    init : {"kmeans", "k-means++", "random", "random_from_data"}
+        Clusters of k-means, those about points drawn by k-means++, random responsibilities, or
+        clusters about rows drawn by weight.
+    family : str
+        Covariance family.
+
+    Raises
+    ------
+    ValueError
+        If `init` is unknown.
+    """
+    check_choice("init", init, STARTS)
+    spread = _spread(sample)  # [D]
+    middle = sample.weight @ sample.rows / sample.weight.sum()
+    points = Sample((sample.rows - middle) / spread, sample.weight)
+    if init == "random":
+        resp = rng.random((len(sample.rows), n_components))
+        resp /= resp.sum(axis=1, keepdims=True)
+        return _from_responsibilities(sample, resp, np.arange(n_components), family)
+    draw = _draw_rows if init == "random_from_data" else _draw_plusplus
+    drawn = draw(points, n_components, rng)  # [K]
+    centres = points.rows[drawn]  # [K, D]
+    if init == "kmeans":
+        centres = _lloyd(points, centres)
+    labels = _nearest(points.rows, centres)
+    # Of centres in the same place only one has samples; it shares them with the others.
+    full = np.flatnonzero(np.bincount(labels, minlength=n_components))
+    owner = full[_nearest(centres, centres[full])]
+    resp = np.zeros((len(labels), n_components))
+    resp[np.arange(len(labels)), labels] = 1.0
+    start = _from_responsibilities(sample, resp, owner, family)
+    if init == "kmeans":
+        return start
+    # The points that were drawn, rather than the means of their clusters, keep starts diverse.
+    return Parameters(np.zeros(n_components), sample.rows[drawn], start.scale, family)
+
+
+def _from_responsibilities(
+    sample: Sample, resp: FloatArray, owner: NDArray[np.int64], family: str
+) -> Parameters:
+    """Shares, means and covariances of clusters; component k takes those of cluster owner[k]."""
+    rows, weight = sample
+    weighted = weight[:, None] * resp  # [M, K]
+    mass = weighted.sum(axis=0)
+    mass[mass == 0] = 1.0  # of those that are no one's owner
+    means = (weighted.T @ rows) / mass[:, None]  # [K, D]
+    ridge = RIDGE * _spread(sample) ** 2
+    if family in ("full", "tied", "constant"):
+        scatter = np.zeros((len(mass), rows.shape[1], rows.shape[1]))
+        for k, column in enumerate(weighted.T):
+            used = np.flatnonzero(column)
+            residual = rows[used] - means[k]
+            scatter[k] = (column[used, None] * residual).T @ residual
+        common = scatter.sum(axis=0) / weight.sum() + np.diag(ridge)
+        own = scatter / mass[:, None, None]
+    else:
+        scatter = np.stack(
+            [column @ (rows - means[k]) ** 2 for k, column in enumerate(weighted.T)]
+        )  # [K, D]
+        common = scatter.sum(axis=0) / weight.sum() + ridge
+        own = scatter / mass[:, None]
+    covariances = own + COMMON_PART * (common - own)
+    if family == "tied":
+        covariances = common
+    elif family == "spherical":
+        covariances = covariances.mean(axis=1)
+    elif family == "shared_spherical":
+        covariances = common.mean()
+    if covariances.ndim > 0 and family != "tied":
+        covariances = covariances[owner]
+    share = (weighted.sum(axis=0) / weight.sum())[owner] / np.bincount(owner)[owner]
+    return Parameters(np.log(share), means[owner], factor(covariances, family), family)
+
+
+def _spread(sample: Sample) -> FloatArray:
+    """Return the standard deviation of each column, 1 for a constant one, [D]."""
+    share = sample.weight / sample.weight.sum()
+    centred = sample.rows - share @ sample.rows
+    spread = np.sqrt(share @ centred**2)
+    constant = spread <= 64 * np.finfo(np.float64).eps * np.abs(sample.rows).max(axis=0)
+    spread[constant] = 1.0  # a constant column separates nothing
+    return np.asarray(spread)
+
+
+def _draw_rows(points: Sample, n_draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw rows by weight, no row twice as long as there are others."""
+    chosen: list[int] = []
+    mass = points.weight.copy()
+    for _ in range(n_draws):
+        if not mass.any():
+            mass = points.weight.copy()
+        chosen.append(int(_pick(mass, rng.random(1))[0]))
+        mass[chosen[-1]] = 0.0
+    return np.array(chosen)
+
+
+def _draw_plusplus(points: Sample, n_draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw rows by weight times squared distance from those drawn before (k-means++).
+
+    Of a few candidates each time the one that leaves the smallest sum is taken.
+
+    References
+    ----------
+    .. [1] Arthur, D. and Vassilvitskii, S. (2007). k-means++: the advantages of careful seeding.
+       *SODA*, 1027-1035.
+    """
+    rows, weight = points
+    chosen = [int(_pick(weight, rng.random(1))[0])]
+    nearest = ((rows - rows[chosen[0]]) ** 2).sum(axis=1)  # [M]
+    n_candidates = 2 + int(np.log(n_draws))
+    for _ in range(1, n_draws):
+        mass = weight * nearest
+        draws = rng.random(n_candidates)
+        candidates = _pick(mass if mass.any() else weight, draws)
+        distances = [
+            np.minimum(nearest, ((rows - rows[candidate]) ** 2).sum(axis=1))
+            for candidate in candidates
+        ]
+        best = int(np.argmin([weight @ distance for distance in distances]))
+        chosen.append(int(candidates[best]))
+        nearest = distances[best]
+    return np.array(chosen)
+
+
+def _pick(mass: FloatArray, uniform: FloatArray) -> NDArray[np.int64]:
+    """Return the indices at these quantiles of the distribution over `mass`."""
+    cumulative = np.cumsum(mass)
+    picked = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
+    return np.asarray(np.minimum(picked, np.flatnonzero(mass)[-1]))
+
+
+def _nearest(rows: FloatArray, centres: FloatArray) -> NDArray[np.int64]:
+    from scipy.cluster.vq import vq
+
+    return np.asarray(vq(rows, centres, check_finite=False)[0])
+
+
+def _lloyd(points: Sample, centres: FloatArray) -> FloatArray:
+    """Move centres [K, D] to the means of the rows nearest to them until they rest (k-means)."""
+    rows, weight = points
+    labels: NDArray[np.int64] | None = None
+    for _ in range(LLOYD_ITERATIONS):
+        before, labels = labels, _nearest(rows, centres)
+        if before is not None and np.array_equal(before, labels):
+            break
+        mass = np.bincount(labels, weights=weight, minlength=len(centres))
+        sums = np.stack(
+            [np.bincount(labels, weight * column, len(centres)) for column in rows.T], axis=1
+        )
+        moved = mass > 0
+        centres = centres.copy()
+        centres[moved] = sums[moved] / mass[moved, None]
+    return centres

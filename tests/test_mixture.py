@@ -1,0 +1,615 @@
+import copy
+import io
+import itertools
+import json
+import pickle
+import subprocess
+import sys
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+
+from gmm_np import GaussianMixture, nll, responsibilities
+from gmm_np.datasets import load_old_faithful
+from gmm_np.fitting import CollapseError
+from gmm_np.priors import Dirichlet, Normal, Wishart
+from gmm_np.sklearn_speech import convergence_warning, not_fitted_error
+
+TYPES = ("full", "tied", "diag", "spherical", "shared_spherical")
+SHAPES = {
+    "full": (2, 2, 2),
+    "tied": (2, 2),
+    "diag": (2, 2),
+    "spherical": (2,),
+    "shared_spherical": (),
+}
+
+
+@pytest.fixture(scope="module")
+def x():
+    return load_old_faithful()[0]
+
+
+def fitted(x, covariance_type="full", **options):
+    options = {"tol": 1e-8, "max_iter": 1000, "random_state": 0, **options}
+    return GaussianMixture(2, covariance_type=covariance_type, **options).fit(x)
+
+
+# --- what a fit leaves ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_attributes_have_their_shapes_and_say_the_same(x, kind):
+    g = fitted(x, kind)
+    assert g.weights_.shape == (2,)
+    assert g.weights_.sum() == pytest.approx(1, rel=1e-14)
+    assert g.means_.shape == (2, 2)
+    for array in (g.covariances_, g.precisions_, g.precisions_cholesky_):
+        assert array.shape == SHAPES[kind]
+        assert array.dtype == np.float64
+    if kind in ("full", "tied"):
+        identity = np.broadcast_to(np.eye(2), SHAPES[kind])
+        np.testing.assert_allclose(g.covariances_ @ g.precisions_, identity, atol=1e-12)
+        assert not np.tril(g.precisions_cholesky_, -1).any()
+    else:
+        np.testing.assert_allclose(g.covariances_ * g.precisions_, 1, rtol=1e-14)
+    assert g.converged_
+    assert g.n_iter_ == len(g.lower_bounds_)
+    assert g.lower_bound_ == g.lower_bounds_[-1]
+    assert g.n_features_in_ == 2
+    assert all(b >= a - 1e-6 for a, b in itertools.pairwise(g.lower_bounds_))  # but for reg_covar
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_scores_are_those_of_the_library(x, kind):
+    g = fitted(x, kind)
+    p = g.parameters_
+    arguments = (p.pi_logits, p.means, p.scale)
+    weight = np.random.default_rng(0).uniform(0, 2, len(x))
+    assert g.score(x) == pytest.approx(-nll(x, *arguments, family=kind), rel=1e-14)
+    expected = -nll(x, *arguments, family=kind, sample_weight=weight)
+    assert g.score(x, sample_weight=weight) == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_array_equal(g.predict_proba(x), responsibilities(x, *arguments, family=kind))
+    np.testing.assert_array_equal(g.predict(x), g.predict_proba(x).argmax(axis=1))
+    assert g.lower_bound_ == pytest.approx(g.score(x), abs=1e-6)
+    log_likelihood, n = g.score(x) * len(x), len(x)
+    free = {"full": 11, "tied": 8, "diag": 9, "spherical": 7, "shared_spherical": 6}[kind]
+    assert g.bic(x) == pytest.approx(-2 * log_likelihood + free * np.log(n), rel=1e-13)
+    assert g.aic(x) == pytest.approx(-2 * log_likelihood + 2 * free, rel=1e-13)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_samples_have_the_moments_of_their_components(x, kind):
+    g = fitted(x, kind)
+    rows, labels = g.sample(40_000)
+    assert rows.shape == (40_000, 2)
+    assert (np.diff(labels) >= 0).all()
+    np.testing.assert_allclose(np.bincount(labels) / 40_000, g.weights_, atol=0.02)
+    factors = g.parameters_.factors()
+    for k in range(2):
+        z = np.linalg.solve(factors[k], (rows[labels == k] - g.means_[k]).T)  # [D, n]
+        # Standard normal if right; the standard error of a mean or a variance is below 0.02.
+        np.testing.assert_allclose(z.mean(axis=1), 0, atol=0.06)
+        np.testing.assert_allclose(np.cov(z), np.eye(2), atol=0.06)
+    assert np.array_equal(g.sample(5)[0], g.sample(5)[0])  # of an int for a random_state
+
+
+@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_solver_fits_every_type(x, solver, kind):
+    # Adam's schedule needs its passes; a tenth of them leaves a hundredth of a nat.
+    options = {"max_iter": 300, "tol": 1e-2} if solver == "adam" else {}
+    g = fitted(x, kind, solver=solver, **options)
+    assert g.lower_bound_ == pytest.approx(fitted(x, kind).lower_bound_, abs=2e-2)
+    if solver == "lbfgs":
+        assert g.score(x) == pytest.approx(fitted(x, kind).score(x), abs=1e-6)
+
+
+def test_the_best_start_is_kept(x):
+    bounds = []
+    for seed in range(4):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            g = GaussianMixture(4, max_iter=5, init_params="random_from_data", random_state=seed)
+            bounds.append(g.fit(x).lower_bound_)
+            many = GaussianMixture(
+                4, max_iter=5, init_params="random_from_data", random_state=seed, n_init=8
+            )
+            assert many.fit(x).lower_bound_ >= bounds[-1]
+    assert len(set(bounds)) > 1
+
+
+def test_a_start_that_collapses_is_dropped_where_there_are_others():
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.standard_normal((30, 2)), [[40.0, 40.0], [41.0, 41.5]]])
+    options = {"reg_covar": 0, "init_params": "random_from_data", "random_state": 4, "n_init": 12}
+    with pytest.warns(UserWarning, match="was dropped") as seen:
+        g = GaussianMixture(2, max_iter=200, **options).fit(x)
+    assert 1 <= sum("was dropped" in str(w.message) for w in seen) < 12
+    assert np.isfinite(g.lower_bound_)
+
+
+def test_a_collapse_is_an_error_in_the_words_of_scikit_learn():
+    x = np.repeat([[0.0, 0.0], [1.0, 1.0]], 5, axis=0)
+    for kind in TYPES:
+        g = GaussianMixture(10, reg_covar=0, covariance_type=kind, random_state=0)
+        with pytest.raises(CollapseError, match=r"ill-defined empirical covariance .*In detail: "):
+            g.fit(x)
+        with pytest.raises(CollapseError):
+            g.set_params(solver="lbfgs").fit(x)
+
+
+def test_a_component_that_only_the_floor_holds_up_is_warned_of():
+    x = np.concatenate([np.random.default_rng(2).standard_normal((30, 1)), [[50.0], [50.0]]])
+    with pytest.warns(convergence_warning(), match=r"Components \[\d\] have collapsed.*reg_covar"):
+        GaussianMixture(2, random_state=0).fit(x)
+
+
+def test_reseeding_is_warned_of():
+    x = np.concatenate([np.random.default_rng(2).standard_normal((30, 1)), [[50.0], [50.0]]])
+    g = GaussianMixture(
+        2,
+        reg_covar=0,
+        on_collapse="reseed",
+        random_state=0,
+        means_init=[[0.0], [50.0]],
+        max_iter=300,
+    )
+    with pytest.warns(convergence_warning(), match=r"collapsed on the way and were started again"):
+        g.fit(x)
+
+
+def test_too_few_iterations_are_warned_of(x):
+    with pytest.warns(convergence_warning(), match="Best performing initialization did not conv"):
+        GaussianMixture(3, max_iter=2, random_state=0, tol=1e-8).fit(x)
+
+
+def test_max_iter_zero_leaves_the_start(x):
+    means = [[2.0, 50.0], [4.0, 80.0]]
+    g = GaussianMixture(2, max_iter=0, means_init=means, weights_init=[0.25, 0.75]).fit(x)
+    np.testing.assert_array_equal(g.means_, means)
+    np.testing.assert_allclose(g.weights_, [0.25, 0.75], rtol=1e-15)
+    assert g.n_iter_ == 0
+
+
+def test_warm_start_goes_on_where_the_last_fit_ended(x):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        once = GaussianMixture(3, max_iter=8, tol=0, random_state=0).fit(x)
+        twice = GaussianMixture(3, max_iter=4, tol=0, random_state=0, warm_start=True)
+        twice.fit(x).fit(x)
+    np.testing.assert_array_equal(once.means_, twice.means_)
+    assert once.lower_bounds_[4:] == twice.lower_bounds_
+
+
+def test_priors_fit_the_posterior(x):
+    priors = (Wishart(1.0, 0.0), Dirichlet(2.0), Normal([3.0, 70.0], 10.0))
+    em, lbfgs = (fitted(x, solver=s, priors=priors, reg_covar=0) for s in ("em", "lbfgs"))
+    assert em.lower_bound_ == pytest.approx(lbfgs.lower_bound_, abs=1e-6)
+    log_density = sum(prior.log_density_and_grad(em.parameters_)[0] for prior in priors)
+    assert em.score(x) + log_density / len(x) == pytest.approx(em.lower_bound_, abs=1e-6)
+    assert em.score(x) < fitted(x, reg_covar=0).score(x)
+
+
+# --- starts that are given -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_fit_started_at_a_fit_stays_there(x, kind):
+    g = fitted(x, kind, tol=1e-12, reg_covar=0)
+    again = GaussianMixture(
+        2,
+        covariance_type=kind,
+        reg_covar=0,
+        weights_init=g.weights_,
+        means_init=g.means_,
+        precisions_init=g.precisions_,
+        max_iter=0,
+    ).fit(x)
+    np.testing.assert_allclose(again.covariances_, g.covariances_, rtol=1e-12)
+    assert again.score(x) == pytest.approx(g.score(x), rel=1e-13)
+
+
+def test_an_ill_conditioned_inverse_keeps_its_digits():
+    # scikit-learn's issue 29989: through precisions_init its version 1.9.1 gives 10.974.
+    covariance = np.array(
+        [
+            [32.00000007, 35.99999993, 8.00000001],
+            [35.99999993, 40.50000006, 8.99999998],
+            [8.00000001, 8.99999998, 2.00000008],
+        ]
+    )
+    g = GaussianMixture(
+        weights_init=[1.0],
+        means_init=[[0.0, 0.0, 0.0]],
+        precisions_init=[np.linalg.inv(covariance)],
+        max_iter=0,
+    ).fit(np.random.default_rng(0).standard_normal((5, 3)))
+    # 50 digits of mpmath: 11.185270887249. What the rounding of the inverse leaves is 1e-8.
+    assert g.score_samples([[0.0, 0.0, 0.0]])[0] == pytest.approx(11.185270887249, abs=3e-8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights_init": [[0.5, 0.5]]}, r"'weights' should have the shape of \(2,\), but got"),
+        ({"weights_init": [1.5, 0.5]}, r"in the range \[0, 1\], but got max value 1.5"),
+        ({"weights_init": [0.5, 0.4]}, r"should be normalized, but got sum\(weights\) = 0.9"),
+        ({"means_init": np.zeros((3, 2))}, r"'means' should have the shape of \(2, 2\)"),
+        ({"means_init": [[0, np.nan], [1, 1]]}, r"Input means contains NaN.*\[0, 1\]"),
+        ({"precisions_init": np.ones((3, 2, 2))}, r"'full precision' should have the shape of"),
+        ({"precisions_init": -np.ones((2, 2, 2))}, r"should be symmetric, positive-definite"),
+        ({"precisions_init": [[[1, 0], [0.5, 1]]] * 2}, r"should be symmetric, positive-definite"),
+        (
+            {"precisions_init": [[1, -1], [1, 1]], "covariance_type": "diag"},
+            "'diag precision' should be positive",
+        ),
+    ],
+)
+def test_starts_that_cannot_be_are_refused(x, options, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianMixture(2, **options).fit(x)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_components", 0),
+        ("n_components", 1.5),
+        ("n_components", True),
+        ("tol", -1),
+        ("tol", np.nan),
+        ("reg_covar", -1e-6),
+        ("max_iter", -1),
+        ("n_init", 0),
+        ("verbose_interval", 0),
+        ("covariance_type", "diagonal"),
+        ("init_params", "k-means"),
+        ("solver", "newton"),
+        ("on_collapse", None),
+        ("priors", Wishart(1.0, 0.0)),
+        ("random_state", "zero"),
+        ("random_state", -1),
+    ],
+)
+def test_parameters_out_of_range_are_refused_when_they_are_used(x, name, value):
+    g = GaussianMixture(**{name: value})
+    with pytest.raises(ValueError, match=name):
+        g.fit(x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: 7,
+        lambda: np.int64(7),
+        lambda: np.random.default_rng(7),
+        lambda: np.random.RandomState(7),
+    ],
+)
+def test_random_states_repeat(x, make):
+    a, b = (GaussianMixture(3, random_state=make()).fit(x) for _ in range(2))
+    np.testing.assert_array_equal(a.means_, b.means_)
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (np.ones(5), ValueError, r"Expected 2D array, got 1D array instead"),
+        (3.0, ValueError, r"Expected 2D array, got scalar array instead"),
+        (np.ones((2, 2, 2)), ValueError, "Found array with dim 3"),
+        (np.ones((1, 2)), ValueError, r"1 sample\(s\) .*a minimum of 2 is required"),
+        (np.ones((0, 2)), ValueError, r"0 sample\(s\)"),
+        (np.ones((5, 0)), ValueError, r"0 feature\(s\) \(shape=\(5, 0\)\) while a minimum of 1"),
+        (np.ones((5, 2)) + 1j, ValueError, "Complex data not supported"),
+        ([["a", "b"]] * 3, ValueError, "arrays of bytes/strings"),
+        ([[1.0, np.nan]] * 3, ValueError, r"Input X contains NaN\..*at \[0, 1\]"),
+        ([[1.0, 2.0], [np.inf, 2.0]], ValueError, r"contains infinity .*at \[1, 0\]"),
+        (np.ma.masked_equal([[1.0, 2.0]] * 3, 2.0), ValueError, "NaN, or masked values"),
+    ],
+)
+def test_data_that_cannot_be_are_refused_in_the_words_of_scikit_learn(data, error, message):
+    with pytest.raises(error, match=message):
+        GaussianMixture().fit(data)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.ones(3), r"sample_weight.shape == \(3,\), expected \(272,\)"),
+        (np.ones((272, 1)), "Sample weights must be 1D array"),
+        (np.zeros(272), "at least one non-zero number"),
+        (-np.ones(272), "Negative values in data passed to `sample_weight`"),
+        (np.full(272, np.nan), "Input sample_weight contains NaN"),
+        (np.ones(272) + 0j, "Complex data not supported"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(x, weight, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianMixture().fit(x, sample_weight=weight)
+
+
+def test_fewer_rows_than_components_are_refused(x):
+    with pytest.raises(ValueError, match=r"Expected n_samples >= n_components but got"):
+        GaussianMixture(12).fit(x[:10])
+    weight = np.zeros(len(x))
+    weight[:10] = 1
+    with pytest.raises(ValueError, match=r"n_components = 12, n_samples = 10"):
+        GaussianMixture(12).fit(x, sample_weight=weight)
+
+
+def test_nothing_works_before_a_fit(x):
+    g = GaussianMixture()
+    for name in ("predict", "predict_proba", "score", "score_samples", "bic", "aic"):
+        with pytest.raises(not_fitted_error(), match=r"instance is not fitted yet. Call 'fit'"):
+            getattr(g, name)(x)
+    for use in (g.sample, lambda: g.save("model.npz"), lambda: g.parameters_):
+        with pytest.raises(not_fitted_error(), match="instance is not fitted yet"):
+            use()
+
+
+def test_width_is_that_of_the_fit(x):
+    with pytest.raises(ValueError, match=r"X has 1 features, but GaussianMixture is expecting 2"):
+        fitted(x).predict(x[:, :1])
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("init", ["kmeans", "k-means++", "random", "random_from_data"])
+def test_a_weighted_fit_is_that_of_repeated_rows(x, kind, init):
+    rng = np.random.default_rng(3)
+    weight = rng.integers(0, 4, len(x))
+    repeated = rng.permutation(np.repeat(x, weight, axis=0))
+    options = {"init_params": init, "max_iter": 15, "tol": 0, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        a = GaussianMixture(3, covariance_type=kind, **options).fit(x, sample_weight=weight)
+        b = GaussianMixture(3, covariance_type=kind, **options).fit(repeated)
+    assert a.lower_bound_ == pytest.approx(b.lower_bound_, rel=1e-11)
+    np.testing.assert_allclose(a.means_, b.means_, rtol=1e-8)
+
+
+def test_a_stream_of_blocks_fits_as_an_array(x, tmp_path):
+    whole = fitted(x)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for data in (np.array_split(x, 5), mapped, x.astype(object), x.tolist(), np.asfortranarray(x)):
+        g = fitted(data)
+        assert g.lower_bound_ == pytest.approx(whole.lower_bound_, rel=1e-10)
+    with pytest.raises(TypeError, match="read only once"):
+        fitted(iter(np.array_split(x, 5)))
+    with pytest.raises(ValueError, match="fit_predict needs an array"):
+        GaussianMixture().fit_predict(np.array_split(x, 5))
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_partial_fit_of_a_stream_comes_close_to_the_fit_of_all(kind):
+    rng = np.random.default_rng(4)
+    centres = np.array([[0.0, 0.0], [5.0, 4.0], [-5.0, 3.0]])
+    x = centres[rng.integers(3, size=6000)] + rng.standard_normal((6000, 2))
+    g = GaussianMixture(3, covariance_type=kind, random_state=0)
+    for block in np.array_split(x, 30):
+        assert g.partial_fit(block) is g
+    best = GaussianMixture(3, covariance_type=kind, random_state=0, tol=1e-8).fit(x)
+    assert g.score(x) == pytest.approx(best.score(x), abs=5e-3)
+    first = GaussianMixture(3, covariance_type=kind, random_state=0).fit(x[:200])
+    assert g.score(x) > first.score(x)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_what_is_remembered_updates_to_the_parameters_themselves(x, kind):
+    from gmm_np.online import remember
+    from gmm_np.statistics import em_update
+
+    g = fitted(x, kind, reg_covar=1e-2)
+    updated, collapsed = em_update(
+        g.parameters_, remember(g.parameters_, 50.0, 1e-2), reg_covar=1e-2
+    )
+    assert not collapsed.any()
+    np.testing.assert_allclose(updated.scale, g.parameters_.scale, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(updated.means, g.means_, rtol=1e-14)
+    np.testing.assert_allclose(np.exp(updated.pi_logits), g.weights_, rtol=1e-13)
+
+
+def test_partial_fit_takes_no_priors(x):
+    g = fitted(x, priors=(Dirichlet(2.0),))
+    with pytest.raises(ValueError, match="would count the priors again"):
+        g.partial_fit(x)
+
+
+def test_ctrl_c_keeps_the_best_so_far(x):
+    def stop(iteration, _):
+        if iteration == 3:
+            raise KeyboardInterrupt
+
+    for solver in ("em", "lbfgs", "adam"):
+        g = GaussianMixture(3, solver=solver, tol=0, random_state=0)
+        with pytest.raises(KeyboardInterrupt):
+            g.fit(x, callback=stop)
+        assert g.n_iter_ == 3
+        assert not g.converged_
+        assert np.isfinite(g.score(x))
+
+
+def test_verbose_prints_what_scikit_learn_prints(x, capsys):
+    GaussianMixture(2, random_state=0, verbose=1, verbose_interval=2, n_init=2).fit(x)
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "Initialization 0"
+    assert "  Iteration 2" in out
+    assert "Initialization converged." in out
+    assert "Initialization 1" in out
+    GaussianMixture(2, random_state=0, verbose=2, verbose_interval=1).fit(x)
+    out = capsys.readouterr().out
+    assert "\t time lapse " in out
+    assert "\t ll change " in out
+    assert "\t lower bound -4." in out
+
+
+# --- parameters, copies, files -------------------------------------------------------------------
+
+
+def test_parameters_are_shown_set_and_got():
+    g = GaussianMixture(3, tol=1e-4, weights_init=np.ones(3) / 3)
+    assert repr(g).startswith("GaussianMixture(n_components=3, tol=0.0001, weights_init=array(")
+    assert g.get_params()["tol"] == 1e-4
+    assert g.set_params(tol=1e-5, solver="adam") is g
+    assert (g.tol, g.solver) == (1e-5, "adam")
+    with pytest.raises(ValueError, match=r"Invalid parameter 'tool' for estimator"):
+        g.set_params(tool=1)
+    assert g.tol == 1e-5
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_copies_and_files_predict_the_same(x, kind, tmp_path):
+    g = fitted(x, kind)
+    path = tmp_path / "model.npz"
+    g.save(path)
+    for other in (pickle.loads(pickle.dumps(g)), copy.deepcopy(g), GaussianMixture.load(path)):
+        np.testing.assert_array_equal(other.predict_proba(x), g.predict_proba(x))
+        np.testing.assert_array_equal(other.covariances_, g.covariances_)
+        assert other.lower_bounds_ == g.lower_bounds_
+        assert repr(other) == repr(g)
+        assert other.n_features_in_ == 2
+    other.partial_fit(x)  # what was loaded goes on learning
+
+
+def test_attributes_set_by_hand_are_used(x):
+    g = fitted(x)
+    g.means_ = g.means_ + 1.0
+    np.testing.assert_array_equal(g.parameters_.means, g.means_)
+    other = GaussianMixture(2)
+    other.weights_, other.means_ = g.weights_, g.means_
+    other.precisions_cholesky_ = g.precisions_cholesky_
+    np.testing.assert_allclose(other.score_samples(x), g.score_samples(x), rtol=1e-12)
+    g.means_[0, 0] += 1.0  # in place
+    assert g.parameters_.means[0, 0] == g.means_[0, 0]
+
+
+def test_a_file_is_written_whole_or_not_at_all(x, tmp_path, monkeypatch):
+    path = tmp_path / "model.npz"
+    fitted(x).save(path)
+    before = path.read_bytes()
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="disk full"):
+        fitted(x).save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["model.npz"]
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match="there is no directory"):
+        fitted(x).save(tmp_path / "no" / "model.npz")
+
+
+def rewritten(path, changes):
+    """Write the members of a model to another file, some of them changed or left out."""
+    with np.load(path) as archive:
+        members = {name: archive[name] for name in archive.files}
+    for name, value in changes.items():
+        if value is None:
+            del members[name]
+        else:
+            members[name] = value
+    broken = path.with_name("broken.npz")
+    np.savez(broken, **members)
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"means": None}, "its members are"),
+        ({"extra": np.ones(1)}, "its members are"),
+        ({"format": np.array("other/1")}, "its format is 'other/1'"),
+        ({"means": np.full((2, 2), np.nan)}, "not finite"),
+        ({"means": np.zeros((3, 2))}, "disagree"),
+        ({"scale": -np.ones((2, 2, 2))}, "not positive"),
+        ({"scale": np.array(["x"])}, "scale is an array of <U1"),
+        ({"family": np.array("round")}, "family must be one of"),
+        ({"family": np.array("constant")}, "covariance_type and family disagree"),
+        ({"hyperparameters": np.array("{")}, "hyperparameters are not JSON"),
+        ({"hyperparameters": np.array("[]")}, "names that GaussianMixture does not know"),
+        ({"hyperparameters": np.array('{"a": 1}')}, "names that GaussianMixture does not know"),
+        ({"feature_names": np.array(["a"])}, "1 feature names for 2"),
+        ({"lower_bounds": np.array([np.inf])}, "not finite"),
+        ({"weight_seen": np.array(-1.0)}, "not finite"),
+        ({"n_iter": np.array(-1)}, "n_iter is negative"),
+    ],
+)
+def test_a_broken_model_file_is_refused(x, tmp_path, changes, message):
+    path = tmp_path / "model.npz"
+    fitted(x).save(path)
+    with pytest.raises(ValueError, match=r"broken.npz is not a model.*" + message):
+        GaussianMixture.load(rewritten(path, changes))
+
+
+def test_hyperparameters_of_a_file_are_checked(x, tmp_path):
+    path = tmp_path / "model.npz"
+    fitted(x).save(path)
+    kept = {"covariance_type": "full", "n_components": 2, "tol": -1.0}
+    with pytest.raises(ValueError, match="tol"):
+        GaussianMixture.load(rewritten(path, {"hyperparameters": np.array(json.dumps(kept))}))
+
+
+def test_a_file_that_is_no_model_is_refused(x, tmp_path):
+    path = tmp_path / "model.npz"
+    fitted(x).save(path)
+    whole = path.read_bytes()
+    array = io.BytesIO()
+    np.save(array, x)
+    objects = io.BytesIO()
+    np.save(objects, np.array([{}], dtype=object), allow_pickle=True)
+    empty = io.BytesIO()
+    with zipfile.ZipFile(empty, "w"):
+        pass
+    for content in (
+        b"",
+        b"text",
+        whole[:-40],
+        whole[: len(whole) // 2],
+        array.getvalue(),
+        objects.getvalue(),
+        empty.getvalue(),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"model.npz is not a model"):
+            GaussianMixture.load(path)
+    with pytest.raises(FileNotFoundError):
+        GaussianMixture.load(tmp_path / "missing.npz")
+
+
+def test_everything_works_without_scikit_learn():
+    code = (
+        "import sys, warnings\n"
+        "sys.modules['sklearn'] = None\n"  # an import of it fails
+        "import numpy as np\n"
+        "from gmm_np import GaussianMixture\n"
+        "from gmm_np.datasets import load_old_faithful\n"
+        "from gmm_np.sklearn_speech import ConvergenceWarning, NotFittedError\n"
+        "x, _ = load_old_faithful()\n"
+        "g = GaussianMixture(2, random_state=0)\n"
+        "try: g.predict(x)\n"
+        "except NotFittedError as error: assert isinstance(error, (ValueError, AttributeError))\n"
+        "else: raise SystemExit('no error')\n"
+        "g.fit(x).predict(x)\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        "    warnings.simplefilter('always')\n"
+        "    GaussianMixture(2, tol=0, max_iter=2).fit(x)\n"
+        "assert [w.category for w in seen] == [ConvergenceWarning], seen\n"
+        "assert not [n for n in sys.modules if n.startswith('sklearn.')]\n"
+        "print('works')\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stdout == "works\n", run.stderr

@@ -1,0 +1,236 @@
+"""GaussianMixture beside scikit-learn's, and inside of scikit-learn."""
+
+import copy
+import itertools
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris, load_wine
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.mixture import GaussianMixture as Theirs
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import check_is_fitted
+
+from gmm_np import GaussianMixture
+from gmm_np.datasets import load_old_faithful
+from gmm_np.solvers import fit_adam, fit_em, fit_lbfgs, kmeans_start
+
+TYPES = ("full", "tied", "diag", "spherical")
+# Data, components, floor, iterations. The digits have columns that are constant: hence their floor.
+DATA = {
+    "iris": (lambda: load_iris().data, 3, 1e-6, 25),
+    "wine": (lambda: load_wine().data, 3, 1e-6, 25),
+    "digits": (lambda: load_digits().data, 10, 1e-2, 8),
+    "Old Faithful": (lambda: load_old_faithful()[0], 2, 0.0, 25),
+}
+
+
+def start(x, n_components, kind):
+    """Return arguments that start both estimators at the same place."""
+    rng = np.random.default_rng(0)
+    k, variance = n_components, x.var(axis=0) + 1e-2
+    return {
+        "n_components": k,
+        "covariance_type": kind,
+        "weights_init": np.full(k, 1 / k),
+        "means_init": x[rng.choice(len(x), k, replace=False)],
+        "precisions_init": {
+            "full": np.stack([np.diag(1 / variance)] * k),
+            "tied": np.diag(1 / variance),
+            "diag": np.tile(1 / variance, (k, 1)),
+            "spherical": np.full(k, 1 / variance.mean()),
+        }[kind],
+    }
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_em_has_the_log_likelihoods_of_scikit_learn_iteration_by_iteration(name, kind):
+    load, n_components, floor, iterations = DATA[name]
+    x = load()
+    options = {**start(x, n_components, kind), "reg_covar": floor, "tol": 0}
+    ours = GaussianMixture(**options, max_iter=iterations).fit(x)
+    theirs = Theirs(**options, max_iter=iterations).fit(x)
+    # scikit-learn has had lower_bounds_ since 1.7; before, each number of iterations is a fit.
+    bounds = getattr(theirs, "lower_bounds_", None) or [
+        Theirs(**options, max_iter=n).fit(x).lower_bound_ for n in range(1, iterations + 1)
+    ]
+    assert len(ours.lower_bounds_) == len(bounds) == iterations
+    worst = np.max(np.abs(np.subtract(ours.lower_bounds_, bounds) / np.array(bounds)))
+    print(f"\n{name}, {kind}: log-likelihoods differ by {worst:.1e} at most")
+    assert worst < 1e-9
+    # What comes of them: parameters, and what is computed from those.
+    for attribute in ("weights_", "means_", "covariances_"):
+        np.testing.assert_allclose(
+            getattr(ours, attribute), getattr(theirs, attribute), rtol=1e-5, atol=1e-7
+        )
+    np.testing.assert_allclose(ours.score_samples(x), theirs.score_samples(x), rtol=1e-6)
+    np.testing.assert_array_equal(ours.predict(x), theirs.predict(x))
+    np.testing.assert_allclose(ours.predict_proba(x), theirs.predict_proba(x), atol=1e-6)
+    assert ours.bic(x) == pytest.approx(theirs.bic(x), rel=1e-9)
+    assert ours.aic(x) == pytest.approx(theirs.aic(x), rel=1e-9)
+    assert ours._n_parameters() == theirs._n_parameters()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *itertools.product(["iris", "wine"], [*TYPES, "shared_spherical"]),
+        # Constant columns leave the other types without a maximum.
+        ("digits", "spherical"),
+        ("digits", "shared_spherical"),
+    ],
+)
+def test_solvers_on_gradients_reach_the_optimum_of_em_or_a_better_one(name, kind):
+    x = DATA[name][0]()
+    at = kmeans_start(x, DATA[name][1], np.random.default_rng(0), family=kind)
+    best = fit_em(x, at, tol=1e-10).nll
+    lbfgs, adam = fit_lbfgs(x, at), fit_adam(x, at)
+    assert lbfgs.converged
+    assert adam.converged
+    print(f"\n{name}, {kind}: L-BFGS {lbfgs.nll - best:+.1e}, Adam {adam.nll - best:+.1e} nats")
+    assert lbfgs.nll <= best + 1e-6
+    assert adam.nll <= best + 1e-3
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_attributes_have_the_names_shapes_and_types_of_scikit_learn(kind):
+    x, _ = load_old_faithful()
+    options = start(x, 2, kind)
+    ours, theirs = GaussianMixture(**options).fit(x), Theirs(**options).fit(x)
+    assert set(theirs.get_params()) <= set(ours.get_params())
+    assert {k: v for k, v in ours.get_params().items() if k in theirs.get_params()}.keys() == (
+        theirs.get_params().keys()
+    )
+    for name, value in vars(theirs).items():
+        if name.endswith("_") and not name.startswith("_"):
+            own = getattr(ours, name)
+            assert np.shape(own) == np.shape(value), name
+            np.testing.assert_allclose(own, value, rtol=1e-6, err_msg=name)
+    assert ours.n_iter_ == theirs.n_iter_
+    assert ours.converged_ == theirs.converged_
+
+
+def test_defaults_are_those_of_scikit_learn():
+    own, theirs = GaussianMixture().get_params(), Theirs().get_params()
+    assert {name: own[name] for name in theirs} == theirs
+
+
+# --- inside of scikit-learn -----------------------------------------------------------------------
+
+# Checks that scikit-learn itself skips here, and why.
+SKIPPED = {
+    "check_sample_weights_pandas_series": "pandas is not installed",
+    "check_array_api_input": "SCIPY_ARRAY_API is not set",
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"n_components": 2}, {"covariance_type": "diag"}, {"solver": "lbfgs"}],
+    ids=lambda options: "-".join(map(str, options.values())) or "default",
+)
+@pytest.mark.filterwarnings("ignore")
+def test_check_estimator_passes(options):
+    results = check_estimator(GaussianMixture(**options), on_fail=None, on_skip=None)
+    failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
+    assert not failed
+    skipped = {r["check_name"]: str(r["exception"]) for r in results if r["status"] == "skipped"}
+    assert all(SKIPPED[name] in reason for name, reason in skipped.items())
+    assert sum(r["status"] == "passed" for r in results) >= 40
+
+
+def test_pipeline_clone_search_and_cross_validation():
+    x = load_iris().data
+    pipeline = make_pipeline(StandardScaler(), GaussianMixture(3, random_state=0))
+    labels = pipeline.fit_predict(x)
+    np.testing.assert_array_equal(pipeline.predict(x), labels)
+    assert "GaussianMixture(n_components=3" in repr(pipeline)
+    weighted = pipeline.fit(x, gaussianmixture__sample_weight=np.arange(1.0, len(x) + 1))
+    assert weighted.score(x) != pytest.approx(pipeline.fit(x).score(x), rel=1e-6)
+
+    grid = {"n_components": [1, 2], "covariance_type": ["full", "diag", "shared_spherical"]}
+    search = GridSearchCV(GaussianMixture(random_state=0), grid, cv=3).fit(x)
+    assert search.best_params_["covariance_type"] == "full"
+    assert len(cross_val_score(GaussianMixture(2, random_state=0), x, cv=3)) == 3
+
+    fitted = GaussianMixture(2, random_state=0, means_init=x[[0, 100]]).fit(x)
+    copied = clone(fitted)
+    assert not copied.__sklearn_is_fitted__()
+    np.testing.assert_array_equal(copied.means_init, x[[0, 100]])
+    np.testing.assert_array_equal(copied.fit(x).means_, fitted.means_)
+    for other in (copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
+        np.testing.assert_array_equal(other.predict_proba(x), fitted.predict_proba(x))
+
+
+def test_priors_survive_a_clone():
+    from gmm_np.priors import Dirichlet, Normal, Wishart
+
+    priors = (Wishart(1.0, 0.0), Dirichlet(2.0), Normal(np.zeros(4), 10.0))
+    x = load_iris().data
+    a = GaussianMixture(2, priors=priors, random_state=0)
+    np.testing.assert_array_equal(clone(a).fit(x).means_, a.fit(x).means_)
+
+
+def test_errors_and_warnings_are_those_of_scikit_learn():
+    x, _ = load_old_faithful()
+    g = GaussianMixture(3, tol=0, max_iter=2, random_state=0)
+    with pytest.raises(NotFittedError):
+        g.predict(x)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(g)
+    with pytest.warns(ConvergenceWarning):
+        g.fit(x)
+    check_is_fitted(g)
+
+
+class Frame:
+    """As much of a data frame as scikit-learn's conventions need."""
+
+    def __init__(self, values, columns):
+        self.values, self.columns = np.asarray(values), columns
+
+    def __array__(self, dtype=None, copy=None):
+        del copy  # NumPy before 2 does not have it
+        return np.array(self.values, dtype=dtype)
+
+    @property
+    def shape(self):
+        return self.values.shape
+
+    def __len__(self):
+        return len(self.values)
+
+
+def test_feature_names_are_kept_and_compared():
+    x, names = load_old_faithful()
+    g = GaussianMixture(2, random_state=0).fit(Frame(x, names))
+    assert g.feature_names_in_.tolist() == names
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        g.predict(Frame(x, names))
+    with pytest.warns(UserWarning, match="X does not have valid feature names, but Gaussian"):
+        g.predict(x)
+    with pytest.raises(ValueError, match="Feature names must be in the same order"):
+        g.predict(Frame(x, names[::-1]))
+    with pytest.raises(ValueError, match=r"(?s)should match.*unseen at fit time:\n- other"):
+        g.predict(Frame(x, ["eruptions", "other"]))
+    g.fit(x)
+    assert not hasattr(g, "feature_names_in_")
+    with pytest.warns(UserWarning, match="was fitted without feature names"):
+        g.predict(Frame(x, names))
+    with pytest.raises(TypeError, match="only supported if all input features have string names"):
+        g.fit(Frame(x, ["a", 1]))
+
+
+def test_feature_names_survive_a_file(tmp_path):
+    x, names = load_old_faithful()
+    GaussianMixture(2, random_state=0).fit(Frame(x, names)).save(tmp_path / "model.npz")
+    assert GaussianMixture.load(tmp_path / "model.npz").feature_names_in_.tolist() == names

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from gmm_np.datasets import load_old_faithful
+from gmm_np.fitting import Data
+from gmm_np.reference import nll_forward
+from gmm_np.starts import STARTS, kmeans_start, make_start
+
+FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
+
+
+def start_of(x, n_components, *, weight=None, seed=0, **options):
+    rng = np.random.default_rng(seed)
+    return make_start(Data(x, weight).sample(rng), n_components, rng, **options)
+
+
+def test_kmeans_start_is_a_partition_of_the_data():
+    x, _ = load_old_faithful()
+    start = kmeans_start(x, 3, np.random.default_rng(0))
+    weights = np.exp(start.pi_logits)
+    assert weights.sum() == pytest.approx(1.0, rel=1e-14)
+    np.testing.assert_allclose(weights @ start.means, x.mean(axis=0), rtol=1e-13)
+
+
+def test_kmeans_start_depends_on_nothing_but_its_generator():
+    x, _ = load_old_faithful()
+    a, b = (kmeans_start(x, 4, np.random.default_rng(7)) for _ in range(2))
+    assert a.equals(b)
+
+
+def test_kmeans_start_copes_with_a_constant_column():
+    x = np.column_stack([np.arange(20.0), np.full(20, 3.0)])
+    start = kmeans_start(x, 2, np.random.default_rng(0))
+    assert np.isfinite(nll_forward(x, start.pi_logits, start.means, start.scale)[0])
+
+
+@pytest.mark.parametrize("n_components", [0, 4])
+def test_kmeans_start_needs_a_distinct_row_for_each_component(n_components):
+    x = [[0.0], [0.0], [1.0], [2.0]]
+    with pytest.raises(ValueError, match=r"between 1 and the number of distinct rows of x, 3"):
+        kmeans_start(x, n_components, np.random.default_rng(0))
+
+
+def test_kmeans_finds_clusters_that_lie_apart():
+    rng = np.random.default_rng(1)
+    centres = np.array([[0.0, 0.0], [50.0, 0.0], [0.0, 70.0], [60.0, 60.0]])
+    x = np.repeat(centres, 40, axis=0) + rng.standard_normal((160, 2))
+    start = kmeans_start(x, 4, rng)
+    expected = x.reshape(4, 40, 2).mean(axis=1)
+    found = start.means[np.lexsort(start.means.T)]
+    np.testing.assert_allclose(found, expected[np.lexsort(expected.T)], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("init", STARTS)
+def test_start_knows_weights_from_repeated_rows_and_from_order_by_nothing(init, family):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((40, 3))
+    weight = rng.integers(0, 4, 40).astype(float)
+    repeated = np.repeat(x, weight.astype(int), axis=0)
+    weighted = start_of(x, 3, weight=weight, init=init, family=family)
+    other = start_of(rng.permutation(repeated), 3, init=init, family=family)
+    np.testing.assert_allclose(weighted.pi_logits, other.pi_logits, rtol=1e-13)
+    np.testing.assert_allclose(weighted.means, other.means, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(weighted.scale, other.scale, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random_from_data"])
+def test_points_that_are_drawn_are_different_rows(init):
+    x = np.random.default_rng(3).standard_normal((8, 2))
+    start = start_of(x, 8, init=init)
+    assert sorted(map(tuple, start.means)) == sorted(map(tuple, x))
+
+
+def test_kmeans_plusplus_draws_far_points_more_often():
+    # One row far away: of 200 draws of two rows it must nearly always be one.
+    x = np.concatenate([np.random.default_rng(4).standard_normal((50, 1)), [[1000.0]]])
+    starts = [start_of(x, 2, init="k-means++", seed=seed) for seed in range(200)]
+    assert sum(1000.0 in start.means for start in starts) >= 195
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("init", STARTS)
+def test_fewer_distinct_rows_than_components_still_start(init, family):
+    x = np.repeat([[0.0, 0.0], [1.0, 1.0]], 5, axis=0)
+    start = start_of(x, 6, init=init, family=family)
+    assert np.exp(start.pi_logits - start.pi_logits.max()).sum() > 0
+    assert np.isfinite(start.pi_logits).all()
+    assert np.isfinite(start.scale).all()
+
+
+def test_a_sample_of_many_rows_is_a_sample():
+    x = np.arange(5000.0)[:, None]
+    for data in (x, np.array_split(x, 7)):
+        sample = Data(data).sample(np.random.default_rng(5), 500)
+        assert sample.rows.shape == (500, 1)
+        assert np.isin(sample.rows, x).all()
+        # The mean of 500 of 5000 numbers: standard error 61.
+        assert abs(sample.rows.mean() - 2499.5) < 300
+
+
+def test_kmeans_start_of_an_offset_is_that_of_the_data():
+    x = np.random.default_rng(6).standard_normal((100, 2))
+    near, far = (kmeans_start(x + offset, 3, np.random.default_rng(0)) for offset in (0.0, 2.0**20))
+    # The offset rounds the data to 2^-33, and so does the reading.
+    np.testing.assert_allclose(far.means - 2.0**20, near.means, atol=1e-8)
+    np.testing.assert_allclose(far.scale, near.scale, atol=1e-8)
