@@ -35,8 +35,11 @@ UNIT_ROUNDOFF: Final = 2.0**-53
 LARGEST_ERROR: Final = 1e-10
 # Frames whose unit is further from 1 than this power of two are brought to it.
 LARGEST_EXPONENT: Final = 200
-# Bytes of work memory of a block: it should stay in cache.
-BLOCK_BYTES: Final = 24 * 2**20
+# Bytes of work memory of a block. Features are best read from a cache. Whitened residuals are
+# passed over component by component, so that a block of them may be larger; products with long
+# rows gain more from threads.
+BLOCK_BYTES: Final = 6 * 2**20
+DIRECT_BLOCK_BYTES: Final = 24 * 2**20
 SMALLEST_BLOCK: Final = 128
 LARGEST_BLOCK: Final = 16384
 
