@@ -12,7 +12,8 @@ from problems import random_problem
 
 from gmm_np import Parameters
 from gmm_np.datasets import load_old_faithful
-from gmm_np.plotting import _look, ellipse, plot_mixture, save_figure
+from gmm_np.plotting import ellipse, plot_mixture, save_figure
+from gmm_np.plotting.canvas import look
 
 pytestmark = pytest.mark.needs_extras
 
@@ -150,8 +151,8 @@ def test_a_component_that_is_off_is_not_drawn(geyser):
 
 
 def test_components_differ_even_without_colour():
-    looks = [_look(number) for number in range(1, 181)]
-    assert len({(look["marker"], str(look["linestyle"]), look["hatch"]) for look in looks}) == 180
+    looks = [look(number) for number in range(1, 181)]
+    assert len({(one["marker"], str(one["linestyle"]), one["hatch"]) for one in looks}) == 180
     for first, second in itertools.pairwise(looks):
         assert not set(map(str, first.values())) & set(map(str, second.values()))
 
@@ -234,7 +235,7 @@ def test_in_one_dimension_the_weighted_densities_add_up_to_the_mixture(geyser, t
 
 def test_three_dimensions_are_refused():
     problem = random_problem(0, n_features=3)
-    with pytest.raises(ValueError, match=r"D = 1 or 2 dimensions; got D = 3\. Fit and plot two"):
+    with pytest.raises(ValueError, match=r"D = 1 or 2 dimensions; got D = 3\. Use plot_pairs"):
         plot_mixture(problem.x, Parameters(*problem[1:]))
 
 
@@ -248,9 +249,9 @@ def test_arguments_that_disagree_are_refused(geyser):
         plot_mixture(x, parameters, labels=["a"])
     with pytest.raises(ValueError, match="max_points must be at least 1; got 0"):
         plot_mixture(x, parameters, max_points=0)
-    diag = SimpleNamespace(scale=np.ones((2, 2)), family="diag", n_features=2)
-    with pytest.raises(ValueError, match=r"needs Cholesky factors \[K, D, D\]; got .* 'diag'"):
-        plot_mixture(x, diag)
+    unfitted = SimpleNamespace(covariance_type="full")
+    with pytest.raises(TypeError, match=r"SimpleNamespace without 'weights_'. Call fit first\."):
+        plot_mixture(x, unfitted)
 
 
 def test_without_matplotlib_the_error_says_what_to_install(geyser, monkeypatch):

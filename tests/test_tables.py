@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmm_np import tables
-from gmm_np.tables import TableError, read_table
+from gmm_np.tables import TableError, numbers, read_table
 
 BOM = b"\xef\xbb\xbf"
 
@@ -165,7 +164,7 @@ def test_the_c_reader_and_the_exact_one_agree(write, monkeypatch):
     x = rng.normal(size=(300, 4)) * 10.0 ** rng.integers(-300, 300, size=(300, 4))
     path = write("\n".join("\t".join(f"{cell:.25g}" for cell in row) for row in x))
     fast, _ = read_table(path, columns=[4, 2])
-    monkeypatch.setattr(tables, "_read_fast", lambda *_: None)
+    monkeypatch.setattr(numbers, "_read_fast", lambda *_: None)
     exact, _ = read_table(path, columns=[4, 2])
     assert fast.tobytes() == exact.tobytes()
 

@@ -1,0 +1,119 @@
+"""What the commands print of a mixture: a few lines for people, one JSON document for machines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_np.parameters import FloatArray
+
+_SHOWN: Final = 20  # components that are printed for people; JSON has all
+_WIDEST: Final = 8  # dimensions of which the covariances are printed for people
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """Return strict JSON, in which what is not a finite number is null."""
+    return json.dumps(_plain(document), allow_nan=False, indent=2)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def n_parameters(family: str, n_components: int, n_features: int) -> int:
+    """Count the free parameters of a mixture."""
+    triangle = n_features * (n_features + 1) // 2
+    covariance = {
+        "full": n_components * triangle,
+        "tied": triangle,
+        "diag": n_components * n_features,
+        "spherical": n_components,
+        "shared_spherical": 1,
+        "constant": 0,
+    }[family]
+    return covariance + n_components * n_features + n_components - 1
+
+
+def criteria(nll: float, weight: float, n_free: int) -> dict[str, float]:
+    """Return log-likelihood, BIC and AIC from the mean NLL over data of this weight."""
+    total = -nll * weight
+    return {
+        "nll": nll,
+        "log_likelihood": total,
+        "bic": -2.0 * total + n_free * math.log(weight),
+        "aic": -2.0 * total + 2.0 * n_free,
+    }
+
+
+def mixture_document(model: Any) -> dict[str, Any]:
+    """Return what JSON says of a fitted mixture."""
+    return {
+        "n_features": int(model.means_.shape[1]),
+        "n_components": len(model.weights_),
+        "family": str(model.covariance_type),
+        "weights": model.weights_,
+        "means": model.means_,
+        "covariances": model.covariances_,
+    }
+
+
+def describe(
+    weights: FloatArray, means: FloatArray, covariances: FloatArray, names: Sequence[str]
+) -> str:
+    """Describe components, the heaviest if there are many, in a few lines each.
+
+    Parameters
+    ----------
+    weights : ndarray, shape [K]
+    means : ndarray, shape [K, D]
+    covariances : ndarray, shape [K, D, D]
+    names : sequence of str, length D
+    """
+    lines = []
+    shown: NDArray[Any] = np.arange(len(weights))
+    if len(weights) > _SHOWN:
+        shown = np.sort(np.argsort(-weights, kind="stable")[:_SHOWN])
+    width = max(12, *(min(len(name), 30) for name in names))
+    for k in shown:
+        lines.append(f"component {k + 1}: weight {weights[k]:.4f}")
+        for j, name in enumerate(names):
+            line = f"  {name[:30]:<{width}} mean {_number(means[k, j])}"
+            if len(names) <= _WIDEST:
+                row = " ".join(_number(value) for value in covariances[k, j])
+                lines.append(f"{line}   covariance {row}")
+            else:
+                deviation = math.sqrt(covariances[k, j, j])
+                lines.append(f"{line}   standard deviation {_number(deviation)}")
+    if len(weights) > len(shown):
+        lines.append(f"and {len(weights) - len(shown)} components of less weight; --json has all")
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    """Nine characters, three decimals where they say something."""
+    usual = value == 0 or 1e-2 <= abs(value) < 1e5
+    return f"{value:9.3f}" if usual else f"{value:9.2e}"
+
+
+def full_covariances(covariances: FloatArray, means: FloatArray, family: str) -> FloatArray:
+    """Return covariances of any family as [K, D, D]."""
+    shape = (*means.shape, means.shape[1])
+    if family in ("full", "tied", "constant"):
+        return np.broadcast_to(covariances, shape)
+    variances = covariances.reshape(covariances.shape + (1,) * (2 - covariances.ndim))
+    return np.asarray(np.broadcast_to(variances, means.shape)[:, :, None] * np.eye(shape[1]))

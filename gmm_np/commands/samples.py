@@ -1,0 +1,98 @@
+"""Samples for a fit or a score: rows and weights, in memory or read anew in each pass."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_np.commands.options import open_data, read_data
+from gmm_np.parameters import FloatArray
+from gmm_np.tables import Table, TableError
+
+
+class Samples(NamedTuple):
+    """Rows [N, D] and their weights [N], both arrays, or both read block by block."""
+
+    x: Any
+    weight: Any  # None where there are none
+    names: list[str]
+
+    def blocks(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
+        """Yield rows and weights, block by block."""
+        if isinstance(self.x, np.ndarray):
+            yield self.x, self.weight
+        elif self.weight is None:
+            for block in self.x:
+                yield block, None
+        else:
+            yield from zip(self.x, self.weight, strict=True)
+
+    def some_rows(self, most: int, seed: int) -> FloatArray:
+        """Return at most so many rows, chosen at random, in their order."""
+        if isinstance(self.x, np.ndarray):
+            return self.x  # the pictures choose for themselves
+        rng = np.random.default_rng(seed)
+        kept, keys = np.empty((0, len(self.names))), np.empty(0)
+        for block in self.x:  # of uniform keys, the rows of the smallest are a fair draw
+            kept = np.concatenate([kept, block])
+            keys = np.concatenate([keys, rng.random(len(block))])
+            if len(keys) > most:
+                smallest = np.sort(np.argpartition(keys, most)[:most])
+                kept, keys = kept[smallest], keys[smallest]
+        return kept
+
+
+class _Column:
+    """The only column of a table, in blocks [n]."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __iter__(self) -> Iterator[NDArray[np.float64]]:
+        for block in self.table:
+            yield block[:, 0]
+
+
+def load_samples(options: argparse.Namespace, *, stream: bool = False) -> Samples:
+    """Read, or with `stream` open, DATA as the options say, and ``options.weights`` beside it."""
+    table = open_data(options)
+    if options.weights is None:
+        return Samples(table if stream else read_data(table), None, table.names)
+    weight = table.number(options.weights)
+    features = [number for number in table.numbers if number != weight]
+    if not features:
+        raise TableError(
+            f"{options.data}: no column is left beside that of the weights; choose some"
+        )
+    rows, both = table.choose(features), table.choose([*features, weight])
+    if stream:
+        return Samples(rows, _Column(table.choose([weight])), rows.names)
+    values = read_data(both)
+    return Samples(np.ascontiguousarray(values[:, :-1]), values[:, -1].copy(), rows.names)
+
+
+class Score(NamedTuple):
+    """What a model makes of samples."""
+
+    nll: float  # mean, nats a sample
+    weight: float  # sum of the weights, N without
+    n_samples: int
+
+
+def score(model: Any, samples: Samples) -> Score:
+    """Score samples in one pass."""
+    total, weight, n_samples = 0.0, 0.0, 0
+    for rows, own in samples.blocks():
+        log_density = model.score_samples(rows)  # [N]
+        share = np.ones(len(rows)) if own is None else own
+        used = share > 0  # so that what has no weight may have no density
+        total += float(share[used] @ log_density[used])
+        weight += float(share.sum())
+        n_samples += len(rows)
+    if weight <= 0:
+        raise ValueError("the weights are all zero; give at least one row a positive weight")
+    return Score(-total / weight, weight, n_samples)
