@@ -25,7 +25,7 @@ class Progress:
     """
 
     def __init__(
-        self, description: str, total: int | None = None, unit: str = "it", every: float = 5.0
+        self, description: str, total: int | None = None, unit: str = "it", every: float = 3.0
     ) -> None:
         self.description, self.total, self.unit, self.every = description, total, unit, every
         self.done = 0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gmm_np.commands.report import criteria, n_parameters
-from gmm_np.commands.samples import Samples, Score, score
+from gmm_np.commands.samples import Samples, Score, check_distinct, score
 from gmm_np.progress import Progress
 
 
@@ -85,6 +85,7 @@ def _estimator(family: str, n_components: int, options: argparse.Namespace) -> A
 
 
 def _fit(candidate: Candidate, samples: Samples) -> None:
+    check_distinct(samples, candidate.n_components)
     histories = candidate.histories
     with Progress(
         f"fit {candidate.family}, K = {candidate.n_components}", unit="iteration"

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 from gmm_np import GaussianMixture, nll
-from gmm_np.commands.report import describe, full_covariances
+from gmm_np.commands.report import SOLVERS, describe, full_covariances
 from gmm_np.datasets import make_clusters
 from gmm_np.plotting import plot_history, plot_mixture, plot_pairs, save_figure
 
@@ -30,7 +30,9 @@ def run_clusters(
     )
     true_loss = nll(x, truth.pi_logits, truth.means, truth.scale)
     print(f"{n_samples} samples of {n_clusters} random clusters in {n_features} dimensions.")
-    print(f"{n_clusters} Gaussians, family {family}, by {solver} from {n_starts} starts.\n")
+    print(
+        f"{n_clusters} Gaussians, family {family}, by {SOLVERS[solver]} from {n_starts} starts.\n"
+    )
 
     curves: list[list[float]] = []
 
@@ -48,6 +50,7 @@ def run_clusters(
         solver=solver,
         n_init=n_starts,
         tol=1e-8,
+        init_params="k-means++",
         max_iter=5000,
         random_state=seed,
     )
@@ -66,7 +69,7 @@ def run_clusters(
     draw = plot_mixture if n_features <= 2 else plot_pairs
     save_figure(draw(x, model, title=title), plot)
     named = {f"start {number}": curve for number, curve in enumerate(curves, start=1)}
-    save_figure(plot_history(named, title=f"The loss by {solver}"), history)
+    save_figure(plot_history(named, title=f"The loss by {SOLVERS[solver]}"), history)
     print(f"\nPicture: {plot}\nPicture of the loss: {history}")
 
 

@@ -6,6 +6,7 @@ import argparse
 import re
 
 from gmm_np.commands.candidates import Candidate, fit_candidates
+from gmm_np.commands.models import save_model
 from gmm_np.commands.options import (
     Commands,
     add_data_options,
@@ -15,11 +16,10 @@ from gmm_np.commands.options import (
     picture,
     whole_number,
 )
-from gmm_np.commands.report import describe, full_covariances, json_text, mixture_document
+from gmm_np.commands.report import SOLVERS, describe, full_covariances, json_text, mixture_document
 from gmm_np.commands.samples import Samples, load_samples
 
 FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical")
-SOLVERS = ("em", "lbfgs", "adam")
 
 
 def add_command(commands: Commands) -> None:
@@ -128,7 +128,8 @@ def _run(options: argparse.Namespace) -> int:
     candidates = fit_candidates(samples, options)
     best = candidates[0]
     if options.out is not None:
-        best.model.save(options.out)
+        save_model(best.model, samples.names, options.out)
+        vars(best.model).pop("feature_names_in_", None)
     if best.interrupted:
         raise KeyboardInterrupt(_what_is_kept(best, options))
     _draw(candidates, samples, options)
@@ -187,7 +188,9 @@ def _text(candidates: list[Candidate], samples: Samples, options: argparse.Names
             )
             lines.append(f"{c.family:<18}{c.n_components:>4}{numbers}")
         lines += ["", "of the least BIC:"]
-    which = f"{best.n_components} component{plural}, family {best.family}, by {options.solver}"
+    which = (
+        f"{best.n_components} component{plural}, family {best.family}, by {SOLVERS[options.solver]}"
+    )
     reached = "converged" if model.converged_ else "not converged; raise --max-iter or --tol:"
     lines += [
         f"{which}: {reached} after {model.n_iter_} iterations",
@@ -236,7 +239,7 @@ def _draw(candidates: list[Candidate], samples: Samples, options: argparse.Names
                 figure = function(x, best.model, labels=samples.names, title=title)
                 plotting.save_figure(figure, path)
     if options.plot_history:
-        names = [options.solver]
+        names = [SOLVERS[options.solver]]
         if len(best.histories) > 1:
             names = [f"start {number}" for number in range(1, len(best.histories) + 1)]
         histories = dict(zip(names, best.histories, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from gmm_np.commands.models import load_model
 from gmm_np.commands.options import Commands, new_command
 from gmm_np.commands.report import (
     describe,
@@ -33,9 +34,7 @@ def add_command(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from gmm_np import GaussianMixture
-
-    model = GaussianMixture.load(options.model)
+    model, given = load_model(options.model)
     document = mixture_document(model)
     n_components, n_features = model.means_.shape
     family = str(model.covariance_type)
@@ -43,9 +42,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         document |= {
             "n_parameters": n_free,
-            "nll": -model.lower_bound_,
             "converged": bool(model.converged_),
             "n_iter": int(model.n_iter_),
+            "columns": given,
         }
         print(json_text(document))
         return 0
@@ -57,6 +56,6 @@ def _run(options: argparse.Namespace) -> int:
     reached = "converged" if model.converged_ else "not converged"
     print(f"fit: {reached} after {model.n_iter_} iterations\n")
     covariances = full_covariances(model.covariances_, model.means_, family)
-    names = [f"x{j + 1}" for j in range(n_features)]
+    names = given or [f"x{j + 1}" for j in range(n_features)]
     print(describe(model.weights_, model.means_, covariances, names))
     return 0

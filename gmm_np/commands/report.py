@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from gmm_np.parameters import FloatArray
 
+SOLVERS: Final = {"em": "EM", "lbfgs": "L-BFGS", "adam": "Adam"}
 _SHOWN: Final = 20  # components that are printed for people; JSON has all
-_WIDEST: Final = 8  # dimensions of which the covariances are printed for people
+_WIDEST: Final = 6  # dimensions of which the covariances are printed for people
 
 
 def json_text(document: Mapping[str, Any]) -> str:
@@ -92,22 +93,22 @@ def describe(
     for k in shown:
         lines.append(f"component {k + 1}: weight {weights[k]:.4f}")
         for j, name in enumerate(names):
-            line = f"  {name[:30]:<{width}} mean {_number(means[k, j])}"
+            line = f"  {name[:30]:<{width}} mean {_numbers(means[k, j : j + 1])}"
             if len(names) <= _WIDEST:
-                row = " ".join(_number(value) for value in covariances[k, j])
-                lines.append(f"{line}   covariance {row}")
+                lines.append(f"{line}   covariance {_numbers(covariances[k, j])}")
             else:
-                deviation = math.sqrt(covariances[k, j, j])
-                lines.append(f"{line}   standard deviation {_number(deviation)}")
+                deviation = np.sqrt(covariances[k, j, j : j + 1])
+                lines.append(f"{line}   standard deviation {_numbers(deviation)}")
     if len(weights) > len(shown):
         lines.append(f"and {len(weights) - len(shown)} components of less weight; --json has all")
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
-    """Nine characters, three decimals where they say something."""
-    usual = value == 0 or 1e-2 <= abs(value) < 1e5
-    return f"{value:9.3f}" if usual else f"{value:9.2e}"
+def _numbers(values: FloatArray) -> str:
+    """Nine characters a number, with three decimals where these say something of the largest."""
+    largest = np.abs(values).max()
+    form = "9.3f" if largest == 0 or 1e-2 <= largest < 1e5 else "9.2e"
+    return " ".join(f"{value:{form}}" for value in values)
 
 
 def full_covariances(covariances: FloatArray, means: FloatArray, family: str) -> FloatArray:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gmm_np.commands.models import load_model
 from gmm_np.commands.options import Commands, new_command, whole_number, writable
 from gmm_np.commands.report import json_text
 from gmm_np.tables import write_table
@@ -49,20 +50,18 @@ def add_command(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from gmm_np import GaussianMixture
-
-    model = GaussianMixture.load(options.model)
+    model, given = load_model(options.model)
     model.set_params(random_state=options.seed)
     x, labels = model.sample(options.n)
-    names = [f"x{j + 1}" for j in range(x.shape[1])]
-    rows, whole = x, ()
+    names = given or [f"x{j + 1}" for j in range(x.shape[1])]
+    rows, whole = x, []
     if options.labels:
         rows, names = np.column_stack([x, labels + 1.0]), [*names, "component"]
-        whole = (len(names) - 1,)
+        whole = [len(names) - 1]
     if options.out is not None:
         write_table(options.out, rows, names, whole=whole)
     if options.json:
-        document = {"n_samples": len(x), "n_features": x.shape[1], "seed": options.seed}
+        document = {"n_samples": len(x), "n_features": x.shape[1], "columns": names[: x.shape[1]]}
         if options.out is None:
             document |= {"samples": x, "components": labels + 1}
         print(json_text(document))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 
 from gmm_np.commands.options import open_data, read_data
 from gmm_np.parameters import FloatArray
+from gmm_np.progress import Progress
 from gmm_np.tables import Table, TableError
 
 
 class Samples(NamedTuple):
     """Rows [N, D] and their weights [N], both arrays, or both read block by block."""
 
+    file: Path
     x: Any
     weight: Any  # None where there are none
     names: list[str]
@@ -57,11 +60,19 @@ class _Column:
             yield block[:, 0]
 
 
-def load_samples(options: argparse.Namespace, *, stream: bool = False) -> Samples:
-    """Read, or with `stream` open, DATA as the options say, and ``options.weights`` beside it."""
+def load_samples(
+    options: argparse.Namespace, *, stream: bool = False, names: list[str] | None = None
+) -> Samples:
+    """Read, or with `stream` open, DATA as the options say, and ``options.weights`` beside it.
+
+    Columns are found by `names` where none are chosen and the table has all of these.
+    """
     table = open_data(options)
+    if options.columns is None and names and set(names) <= set(table.names):
+        wanted = [*names, options.weights] if options.weights else names
+        table = table.choose(wanted)
     if options.weights is None:
-        return Samples(table if stream else read_data(table), None, table.names)
+        return Samples(table.file, table if stream else read_data(table), None, table.names)
     weight = table.number(options.weights)
     features = [number for number in table.numbers if number != weight]
     if not features:
@@ -70,9 +81,26 @@ def load_samples(options: argparse.Namespace, *, stream: bool = False) -> Sample
         )
     rows, both = table.choose(features), table.choose([*features, weight])
     if stream:
-        return Samples(rows, _Column(table.choose([weight])), rows.names)
+        return Samples(table.file, rows, _Column(table.choose([weight])), rows.names)
     values = read_data(both)
-    return Samples(np.ascontiguousarray(values[:, :-1]), values[:, -1].copy(), rows.names)
+    return Samples(
+        table.file, np.ascontiguousarray(values[:, :-1]), values[:, -1].copy(), rows.names
+    )
+
+
+def check_distinct(samples: Samples, n_components: int) -> None:
+    """Raise ValueError unless there are as many distinct rows of positive weight."""
+    distinct: set[bytes] = set()
+    for rows, weight in samples.blocks():
+        used = rows if weight is None else rows[weight > 0]
+        for start in range(0, len(used), 1024):  # most data show enough at once
+            distinct.update(row.tobytes() for row in used[start : start + 1024] + 0.0)
+            if len(distinct) >= n_components:
+                return
+    raise ValueError(
+        f"{samples.file}: has {len(distinct)} distinct rows, too few for K = {n_components}; use "
+        "fewer components"
+    )
 
 
 class Score(NamedTuple):
@@ -86,13 +114,15 @@ class Score(NamedTuple):
 def score(model: Any, samples: Samples) -> Score:
     """Score samples in one pass."""
     total, weight, n_samples = 0.0, 0.0, 0
-    for rows, own in samples.blocks():
-        log_density = model.score_samples(rows)  # [N]
-        share = np.ones(len(rows)) if own is None else own
-        used = share > 0  # so that what has no weight may have no density
-        total += float(share[used] @ log_density[used])
-        weight += float(share.sum())
-        n_samples += len(rows)
+    with Progress("score", unit="row") as line:
+        for rows, own in samples.blocks():
+            log_density = model.score_samples(rows)  # [N]
+            share = np.ones(len(rows)) if own is None else own
+            used = share > 0  # so that what has no weight may have no density
+            total += float(share[used] @ log_density[used])
+            weight += float(share.sum())
+            n_samples += len(rows)
+            line.advance(len(rows))
     if weight <= 0:
         raise ValueError("the weights are all zero; give at least one row a positive weight")
     return Score(-total / weight, weight, n_samples)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gmm_np.commands.models import load_model
 from gmm_np.commands.options import (
     Commands,
     add_data_options,
@@ -30,8 +31,9 @@ def add_command(commands: Commands) -> None:
         _run,
         summary="score a table under a fitted mixture",
         description="""Print the negative log-likelihood of the rows of a table under a model that
-        `gmm-np fit --out` wrote, and its BIC and AIC. The table must have the columns of the fit,
-        in their order. It is read in blocks, and may be larger than memory.""",
+        `gmm-np fit --out` wrote, and its BIC and AIC. Columns are found by the names that they had
+        in the fit, where both tables have names, and otherwise must come in the order of the fit.
+        The table is read in blocks, and may be larger than memory.""",
         examples="""
         gmm-np score model.npz new.csv
         gmm-np score model.npz new.csv --columns eruptions,waiting --json
@@ -54,10 +56,8 @@ def add_command(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from gmm_np import GaussianMixture
-
-    model = GaussianMixture.load(options.model)
-    samples = load_samples(options, stream=True)
+    model, names = load_model(options.model)
+    samples = load_samples(options, stream=True, names=names)
     n_components, n_features = model.means_.shape
     if len(samples.names) != n_features:
         raise TableError(

@@ -102,18 +102,18 @@ def separate(notes: Sequence[Any], marks: Sequence[tuple[float, float]]) -> None
     figure.draw_without_rendering()  # only now are places and sizes known
     point = figure.dpi / 72.0
     frame = axes.get_window_extent().padded(4 * point)
-    taken = [_box(*axes.transData.transform(mark), 7 * point, 7 * point) for mark in marks]
+    taken = [_box(axes.transData.transform(mark), 7 * point, 7 * point) for mark in marks]
     for note in notes:
         extent = note.get_window_extent()
         width, height = extent.width + 6 * point, extent.height + 6 * point
         middle = axes.transData.transform(note.xy)
-        tried = []
+        tried: list[tuple[int, int, FloatArray, FloatArray]] = []
         for reach in (1.0, 2.2):
             for right, up in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1)):
                 shift = np.array(
                     [right * (width / 2 + 9 * point), up * (height / 2 + 8 * point) * reach]
                 )
-                box = _box(*(middle + shift), width / 2, height / 2)
+                box = _box(middle + shift, width / 2, height / 2)
                 hidden = sum(_overlap(box, other) for other in taken)
                 outside = width * height - _overlap(box, frame.extents)
                 tried.append((round(hidden + 2 * outside), len(tried), shift, box))
@@ -122,8 +122,9 @@ def separate(notes: Sequence[Any], marks: Sequence[tuple[float, float]]) -> None
         taken.append(box)
 
 
-def _box(x: float, y: float, half_width: float, half_height: float) -> FloatArray:
-    return np.array([x - half_width, y - half_height, x + half_width, y + half_height])
+def _box(middle: FloatArray, half_width: float, half_height: float) -> FloatArray:
+    half = np.array([half_width, half_height])
+    return np.concatenate([middle - half, middle + half])
 
 
 def _overlap(first: FloatArray, second: FloatArray) -> float:

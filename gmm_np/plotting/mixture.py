@@ -96,7 +96,7 @@ def plot_mixture(
     axes = figure.add_subplot()
     draw = _draw_line if n_features == 1 else _draw_plane
     handles, places = draw(axes, data, mixture)
-    dress(axes, *[*names, "density"][:2], title)
+    dress(axes, names[0], [*names, "density"][1], title)
     legend_beside(axes, handles)
     separate(note_weights(axes, mixture, places), places.tolist())
     return figure

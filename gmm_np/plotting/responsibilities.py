@@ -71,7 +71,7 @@ def plot_responsibilities(
     axes = figure.add_subplot()
     if data.shape[1] == 2:
         _draw_plane(axes, data, mixture)
-        dress(axes, *names, title)
+        dress(axes, names[0], names[1], title)
         return figure
     if data.shape[1] == 1:
         ticks = mixture.ticks(0, data)
@@ -83,7 +83,7 @@ def plot_responsibilities(
     resp = mixture.evaluate(data)[1]  # [N, K]
     owner = resp.argmax(axis=1)
     order = np.lexsort((-resp.max(axis=1), owner))
-    _draw_shares(axes, np.arange(1, len(data) + 1), resp[order], mixture)
+    _draw_shares(axes, np.arange(1.0, len(data) + 1), resp[order], mixture)
     dress(axes, "samples, ordered by component and its share", "responsibility", title)
     axes.set(ylim=(0.0, 1.0))
     return figure
@@ -152,14 +152,15 @@ def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> None:
         handles.append(handle)
     handles = handles[:16]
     label = f"outlined: less than {_CERTAIN:.0%} sure;\nfilled with the runner-up's colour"
-    unsure = Line2D([], [], linestyle="none", marker="o", color="black", markerfacecolor="#CCCCCC")
-    unsure.set(markersize=9, label=label)
-    handles.append(unsure)
+    handles.append(Line2D([], [], linestyle="none", marker="o", color="black", label=label))
+    handles[-1].set(markersize=9, markerfacecolor="#CCCCCC")
     if len(mixture.numbers) > 1:
         handles.append(Line2D([], [], color=EDGE, linewidth=1.2, label="where two are equal"))
     for number, mean in zip(mixture.numbers, mixture.means, strict=True):
         box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", **_edge(look(number))}
-        axes.text(*mean, str(number), ha="center", va="center", fontsize=12, zorder=6, bbox=box)
+        axes.text(
+            mean[0], mean[1], str(number), ha="center", va="center", fontsize=12, zorder=6, bbox=box
+        )
     legend_beside(axes, handles)
 
 
