@@ -74,7 +74,9 @@ def test_bad_data_are_one_line_and_exit_code_2(tmp_path, capsys, content, messag
 
 
 def test_demo_says_where_it_cannot_write(tmp_path, capsys):
-    assert main(["demo", "--out", str(tmp_path / "no" / "p.png"), "--starts", "1"]) == 2
+    with pytest.raises(SystemExit) as stop:
+        main(["demo", "--out", str(tmp_path / "no" / "p.png"), "--starts", "1"])
+    assert stop.value.code == 2
     assert str(tmp_path / "no") in capsys.readouterr().err
 
 
