@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np.parameters import FloatArray
+from gmm_np.checks import FloatArray
 
 SOLVERS: Final = {"em": "EM", "lbfgs": "L-BFGS", "adam": "Adam"}
 _SHOWN: Final = 20  # components that are printed for people; JSON has all

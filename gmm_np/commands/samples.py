@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np.checks import FloatArray
 from gmm_np.commands.options import open_data, read_data
-from gmm_np.parameters import FloatArray
 from gmm_np.progress import Progress
 from gmm_np.tables import Table, TableError
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gmm_np.checks import FloatArray
 from gmm_np.commands.models import load_model
 from gmm_np.commands.options import (
     Commands,
@@ -18,7 +19,6 @@ from gmm_np.commands.options import (
 )
 from gmm_np.commands.report import criteria, json_text, n_parameters
 from gmm_np.commands.samples import Samples, load_samples, score
-from gmm_np.parameters import FloatArray
 from gmm_np.tables import TableError
 from gmm_np.tables.writing import csv_lines, whole_file
 

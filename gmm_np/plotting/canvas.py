@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from gmm_np.parameters import FloatArray
+from gmm_np.checks import FloatArray
 from gmm_np.tables.writing import whole_file
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 
+from gmm_np.checks import FloatArray
 from gmm_np.likelihood import log_prob, responsibilities
-from gmm_np.parameters import FloatArray, Parameters
+from gmm_np.parameters import Parameters
 from gmm_np.plotting.canvas import line_look, look
 
 if TYPE_CHECKING:

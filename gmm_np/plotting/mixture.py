@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm_np.parameters import FloatArray, check_x
+from gmm_np.checks import FloatArray, check_x
 from gmm_np.plotting.canvas import (
     EDGE,
     axis_names,

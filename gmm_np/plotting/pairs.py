@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm_np.parameters import check_x
+from gmm_np.checks import check_x
 from gmm_np.plotting.canvas import axis_names, draw_some, dress, new_figure
 from gmm_np.plotting.components import (
     Mixture,
