@@ -54,7 +54,7 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> list[Candid
         except KeyboardInterrupt:
             if not any(other.score for other in done):
                 if not _is_fitted(candidate.model):
-                    raise
+                    raise KeyboardInterrupt("nothing was fitted yet") from None
                 done.append(candidate)
             done[0].interrupted = True  # what is there is looked at no further
             return done

@@ -30,9 +30,8 @@ def run_clusters(
     )
     true_loss = nll(x, truth.pi_logits, truth.means, truth.scale)
     print(f"{n_samples} samples of {n_clusters} random clusters in {n_features} dimensions.")
-    print(
-        f"{n_clusters} Gaussians, family {family}, by {SOLVERS[solver]} from {n_starts} starts.\n"
-    )
+    starts = "1 start" if n_starts == 1 else f"{n_starts} starts"
+    print(f"{n_clusters} Gaussians, family {family}, by {SOLVERS[solver]} from {starts}.\n")
 
     curves: list[list[float]] = []
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gmm_np.commands.options import Commands, new_command, picture, whole_number
-
-FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
+from gmm_np.commands.options import Commands, new_command, not_negative, picture, whole_number
+from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
+from gmm_np.mixture import SOLVERS
 
 
 def add_command(commands: Commands) -> None:
@@ -55,7 +55,7 @@ def add_command(commands: Commands) -> None:
     )
     group.add_argument(
         "--solver",
-        choices=("em", "lbfgs", "adam"),
+        choices=SOLVERS,
         default="lbfgs",
         metavar="S",
         help="em, lbfgs or adam (default: %(default)s)",
@@ -72,7 +72,7 @@ def add_command(commands: Commands) -> None:
     )
     group.add_argument(
         "--radius",
-        type=float,
+        type=not_negative,
         default=8.0,
         metavar="R",
         help="coordinates of the means are uniform on (-R, R) (default: 8)",
