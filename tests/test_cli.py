@@ -388,7 +388,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"gmm-np {__version__}\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "commands" in COMMANDS[c]])
 def test_help_explains_a_command_with_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -474,16 +474,16 @@ def interrupt(arguments, cwd):
         cwd=cwd,
     ) as process:
         assert process.stdout.readline() == "iterating\n"
-        time.sleep(0.2)  # somewhere in an iteration
+        time.sleep(0.05)  # somewhere in an iteration
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     return process.returncode, out, err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-@pytest.mark.parametrize("solver", ["em"])
+@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
 def test_an_interrupted_fit_keeps_the_best_model_so_far(tmp_path, capsys, solver):
-    x, _, _ = make_clusters(20_000, 5, 4, seed=0, radius=1.0)
+    x, _, _ = make_clusters(50_000, 5, 4, seed=0, radius=1.0)
     np.save(tmp_path / "x.npy", x)
     endless = ["--tol", 0, "--max-iter", 10**6, "--solver", solver]
     code, out, err = interrupt(["fit", "x.npy", "-k", 5, *endless, "--out", "model.npz"], tmp_path)

@@ -638,19 +638,24 @@ def test_the_least_bic_is_marked_and_failures_are_gaps(tmp_path):
     assert full.get_xydata().tolist() == [[1, 10], [2, 5], [3, 6]]
     np.testing.assert_array_equal(diag.get_ydata(), [12.0, np.nan, 5.5, np.nan])
     assert artist(figure, "least").get_xydata().tolist() == [[2, 5]]
-    assert notes_on(figure) == ["full, K = 2: 5.0"]
+    assert legend_of(figure) == ["full", "diag", "the least:\nfull, K = 2,\nBIC 5.0"]
+    assert artist(figure, "excess full").get_ydata().tolist() == [5.0, 0.0, 1.0]
     assert full.get_marker() != diag.get_marker()
     save_figure(figure, tmp_path / "bic.png")
 
 
 @pytest.mark.parametrize("best", [1, 2, 30])
-def test_the_note_of_the_least_bic_is_in_view(best):
-    scores = {"shared_spherical": {k: 1e5 + abs(k - best) for k in (1, 2, 30)}}
-    figure = plot_bic(scores)
-    (note,) = boxes(figure)
-    frame = figure.axes[0].get_window_extent()
-    assert frame.x0 <= note.x0 < note.x1 <= frame.x1
-    assert frame.y0 <= note.y0
+@pytest.mark.parametrize("poor", [0.0, 1e6])
+def test_the_least_bic_is_in_view_beside_poor_families(best, poor, tmp_path):
+    good = {k: 1e5 + abs(k - best) for k in (1, 2, 30)}
+    figure = plot_bic({"full": good, "spherical": {k: bic + poor for k, bic in good.items()}})
+    save_figure(figure, tmp_path / "bic.png")
+    below = figure.axes[1]
+    places = below.transData.transform([(k, bic - 1e5) for k, bic in good.items()])
+    frame = below.get_window_extent()
+    assert all(frame.contains(*place) for place in places)
+    lowest, second = np.sort(places[:, 1])[:2]
+    assert second - lowest > 10  # pixels: a difference of 1 is seen beside one of 1e6
 
 
 @pytest.mark.parametrize("scores", [{}, {"full": {}}, {"full": {1: None, 2: np.nan}}])

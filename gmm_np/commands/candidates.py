@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gmm_np.commands.report import criteria, n_parameters
+from gmm_np.commands.report import TOLERANCES, criteria, n_parameters
 from gmm_np.commands.samples import Samples, Score, check_distinct, score
 from gmm_np.progress import Progress
 
@@ -74,7 +74,7 @@ def _estimator(family: str, n_components: int, options: argparse.Namespace) -> A
     from gmm_np import GaussianMixture
 
     given = {
-        "tol": options.tol,
+        "tol": TOLERANCES[options.solver] if options.tol is None else options.tol,
         "max_iter": options.max_iter,
         "n_init": options.n_init,
         "reg_covar": options.reg_covar,

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 from gmm_np import GaussianMixture, nll
-from gmm_np.commands.report import SOLVERS, describe, full_covariances
+from gmm_np.commands.report import SOLVERS, TOLERANCES, describe, full_covariances
 from gmm_np.datasets import make_clusters
 from gmm_np.plotting import plot_history, plot_mixture, plot_pairs, save_figure
 
@@ -48,9 +48,9 @@ def run_clusters(
         covariance_type=family,
         solver=solver,
         n_init=n_starts,
-        tol=1e-8,
+        tol=TOLERANCES[solver],
         init_params="k-means++",
-        max_iter=5000,
+        max_iter=1000,
         random_state=seed,
     )
     with warnings.catch_warnings():

@@ -37,7 +37,7 @@ def add_command(commands: Commands) -> None:
         help="where to write the picture (default: old_faithful.png, or clusters.png)",
     )
     parser.add_argument(
-        "--starts", type=whole_number(1), metavar="N", help="starts of the fit (default: 20, or 5)"
+        "--starts", type=whole_number(1), metavar="N", help="starts of the fit (default: 20, or 3)"
     )
     parser.add_argument(
         "--seed", type=whole_number(0), default=0, metavar="N", help="of data and starts"
@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
         n_samples=options.samples,
         n_features=options.dims,
         radius=options.radius,
-        n_starts=options.starts or 5,
+        n_starts=options.starts or 3,
         seed=options.seed,
         plot=options.plot or Path("clusters.png"),
         history=options.plot_history or Path("clusters_history.png"),

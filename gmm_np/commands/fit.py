@@ -87,16 +87,17 @@ def add_command(commands: Commands) -> None:
     group.add_argument(
         "--tol",
         type=not_negative,
-        default=1e-6,
         metavar="T",
-        help="end where an iteration gains less, in nats a sample (default: 1e-6)",
+        help="end where an iteration gains less (em), or no entry of the gradient is larger "
+        "(lbfgs, adam), in nats a sample (default: 1e-6, for adam 1e-4)",
     )
     group.add_argument(
         "--max-iter",
         type=whole_number(1),
         default=1000,
         metavar="N",
-        help="iterations at most, of each start (default: %(default)s)",
+        help="iterations of each start at most, for adam passes over the data (default: "
+        "%(default)s)",
     )
     group.add_argument(
         "--reg-covar",

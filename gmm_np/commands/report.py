@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gmm_np.checks import FloatArray
 
 SOLVERS: Final = {"em": "EM", "lbfgs": "L-BFGS", "adam": "Adam"}
+TOLERANCES: Final = {"em": 1e-6, "lbfgs": 1e-6, "adam": 1e-4}  # of a fit, nats a sample
 _SHOWN: Final = 20  # components that are printed for people; JSON has all
 _WIDEST: Final = 6  # dimensions of which the covariances are printed for people
 

@@ -93,7 +93,7 @@ def draw_some(data: FloatArray, max_points: int, seed: int) -> FloatArray:
 def separate(notes: Sequence[Any], marks: Sequence[tuple[float, float]]) -> None:
     """Move annotations of the places `marks` aside until none hides another, or a place.
 
-    Each stays near its own place: of twelve positions around it, the first that is free, or else
+    Each stays near its own place: of the positions around it, the first that is free, or else
     the one that hides the least.
     """
     if not notes:
@@ -108,7 +108,7 @@ def separate(notes: Sequence[Any], marks: Sequence[tuple[float, float]]) -> None
         width, height = extent.width + 6 * point, extent.height + 6 * point
         middle = axes.transData.transform(note.xy)
         tried: list[tuple[int, int, FloatArray, FloatArray]] = []
-        for reach in (1.0, 2.2):
+        for reach in (1.0, 2.2, 3.4):
             for right, up in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1)):
                 shift = np.array(
                     [right * (width / 2 + 9 * point), up * (height / 2 + 8 * point) * reach]

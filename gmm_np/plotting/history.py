@@ -94,6 +94,7 @@ def _marked(n_iter: int, shift: float) -> list[int]:
 
 def _span(curves: Sequence[Any], least: float) -> tuple[float, float]:
     """Limits that show where the curves go, not how bad their first step was."""
-    late = max(float(values[len(values) // 20 if len(values) > 30 else 0]) for values in curves)
+    shown = [values[len(values) // 20 if len(values) > 30 else 0 :] for values in curves]
+    late = max(float(values.max()) for values in shown)
     height = max(late - least, 1e-9 * max(1.0, abs(least)))
     return least - 0.08 * height, late + 0.15 * height
