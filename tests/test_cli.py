@@ -301,6 +301,26 @@ def test_files_that_are_no_table_are_named(tmp_path, capsys, command, name, cont
     assert said in message
 
 
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_a_negative_weight_is_named_by_its_line(tmp_path, capsys, stream):
+    path = tmp_path / "data.csv"
+    rows = "".join(f"{i},{'-2' if i == 9000 else 1}\n" for i in range(10_000))
+    path.write_text(f"a,w\n# note\n{rows}")
+    message = refusal(capsys, "fit", path, "-k", "2", "--weights", "w", *stream)
+    said = "the weight -2.0 is negative; a weight of 0 leaves a row out"
+    assert message == f"gmm-np: error: {path}, line 9003, column 2 ('w'): {said}"
+    np.save(tmp_path / "data.npy", [[1.0, 1.0], [2.0, -1.0]])
+    message = refusal(capsys, "fit", tmp_path / "data.npy", "-k", "1", "--weights", "2", *stream)
+    assert "data.npy, row 2, column 2 ('2'): the weight -1.0 is negative" in message
+
+
+def test_weights_that_are_all_zero_are_refused(tmp_path, capsys):
+    path = tmp_path / "data.csv"
+    path.write_text("a,w\n1,0\n2,0\n")
+    message = refusal(capsys, "fit", path, "-k", "1", "--weights", "w")
+    assert "data.csv: has 0 distinct rows of positive weight, too few for K = 1; use" in message
+
+
 def test_object_arrays_are_never_unpickled(tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.array([[1, None]]))
     message = refusal(capsys, "fit", tmp_path / "x.npy", "-k", "1")

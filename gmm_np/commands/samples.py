@@ -49,15 +49,22 @@ class Samples(NamedTuple):
         return kept
 
 
-class _Column:
-    """The only column of a table, in blocks [n]."""
+class _Weights:
+    """The only column of a table as weights, in blocks [n]; TableError where one is negative."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
 
     def __iter__(self) -> Iterator[NDArray[np.float64]]:
+        first = 0
         for block in self.table:
-            yield block[:, 0]
+            values = block[:, 0]
+            if (values < 0).any():
+                row = int((values < 0).argmax())
+                what = f"the weight {values[row]} is negative; a weight of 0 leaves a row out"
+                raise self.table.error(first + row, what)
+            first += len(values)
+            yield values
 
 
 def load_samples(
@@ -79,10 +86,12 @@ def load_samples(
         raise TableError(
             f"{options.data}: no column is left beside that of the weights; choose some"
         )
-    rows, both = table.choose(features), table.choose([*features, weight])
+    rows, weights = table.choose(features), _Weights(table.choose([weight]))
     if stream:
-        return Samples(table.file, rows, _Column(table.choose([weight])), rows.names)
-    values = read_data(both)
+        return Samples(table.file, rows, weights, rows.names)
+    values = read_data(table.choose([*features, weight]))
+    if (values[:, -1] < 0).any():
+        list(weights)  # raises, and names the place
     return Samples(
         table.file, np.ascontiguousarray(values[:, :-1]), values[:, -1].copy(), rows.names
     )
@@ -97,9 +106,10 @@ def check_distinct(samples: Samples, n_components: int) -> None:
             distinct.update(row.tobytes() for row in used[start : start + 1024] + 0.0)
             if len(distinct) >= n_components:
                 return
+    of = "" if samples.weight is None else " of positive weight"
     raise ValueError(
-        f"{samples.file}: has {len(distinct)} distinct rows, too few for K = {n_components}; use "
-        "fewer components"
+        f"{samples.file}: has {len(distinct)} distinct rows{of}, too few for K = {n_components}; "
+        "use fewer components"
     )
 
 

@@ -130,15 +130,18 @@ def draw_points(axes: Axes, data: FloatArray, owner: FloatArray, mixture: Mixtur
         points.set(edgecolor="white", linewidth=0.3, gid=f"data {number}")
 
 
-def draw_ellipses(axes: Axes, mixture: Mixture, *, hatched: bool = True, thin: float = 1.0) -> None:
-    """Draw the ellipses at one and two standard deviations of a mixture in two dimensions."""
+def draw_ellipses(
+    axes: Axes, mixture: Mixture, radii: tuple[int, ...], *, hatched: bool, thin: float = 1.0
+) -> None:
+    """Draw the ellipses at these numbers of standard deviations of a mixture in two dimensions."""
     from matplotlib.patches import Polygon
     from matplotlib.patheffects import withStroke
 
     gaussians = zip(mixture.numbers, mixture.means, mixture.factors, strict=True)
     for number, mean, factor in gaussians:
         chosen = look(number)
-        for radius, width in ((1, 2.2 * thin), (2, 1.3 * thin)):
+        for radius in radii:
+            width = thin * (2.2 if radius == 1 else 1.3)
             curve = Polygon(ellipse(mean, factor, radius), fill=False, zorder=4)
             curve.set(edgecolor=chosen["color"], linestyle=chosen["linestyle"], linewidth=width)
             curve.set(path_effects=[withStroke(linewidth=width + 1.5, foreground="white")])

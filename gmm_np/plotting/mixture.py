@@ -109,7 +109,7 @@ def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> tuple[list[Ar
     shown = np.concatenate([data, *(ellipse(*gaussian, 2.6) for gaussian in gaussians)])
     bands = _draw_bands(axes, mixture, shown, log_density)
     draw_points(axes, data, resp.argmax(axis=1), mixture)
-    draw_ellipses(axes, mixture)
+    draw_ellipses(axes, mixture, (1, 2), hatched=True)
     mark_means(axes, mixture, mixture.means)
     return component_handles(mixture, "mean, 1σ and 2σ ellipse") + bands, mixture.means
 

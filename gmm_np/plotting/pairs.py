@@ -39,7 +39,8 @@ def plot_pairs(
 
     Below the diagonal each panel has the samples, with the marker of the component most likely to
     have made them (all dimensions considered), and the components' ellipses at one and two
-    standard deviations. On the diagonal are a histogram, the mixture's density and its parts.
+    standard deviations, of more than four dimensions only at two. On the diagonal are a histogram,
+    the mixture's density and its parts.
 
     Parameters
     ----------
@@ -76,7 +77,8 @@ def plot_pairs(
     data = draw_some(data, max_points, seed)
     owner = mixture.evaluate(data)[1].argmax(axis=1)  # [N]
     size = len(chosen)
-    side = float(np.clip(9.0 / size, 1.5, 3.0))
+    side = float(np.clip(11.0 / size, 1.8, 3.0))
+    radii = (1, 2) if size <= 4 else (2,)  # in small panels more would be a tangle
     figure = new_figure(side * size + 2.2, side * size + 0.6)
     panels = figure.subplots(size, size, squeeze=False)
     for i, row in enumerate(chosen):
@@ -92,7 +94,7 @@ def plot_pairs(
             else:
                 part = mixture.marginal([column, row])
                 draw_points(axes, data[:, [column, row]], owner, mixture)
-                draw_ellipses(axes, part, hatched=False, thin=0.7)
+                draw_ellipses(axes, part, radii, hatched=False, thin=0.7)
                 mark_means(axes, part, part.means, size=6)
             dress(axes, names[column] if i == size - 1 else "", "")
             if j == 0:
@@ -102,7 +104,8 @@ def plot_pairs(
         for j in range(i):
             panels[i, j].set(xlim=panels[j, j].get_xlim(), ylim=panels[i, i].get_xlim())
     figure.suptitle(title or "", fontsize=14, x=0.01, ha="left", parse_math=False)
-    handles = component_handles(mixture, "mean, 1σ and 2σ ellipse;\non the diagonal density")
+    curves = "1σ and 2σ ellipse" if radii == (1, 2) else "2σ ellipse"
+    handles = component_handles(mixture, f"mean, {curves};\non the diagonal density")
     figure.legend(
         handles=handles + extra,
         loc="outside right upper",

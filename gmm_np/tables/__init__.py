@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gmm_np.tables.arrays import array_blocks, load_array
 from gmm_np.tables.errors import TableError, listed, short, table_error
 from gmm_np.tables.numbers import text_blocks
-from gmm_np.tables.text import find_layout
+from gmm_np.tables.text import find_layout, line_name
 from gmm_np.tables.writing import write_table
 
 __all__ = ["Table", "TableError", "open_table", "read_table", "write_table"]
@@ -42,11 +42,19 @@ class Table:
         Rows of a block; the last has what is left.
     """
 
-    def __init__(self, file: Path, all_names: list[str], blocks: Blocks, block_rows: int) -> None:
+    def __init__(
+        self,
+        file: Path,
+        all_names: list[str],
+        blocks: Blocks,
+        place: Callable[[int], str],
+        block_rows: int,
+    ) -> None:
         self.file = file
         self.block_rows = block_rows
         self._all_names = all_names
         self._blocks = blocks
+        self._place = place
         self._picks = list(range(len(all_names)))
 
     @property
@@ -64,7 +72,7 @@ class Table:
         if not wanted:
             what = "columns is an empty list; name a column, or leave columns out"
             raise table_error(self.file, what)
-        table = Table(self.file, self._all_names, self._blocks, self.block_rows)
+        table = Table(self.file, self._all_names, self._blocks, self._place, self.block_rows)
         table._picks = [self.number(column) - 1 for column in wanted]
         return table
 
@@ -85,6 +93,14 @@ class Table:
             what = f"no column {short(column)}; choose among {listed(names)}"
             raise table_error(self.file, what)
         return number
+
+    def error(self, row: int, what: str) -> TableError:
+        """Return the error that says `what` is wrong in a row, from 0; it names the line."""
+        with _readable(self.file):
+            columns = ", ".join(
+                f"column {j + 1} ({short(self._all_names[j])})" for j in self._picks
+            )
+            return table_error(self.file, what, self._place(row), columns)
 
     def __iter__(self) -> Iterator[NDArray[np.float64]]:
         """Yield float64 blocks [<= block_rows, D] of finite numbers; TableError at a fault."""
@@ -150,14 +166,16 @@ def open_table(
         if not stat.S_ISREG(mode):  # a pipe cannot be read a second time
             raise table_error(file, "is not a regular file; write the data to a file first")
         blocks: Blocks
+        place: Callable[[int], str]
         if file.suffix.lower() in (".npy", ".npz"):
             found = load_array(file)
             names = [str(j) for j in range(1, found.shape[1] + 1)]
-            blocks = partial(array_blocks, file, found)
+            blocks, place = partial(array_blocks, file, found), _row_name
         else:
             layout = find_layout(file, delimiter, header)
-            names, blocks = layout.names, partial(text_blocks, layout)
-    table = Table(file, names, blocks, block_rows)
+            names = layout.names
+            blocks, place = partial(text_blocks, layout), partial(line_name, layout)
+    table = Table(file, names, blocks, place, block_rows)
     return table if columns is None else table.choose(columns)
 
 
@@ -183,6 +201,10 @@ def read_table(
     """
     table = open_table(path, columns=columns, delimiter=delimiter, header=header)
     return table.read(), table.names
+
+
+def _row_name(row: int) -> str:
+    return f"row {row + 1}"
 
 
 @contextmanager

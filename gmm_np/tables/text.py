@@ -126,6 +126,14 @@ def records(
         raise table_error(file, what, f"line {numbers[0]}") from None
 
 
+def line_name(layout: Layout, row: int) -> str:
+    """Return the name of the line on which a row of numbers, from 0, starts."""
+    with open_leniently(layout.file) as stream:
+        rows = records(layout.file, stream, layout.delimiter)
+        numbers = (line for line, _ in rows if line >= layout.start)
+        return f"line {next(islice(numbers, row, None))}"
+
+
 def _lines(file: Path, stream: Iterable[str]) -> Iterator[tuple[int, str]]:
     """Each line that holds cells, with its number."""
     for number, line in enumerate(stream, start=1):
