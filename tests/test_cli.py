@@ -96,6 +96,24 @@ def test_fit_as_json_says_what_the_library_computes(geyser, capsys):
     assert isinstance(said["n_iter"], int)
 
 
+@pytest.mark.parametrize("family", ["full", "tied", "diag", "spherical", "shared_spherical"])
+def test_a_fit_of_any_family_says_what_the_estimator_says(geyser, capsys, family):
+    path = geyser.with_name("m.npz")
+    options = ["--family", family, "--out", path, "--json"]
+    said = strict(run(capsys, "fit", geyser, "-k", 3, *options))
+    fitted = GaussianMixture.load(path)
+    del fitted.feature_names_in_
+    x, _ = load_old_faithful()
+    assert said["nll"] == pytest.approx(-fitted.score(x), rel=1e-13)
+    assert said["bic"] == pytest.approx(fitted.bic(x), rel=1e-13)
+    assert said["aic"] == pytest.approx(fitted.aic(x), rel=1e-13)
+    assert said["covariances"] == fitted.covariances_.tolist()
+    out = run(capsys, "info", path)
+    first = fitted.covariances_[..., 0] if family in ("full", "tied") else fitted.covariances_
+    assert f"covariance {np.ravel(first)[0]:9.3f}" in out
+    assert out.count("component ") == 3
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".tsv"])
 def test_fit_reads_every_format_alike(geyser, capsys, suffix):
     x, _ = load_old_faithful()

@@ -92,7 +92,7 @@ def test_wrong_usage_is_exit_code_2(argv):
 # --- random clusters ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+@pytest.mark.parametrize("solver", ["em", "lbfgs", pytest.param("adam", marks=pytest.mark.slow)])
 def test_clusters_are_drawn_fitted_and_pictured(tmp_path, capsys, solver):
     pictures = [tmp_path / "a.png", tmp_path / "b.png"]
     options = ["--solver", solver, "--starts", "2", "--samples", "300"]
@@ -108,6 +108,7 @@ def test_clusters_are_drawn_fitted_and_pictured(tmp_path, capsys, solver):
     assert all(path.read_bytes().startswith(PNG) for path in pictures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["full", "tied", "diag", "spherical", "shared_spherical"])
 def test_clusters_of_a_family_are_fitted_by_it(tmp_path, capsys, family):
     paths = ["--plot", str(tmp_path / "a.png"), "--plot-history", str(tmp_path / "b.png")]

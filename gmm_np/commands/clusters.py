@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 from gmm_np import GaussianMixture, nll
-from gmm_np.commands.report import SOLVERS, TOLERANCES, describe, full_covariances
+from gmm_np.commands.report import SOLVERS, TOLERANCES, describe
 from gmm_np.datasets import make_clusters
 from gmm_np.plotting import plot_history, plot_mixture, plot_pairs, save_figure
 
@@ -61,8 +61,7 @@ def run_clusters(
     print(f"\nNLL: {loss:.6f} nats a sample, {reached} after {model.n_iter_} iterations;")
     print(f"of the mixture that the samples were drawn from: {true_loss:.6f}\n")
     names = [f"x{j + 1}" for j in range(n_features)]
-    covariances = full_covariances(model.covariances_, model.means_, family)
-    print(describe(model.weights_, model.means_, covariances, names))
+    print(describe(model, names))
 
     title = f"{n_clusters} random clusters, {family}, NLL {loss:.4f} nats a sample"
     draw = plot_mixture if n_features <= 2 else plot_pairs

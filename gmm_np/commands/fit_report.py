@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from gmm_np.commands.candidates import Candidate
-from gmm_np.commands.report import SOLVERS, describe, full_covariances, mixture_document
+from gmm_np.commands.report import SOLVERS, describe, mixture_document
 from gmm_np.commands.samples import Samples
 
 
@@ -62,12 +62,7 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
         f"NLL: {found['nll']:.9f} nats a sample (log-likelihood {found['log_likelihood']:.6f})",
         f"BIC {found['bic']:.4f}, AIC {found['aic']:.4f}, {best.n_free} free parameters",
         "",
-        describe(
-            model.weights_,
-            model.means_,
-            full_covariances(model.covariances_, model.means_, best.family),
-            samples.names,
-        ),
+        describe(model, samples.names),
     ]
     written = [
         ("Model", options.out),

@@ -9,7 +9,6 @@ from gmm_np.commands.models import load_model
 from gmm_np.commands.options import Commands, new_command
 from gmm_np.commands.report import (
     describe,
-    full_covariances,
     json_text,
     mixture_document,
     n_parameters,
@@ -55,7 +54,6 @@ def _run(options: argparse.Namespace) -> int:
     )
     reached = "converged" if model.converged_ else "not converged"
     print(f"fit: {reached} after {model.n_iter_} iterations\n")
-    covariances = full_covariances(model.covariances_, model.means_, family)
     names = given or [f"x{j + 1}" for j in range(n_features)]
-    print(describe(model.weights_, model.means_, covariances, names))
+    print(describe(model, names))
     return 0

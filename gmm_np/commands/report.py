@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
+from gmm_np.families import FAMILIES
 
 SOLVERS: Final = {"em": "EM", "lbfgs": "L-BFGS", "adam": "Adam"}
 TOLERANCES: Final = {"em": 1e-6, "lbfgs": 1e-6, "adam": 1e-4}  # of a fit, nats a sample
@@ -74,18 +75,12 @@ def mixture_document(model: Any) -> dict[str, Any]:
     }
 
 
-def describe(
-    weights: FloatArray, means: FloatArray, covariances: FloatArray, names: Sequence[str]
-) -> str:
-    """Describe components, the heaviest if there are many, in a few lines each.
-
-    Parameters
-    ----------
-    weights : ndarray, shape [K]
-    means : ndarray, shape [K, D]
-    covariances : ndarray, shape [K, D, D]
-    names : sequence of str, length D
-    """
+def describe(model: Any, names: Sequence[str]) -> str:
+    """Describe the components of a fitted mixture, the heaviest if there are many."""
+    parameters = model.parameters_
+    scale, means = parameters.scale.astype(np.float64), parameters.means
+    factors = FAMILIES[parameters.family].expand(scale, *means.shape)  # [K, D, D]
+    weights, covariances = model.weights_, factors @ factors.swapaxes(1, 2)
     lines = []
     shown: NDArray[Any] = np.arange(len(weights))
     if len(weights) > _SHOWN:
@@ -110,12 +105,3 @@ def _numbers(values: FloatArray) -> str:
     largest = np.abs(values).max()
     form = "9.3f" if largest == 0 or 1e-2 <= largest < 1e5 else "9.2e"
     return " ".join(f"{value:{form}}" for value in values)
-
-
-def full_covariances(covariances: FloatArray, means: FloatArray, family: str) -> FloatArray:
-    """Return covariances of any family as [K, D, D]."""
-    shape = (*means.shape, means.shape[1])
-    if family in ("full", "tied", "constant"):
-        return np.broadcast_to(covariances, shape)
-    variances = covariances.reshape(covariances.shape + (1,) * (2 - covariances.ndim))
-    return np.asarray(np.broadcast_to(variances, means.shape)[:, :, None] * np.eye(shape[1]))

@@ -5,13 +5,15 @@ Letters in shapes: N samples, K components (those that are on), D dimensions, P 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 
 from gmm_np.checks import FloatArray
+from gmm_np.covariances import factor as factor_of
+from gmm_np.families import FAMILIES
 from gmm_np.likelihood import log_prob, responsibilities
 from gmm_np.parameters import Parameters
 from gmm_np.plotting.canvas import line_look, look
@@ -62,26 +64,15 @@ class Mixture(NamedTuple):
     @classmethod
     def of(cls, model: Any) -> Mixture:
         """Take the components from `Parameters`, or from a fitted estimator."""
-        if isinstance(model, Parameters):
-            logits, means = model.pi_logits.astype(np.float64), model.means.astype(np.float64)
-            factors = _expand(model.scale.astype(np.float64), model.family, means)
-        else:
-            try:
-                weights, means = np.asarray(model.weights_), np.asarray(model.means_)
-                covariances, family = np.asarray(model.covariances_), model.covariance_type
-            except AttributeError as error:
-                raise TypeError(
-                    "model must be gmm_np.Parameters or a fitted GaussianMixture; got "
-                    f"{type(model).__name__} without {error.name!r}. Call fit first."
-                ) from None
-            matrices = family in ("full", "tied", "constant")
-            scale = np.linalg.cholesky(covariances) if matrices else np.sqrt(covariances)
-            with np.errstate(divide="ignore"):
-                logits = np.log(weights)
-            factors = _expand(scale, family, means)
+        parameters = _parameters_of(model)
+        logits, means, scale = (
+            array.astype(np.float64)
+            for array in (parameters.pi_logits, parameters.means, parameters.scale)
+        )
+        factors = FAMILIES[parameters.family].expand(scale, *means.shape)
         on = np.flatnonzero(~np.isneginf(logits))
         arrays = (softmax(logits), logits, means, factors)
-        return cls((on + 1).tolist(), *(np.asarray(array[on], np.float64) for array in arrays))
+        return cls((on + 1).tolist(), *(array[on] for array in arrays))
 
     def evaluate(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Log density of the mixture [P] and responsibilities [P, K]."""
@@ -112,13 +103,22 @@ class Mixture(NamedTuple):
         return np.sort(np.argsort(-self.pi, kind="stable")[:NAMED])
 
 
-def _expand(scale: FloatArray, family: str, means: FloatArray) -> FloatArray:
-    """Cholesky factors [K, D, D] from a family's scale."""
-    shape = (*means.shape, means.shape[1])
-    if family in ("full", "tied", "constant"):
-        return np.broadcast_to(scale, shape)
-    deviations = scale.reshape(scale.shape + (1,) * (2 - scale.ndim))  # [K, D], [K, 1] or [1, 1]
-    return np.asarray(np.broadcast_to(deviations, means.shape)[:, :, None] * np.eye(shape[1]))
+def _parameters_of(model: Any) -> Parameters:
+    """Return the parameters of a mixture, or of an estimator with scikit-learn's attributes."""
+    if isinstance(model, Parameters):
+        return model
+    if hasattr(model, "parameters_"):
+        return cast(Parameters, model.parameters_)
+    try:
+        family = model.covariance_type
+        with np.errstate(divide="ignore"):
+            logits = np.log(model.weights_)
+        return Parameters(logits, model.means_, factor_of(model.covariances_, family), family)
+    except AttributeError as error:
+        raise TypeError(
+            "model must be gmm_np.Parameters or a fitted GaussianMixture; got "
+            f"{type(model).__name__} without {error.name!r}. Call fit first."
+        ) from None
 
 
 def draw_points(axes: Axes, data: FloatArray, owner: FloatArray, mixture: Mixture) -> None:
