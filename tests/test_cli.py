@@ -190,6 +190,20 @@ def test_a_fit_that_does_not_converge_says_so(geyser, capsys):
     assert printed.err.count("\n") == 1
 
 
+def test_a_collapse_is_an_error_unless_it_is_told_what_to_do(tmp_path, capsys):
+    x, _, _ = make_clusters(50, 1, 2, seed=0)
+    path = tmp_path / "x.npy"
+    np.save(path, np.concatenate([x, np.tile([[50.0, 50.0]], (20, 1))]))
+    options = ["fit", path, "-k", "2", "--reg-covar", "0"]
+    message = refusal(capsys, *options)
+    assert "collapsed" in message
+    assert "Use a reg_covar above zero" in message
+    assert main([str(option) for option in [*options, "--on-collapse", "keep", "--json"]]) == 0
+    printed = capsys.readouterr()
+    assert sorted(strict(printed.out)["weights"]) == pytest.approx([20 / 70, 50 / 70])
+    assert "collapsed" in printed.err
+
+
 # --- what is done with a model --------------------------------------------------------------------
 
 

@@ -80,6 +80,7 @@ def _estimator(family: str, n_components: int, options: argparse.Namespace) -> A
         "reg_covar": options.reg_covar,
         "random_state": options.seed,
         "solver": options.solver,
+        "on_collapse": options.on_collapse,
     }
     return GaussianMixture(n_components, covariance_type=family, **given)
 

@@ -19,6 +19,7 @@ from gmm_np.commands.options import (
 )
 from gmm_np.commands.report import SOLVERS, json_text
 from gmm_np.commands.samples import load_samples
+from gmm_np.em import ON_COLLAPSE
 from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
 
 
@@ -105,6 +106,15 @@ def add_command(commands: Commands) -> None:
         default=1e-6,
         metavar="R",
         help="added to each variance, so that none becomes zero (default: 1e-6)",
+    )
+    group.add_argument(
+        "--on-collapse",
+        choices=ON_COLLAPSE,
+        default="raise",
+        metavar="WHAT",
+        help="what em does with a component whose rows span less than all dimensions: raise (an "
+        "error), reseed (start it again at a random row) or keep (its covariance) (default: "
+        "%(default)s)",
     )
     group = parser.add_argument_group("what is written")
     group.add_argument("--out", type=model_file, metavar="MODEL", help="the model, an .npz file")
