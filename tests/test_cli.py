@@ -346,6 +346,15 @@ def test_a_negative_weight_is_named_by_its_line(tmp_path, capsys, stream):
     assert "data.npy, row 2, column 2 ('2'): the weight -1.0 is negative" in message
 
 
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_a_value_too_large_to_be_squared_is_named(tmp_path, capsys, stream):
+    path = tmp_path / "data.csv"
+    path.write_text("w,a,b\n1,3,4\n1,1,1e200\n1,5,-1e200\n")
+    message = refusal(capsys, "fit", path, "-k", "2", "--weights", "w", *stream)
+    said = "1e+200 is too large to fit; divide the column by a power of ten"
+    assert message == f"gmm-np: error: {path}, line 3, column 3 ('b'): {said}"
+
+
 def test_weights_that_are_all_zero_are_refused(tmp_path, capsys):
     path = tmp_path / "data.csv"
     path.write_text("a,w\n1,0\n2,0\n")

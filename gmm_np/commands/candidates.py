@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gmm_np.commands.report import TOLERANCES, criteria, n_parameters
-from gmm_np.commands.samples import Samples, Score, check_distinct, score
+from gmm_np.commands.samples import Samples, Score, check_distinct, check_range, score
 from gmm_np.progress import Progress
 
 
@@ -59,6 +59,7 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> list[Candid
             done[0].interrupted = True  # what is there is looked at no further
             return done
         except (ValueError, np.linalg.LinAlgError) as error:
+            check_range(samples)
             if len(choices) == 1:
                 raise
             candidate.error = " ".join(str(error).split())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,13 @@ from gmm_np.commands.options import open_data, read_data
 from gmm_np.progress import Progress
 from gmm_np.tables import Table, TableError
 
+_LARGEST: Final = 1e150  # its square, and a sum of many of these, is a double
+
 
 class Samples(NamedTuple):
     """Rows [N, D] and their weights [N], both arrays, or both read block by block."""
 
-    file: Path
+    table: Table
     x: Any
     weight: Any  # None where there are none
     names: list[str]
@@ -79,7 +80,7 @@ def load_samples(
         wanted = [*names, options.weights] if options.weights else names
         table = table.choose(wanted)
     if options.weights is None:
-        return Samples(table.file, table if stream else read_data(table), None, table.names)
+        return Samples(table, table if stream else read_data(table), None, table.names)
     weight = table.number(options.weights)
     features = [number for number in table.numbers if number != weight]
     if not features:
@@ -88,13 +89,11 @@ def load_samples(
         )
     rows, weights = table.choose(features), _Weights(table.choose([weight]))
     if stream:
-        return Samples(table.file, rows, weights, rows.names)
+        return Samples(rows, rows, weights, rows.names)
     values = read_data(table.choose([*features, weight]))
     if (values[:, -1] < 0).any():
         list(weights)  # raises, and names the place
-    return Samples(
-        table.file, np.ascontiguousarray(values[:, :-1]), values[:, -1].copy(), rows.names
-    )
+    return Samples(rows, np.ascontiguousarray(values[:, :-1]), values[:, -1].copy(), rows.names)
 
 
 def check_distinct(samples: Samples, n_components: int) -> None:
@@ -108,9 +107,22 @@ def check_distinct(samples: Samples, n_components: int) -> None:
                 return
     of = "" if samples.weight is None else " of positive weight"
     raise ValueError(
-        f"{samples.file}: has {len(distinct)} distinct rows{of}, too few for K = {n_components}; "
-        "use fewer components"
+        f"{samples.table.file}: has {len(distinct)} distinct rows{of}, too few for K = "
+        f"{n_components}; use fewer components"
     )
+
+
+def check_range(samples: Samples) -> None:
+    """Raise TableError, with the place, where a value is so large that variances overflow."""
+    first = 0
+    for rows, _ in samples.blocks():
+        large = np.abs(rows) > _LARGEST
+        if large.any():
+            row, column = (int(i) for i in np.argwhere(large)[0])
+            what = f"{rows[row, column]} is too large to fit; divide the column by a power of ten"
+            one = samples.table.choose([samples.table.numbers[column]])
+            raise one.error(first + row, what)
+        first += len(rows)
 
 
 class Score(NamedTuple):
