@@ -1,0 +1,1 @@
+"""Certified vectors for any implementation of the mixture likelihood, and what runs them."""
