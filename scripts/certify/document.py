@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from certify.problem import PrecisionProblem, Problem, decimal_form, digest
@@ -40,11 +40,12 @@ class Family:
 
     name: str
     comment: str
-    notes: dict[str, Note]
     cases: Sequence[Case]
 
 
-def family_document(family: Family, outputs: Sequence[Any], kills: Sequence[list[str]]) -> str:
+def family_document(
+    family: Family, notes: dict[str, Note], outputs: Sequence[Any], kills: Sequence[list[str]]
+) -> str:
     """Return the file of a family.
 
     `outputs` holds for each case its blocks, or None where it has to be rejected.
@@ -58,18 +59,7 @@ def family_document(family: Family, outputs: Sequence[Any], kills: Sequence[list
     count = sum(
         len(block["certified"]) for blocks in outputs if blocks for block in blocks.values()
     )
-    used = {flag for case in family.cases for flag in case.flags}
-    if used != set(family.notes):
-        raise ValueError(f"{family.name}: flags and notes differ: {used ^ set(family.notes)}")
-    notes = {
-        flag: {
-            "bug_type": note.bug_type,
-            "description": note.description,
-            "effect": note.effect,
-            "links": list(note.links),
-        }
-        for flag, note in sorted(family.notes.items())
-    }
+    used = sorted({flag for case in family.cases for flag in case.flags})
     head = {
         "schema": "schema.json",
         "format_version": 1,
@@ -80,7 +70,7 @@ def family_document(family: Family, outputs: Sequence[Any], kills: Sequence[list
         "factor": FACTOR,
         "number_of_tests": len(family.cases),
         "number_of_outputs": count,
-        "notes": notes,
+        "notes": {flag: asdict(notes[flag]) for flag in used},
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     body = ",\n".join(

@@ -122,11 +122,11 @@ def decimal_form(value: float, dtype: str) -> str:
 def digest(problem: Problem | PrecisionProblem) -> str:
     """Sha256 of the inputs' bytes, as the schema describes it."""
     arrays = problem.arrays
-    count = arrays.pop("count", None) or [1] * len(problem.x)
+    count = arrays.pop("count", None)
     sha = hashlib.sha256()
     for name, value in arrays.items():
-        if name in ("x", "weights"):
-            for row, times in zip(value, count, strict=False):
+        if name in ("x", "weights") and count:
+            for row, times in zip(value, count, strict=True):
                 _feed(sha, _bytes(row, problem.dtype), times)
         else:
             sha.update(_bytes(value, problem.dtype))
