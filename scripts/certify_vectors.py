@@ -1,15 +1,17 @@
 """Generate the certified vectors, or check that the committed ones are what this generates.
 
-    python scripts/certify_vectors.py [--check] [--only FAMILY]... [--to DIRECTORY]
+    python scripts/certify_vectors.py [--check | --kills | --calibrate] [--only FAMILY]...
 
 Needs mpmath and python-flint; gmpy2 makes it faster. The files come out the same, byte for byte,
 whatever the versions and the machine: `--check` compares, writes nothing, and exits with 1 if a
-file differs.
+file differs. The lists of mutants in `kills` are found in double precision, by `--kills`, and kept
+otherwise. `--calibrate` prints how much of the allowance this library uses.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -48,10 +50,28 @@ def outputs(case: Case) -> dict[str, dict[str, list[str]]] | None:
     return {name: {"certified": certified[name], **allowed[name]} for name in certified}
 
 
-def generate(family: Family) -> str:
-    """Return the text of a family's file."""
-    blocks = [outputs(case) for case in family.cases]
-    return family_document(family, NOTES, blocks, [[] for _ in family.cases])
+def generate(family: Family, kills: dict[str, list[str]]) -> str:
+    """Return the text of a family's file. `kills` has the mutants by the identity of a test."""
+    return family_document(family, NOTES, [outputs(case) for case in family.cases], kills)
+
+
+def kept_kills(path: Path) -> dict[str, list[str]]:
+    """Return the mutants that each test of a file lists; none if there is no file."""
+    if not path.exists():
+        return {}
+    groups = json.loads(path.read_text(encoding="utf-8"))["groups"]
+    return {test["id"]: test["kills"] for group in groups for test in group["tests"]}
+
+
+def with_kills(text: str, kills: dict[str, list[str]]) -> str:
+    """Return the text of a file with other lists of mutants."""
+    lines, identity = text.split("\n"), ""
+    for number, line in enumerate(lines):
+        if line.startswith('"id": '):
+            identity = json.loads(line[6:-1])
+        elif line.startswith('"kills": '):
+            lines[number] = f'"kills": {json.dumps(kills[identity])},'
+    return "\n".join(lines)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -65,7 +85,10 @@ def write_whole(path: Path, text: str) -> None:
 def main() -> int:
     """Generate or compare."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
+    todo = parser.add_mutually_exclusive_group()
+    todo.add_argument("--check", action="store_true", help="compare, and write nothing")
+    todo.add_argument("--kills", action="store_true", help="find the mutants that each test kills")
+    todo.add_argument("--calibrate", action="store_true", help="print shares of the allowance")
     parser.add_argument("--only", action="append", metavar="FAMILY", help="may be repeated")
     parser.add_argument("--to", type=Path, default=VECTORS, metavar="DIRECTORY")
     options = parser.parse_args()
@@ -78,7 +101,15 @@ def main() -> int:
         if options.only and family.name not in options.only:
             continue
         path = options.to / f"{family.name}.json"
-        text = generate(family)
+        if options.calibrate or options.kills:
+            from certify import judged
+
+            if options.calibrate:
+                print(judged.calibration(path), flush=True)
+                continue
+            text = with_kills(path.read_text(encoding="utf-8"), judged.kills(path))
+        else:
+            text = generate(family, kept_kills(path))
         if not options.check:
             write_whole(path, text)
         elif not path.exists() or path.read_text(encoding="utf-8") != text:

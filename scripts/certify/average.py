@@ -244,33 +244,47 @@ def many_components() -> Family:
 def many_samples() -> Family:
     """N of 1e4 and 1e6, by repeated rows."""
     cases = []
-    for level, total, k, d, reduction in [
-        ("average", 10_000, 2, 1, "mean"),
-        ("average", 10_000, 3, 2, "mean"),
-        ("average", 10_000, 2, 3, "sum"),
-        ("average", 10_000, 1, 2, "mean"),
+    for level, total, distinct, k, d, reduction in [
+        ("average", 10_000, 400, 2, 1, "mean"),
+        ("average", 10_000, 400, 3, 2, "mean"),
+        ("average", 10_000, 250, 2, 3, "sum"),
+        ("average", 10_000, 400, 1, 2, "mean"),
+        ("higher", 1_000_000, 400, 3, 1, "mean"),
     ]:
-        draw = Draw(440 + len(cases))
-        problem = drawn(445 + len(cases), 13, k, d)
-        count = [1 + int(draw.uniform(0.0, total / 8.0)) for _ in range(12)]
-        count.append(total - sum(count))
-        problem = replace(problem, count=count, reduction=reduction)
+        problem = drawn(445 + len(cases), distinct, k, d)
+        problem = replace(problem, count=shared_out(total, distinct, 440 + len(cases)))
         text = f"N = {total}, K = {k}, D = {d}, as a {reduction}."
-        cases.append(Case(level, text, problem, ("ManySamples",)))
+        cases.append(Case(level, text, replace(problem, reduction=reduction), ("ManySamples",)))
     # Losses from 1 to 1e12: the many small ones are lost if they are added one by one to the few.
-    base = drawn(450, 4, 2, 2)
-    far = [[3e5, -2e5], [2.0, 1.0], [1e6, 5e5], [-0.5, 0.25]]
-    for count, text in [
-        ([2, 499_999, 1, 499_998], "two and one far ones among a million"),
-        ([250_000, 250_000, 250_000, 250_000], "half of the million far"),
-    ]:
-        problem = replace(base, x=far, count=count)
+    base = drawn(451, 300, 2, 2)
+    few = [[3e5, -2e5], [1e6, 5e5], [-2e4, 7e4]]
+    for far, text in [(2, "two among a million are far"), (150, "half of the million are far")]:
+        x = [*base.x]
+        for i in range(far):
+            x[(i * 2) % 300 if far > 2 else 100 + i] = [
+                round(v + 0.5 * i, 3) for v in few[i % len(few)]
+            ]
+        count = shared_out(1_000_000, 300, 452)
+        if far == 2:
+            count[102] += count[100] + count[101] - 2
+            count[100] = count[101] = 1
+        problem = replace(base, x=x, count=count)
         cases.append(Case("higher", f"N = 1e6, losses up to 1e12: {text}.", problem,
                           ("ManySamples", "MixedMagnitudes")))
-    cases.append(Case("higher", "N = 1e6, K = 3, D = 1, all near.",
-                      replace(drawn(451, 5, 3, 1), count=[200_000] * 5), ("ManySamples",)))
     comment = "Sums that lose digits with each addition; memory that grows with N K D^2."
     return Family("many_samples", comment, cases)
+
+
+def shared_out(total: int, parts: int, seed: int) -> list[int]:
+    """Draw counts that differ and add up to `total`."""
+    draw = Draw(seed)
+    count = [1 + int(draw.uniform(0.0, 2.0 * total / parts - 2.0)) for _ in range(parts)]
+    shortage = total - sum(count)
+    for i in range(parts):  # evenly, and never below one
+        step = max(shortage // (parts - i), 1 - count[i])
+        count[i] += step
+        shortage -= step
+    return count
 
 
 def offset() -> Family:

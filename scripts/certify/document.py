@@ -10,7 +10,7 @@ from typing import Any
 from certify.problem import PrecisionProblem, Problem, decimal_form, digest
 
 GENERATOR = {"name": "scripts/certify_vectors.py", "version": "1"}
-FACTOR = 8
+FACTOR = 5
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,19 @@ class Family:
 
 
 def family_document(
-    family: Family, notes: dict[str, Note], outputs: Sequence[Any], kills: Sequence[list[str]]
+    family: Family, notes: dict[str, Note], outputs: Sequence[Any], kills: dict[str, list[str]]
 ) -> str:
     """Return the file of a family.
 
-    `outputs` holds for each case its blocks, or None where it has to be rejected.
+    `outputs` holds for each case its blocks, or None where it has to be rejected; `kills` the
+    mutants by the identity of a test.
     """
     groups: dict[tuple[str, str, str], list[str]] = {}
     for index, case in enumerate(family.cases):
         problem = case.problem
         key = (problem.parametrization, problem.dtype, problem.reduction)
         identity = f"{family.name}-{index + 1:03d}"
-        groups.setdefault(key, []).append(_test(identity, case, outputs[index], kills[index]))
+        groups.setdefault(key, []).append(_test(identity, case, outputs[index], kills.get(identity, [])))
     count = sum(
         len(block["certified"]) for blocks in outputs if blocks for block in blocks.values()
     )
