@@ -1,1 +1,0 @@
-"""Certified vectors for any implementation of the mixture likelihood, and what runs them."""
