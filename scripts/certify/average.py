@@ -74,6 +74,12 @@ def large_logits() -> Family:
         problem = drawn(330 + len(cases), 4, len(logits), 2)
         text = f"Logits {', '.join(f'{a:g}' for a in logits)}."
         cases.append(Case("average", text, replace(problem, logits=logits), ("LargeLogits",)))
+    for gap, weight in [(100.0, -2000.0), (60.0, -800.0)]:
+        problem = Problem([0.0, weight], [[0.0, 0.5], [gap, -0.5]],
+                          [diagonal([1.0, 1.25]), diagonal([0.75, 1.0])],
+                          [[0.5, 0.25], [gap + 0.5, 0.25], [gap - 0.25, -1.5]])
+        text = f"A weight of exp({weight:g}), which is zero in doubles: its samples are near it alone."
+        cases.append(Case("average", text, problem, ("LargeLogits",)))
     comment = "A softmax whose exponentials overflow; components whose weight is exp(-2000) and less."
     return Family("large_logits", comment, cases)
 

@@ -203,7 +203,7 @@ def above_diagonal() -> Family:
     for value, d, text in [
         (0.5, 2, "D = 2, 0.5 above the diagonal."),
         (1e10, 2, "D = 2, 1e10 above the diagonal."),
-        (1e-17, 2, "D = 2, 1e-17 above the diagonal."),
+        (1e-3, 2, "D = 2, 0.001 above the diagonal."),
         (-3.0, 3, "D = 3, -3 in the upper right corner."),
         (0.25, 3, "D = 3, a symmetric matrix: a covariance passed for a factor."),
     ]:
