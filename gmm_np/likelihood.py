@@ -164,7 +164,7 @@ def nll_value_and_grad(
     engine.add(rows, weight, exponent)
     total = engine.weight if reduction == "mean" else 1.0
     sums = engine.sums()
-    if math.isfinite(sums.second.sum()):
+    if np.isfinite(sums.second).all():
         inverse = engine.mixture.all_inverses
         return engine.loss / total, assemble_gradients(parameters, sums, inverse, total)
     # A sum is beyond the range of a double, though the gradient may not be.
