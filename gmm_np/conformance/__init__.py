@@ -1,0 +1,1 @@
+"""Certified vectors, and a runner that says what an implementation gets wrong."""
