@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gmm_np import __version__
+from gmm_np.conformance.command import add_command as add_conformance
 
 ERROR, INTERRUPTED = 2, 130
 
@@ -59,15 +60,17 @@ def _build_parser() -> argparse.ArgumentParser:
         help="look at each entry of each gradient, not at random directions; slow for many rows",
     )
     check.add_argument("--seed", type=_not_negative, default=0, help="of the start")
+
+    add_conformance(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     options = _build_parser().parse_args(argv)
-    command = {"demo": _demo, "check": _check}[options.command]
+    command = {"demo": _demo, "check": _check}.get(options.command)
     try:
-        return command(options)
+        return int(options.run(options)) if command is None else command(options)
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"gmm-np: error: {' '.join(str(error).split())}", file=sys.stderr)
         return ERROR

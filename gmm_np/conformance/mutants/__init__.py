@@ -27,9 +27,9 @@ from gmm_np.conformance.plain import Plain
 __all__ = ["MUTANTS", "describe"]
 
 
-def _below(kind: type) -> list[type]:
+def _below(kind: type[Any]) -> list[type[Any]]:
     """Classes that derive from `kind` and have a name of their own, at any depth."""
-    found = []
+    found: list[type[Any]] = []
     for derived in kind.__subclasses__():
         found += [derived] if "name" in vars(derived) else []
         found += _below(derived)

@@ -53,10 +53,10 @@ class TransposedFactor(_ThroughMatrix):
     lower = False
 
     def matrix(self, factor: FloatArray) -> FloatArray:
-        return factor.T
+        return np.asarray(factor.T)
 
     def matrix_backward(self, d_matrix: FloatArray, factor: FloatArray) -> FloatArray:  # noqa: ARG002
-        return d_matrix.T.copy()
+        return np.asarray(d_matrix.T.copy())
 
 
 class CholeskyInverseOfSigma(_ThroughMatrix):
@@ -68,7 +68,7 @@ class CholeskyInverseOfSigma(_ThroughMatrix):
         return np.tril(factor @ factor.T)
 
     def matrix_backward(self, d_matrix: FloatArray, factor: FloatArray) -> FloatArray:
-        return (d_matrix + d_matrix.T) @ factor
+        return np.asarray((d_matrix + d_matrix.T) @ factor)
 
 
 class SigmaForFactor(CholeskyInverseOfSigma):

@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import multigammaln
 
 from gmm_np.conformance.plain import LOG_2_PI
 from gmm_np.parameters import FloatArray
+
+IntArray = NDArray[np.signedinteger[Any]]
 
 
 class PlainPrecision:
@@ -50,12 +53,12 @@ class PlainPrecision:
         if not all(np.isfinite(a).all() for a in arrays):
             raise ValueError("values are not finite.")
 
-    def below(self, n_dims: int) -> tuple[FloatArray, FloatArray]:
+    def below(self, n_dims: int) -> tuple[IntArray, IntArray]:
         """Rows and columns of what stands below the diagonal, in the order of packing."""
         columns, rows = np.triu_indices(n_dims, 1)
         return rows, columns
 
-    def unpack(self, icf: FloatArray, rows: FloatArray, columns: FloatArray) -> FloatArray:
+    def unpack(self, icf: FloatArray, rows: IntArray, columns: IntArray) -> FloatArray:
         """Factors Q [K, D, D] of the precisions Q^T Q."""
         n_dims = int(rows.max(initial=0)) + 1
         factors = np.zeros((len(icf), n_dims, n_dims))
@@ -164,7 +167,7 @@ class PrecisionByRows(PlainPrecision):
 
     name = "precision_by_rows"
 
-    def below(self, n_dims: int) -> tuple[FloatArray, FloatArray]:
+    def below(self, n_dims: int) -> tuple[IntArray, IntArray]:
         rows, columns = np.tril_indices(n_dims, -1)
         return rows, columns
 
