@@ -90,7 +90,7 @@ def run_command(options: argparse.Namespace) -> int:
     from gmm_np.conformance.report import RUNNER_FAILED
     from gmm_np.conformance.runner import run
 
-    adapter = options.python if options.python is not None else _split(options.tool)
+    adapter = options.python if options.python is not None else split_command(options.tool)
     known = read_expected_failures(options.xfail) if options.xfail is not None else ()
     try:
         report = run(
@@ -113,7 +113,14 @@ def run_command(options: argparse.Namespace) -> int:
     return report.exit_code
 
 
-def _split(command: str) -> list[str]:
+def split_command(command: str) -> list[str]:
+    """Split a command into words as a shell would, which is all that is done of a shell's work.
+
+    Raises
+    ------
+    ValueError
+        If there is no word, or a quotation mark has no fellow.
+    """
     words = shlex.split(command)
     if not words:
         raise ValueError("--command is empty; name a program.")

@@ -64,6 +64,9 @@ class Comparison:
     status : {"pass", "wrong", "unsupported"}
     message : str
         What is wrong, or not supported.
+    kind : str
+        Of what is wrong: "rejected", valid inputs were; "answered", invalid inputs were; "shape",
+        of an output, or numbers above the diagonal; "nan"; or "inexact". Empty where nothing is.
     digits : dict of float
         For each output that was given, the worst log relative error of its entries.
     share : float
@@ -74,6 +77,7 @@ class Comparison:
 
     status: str
     message: str = ""
+    kind: str = ""
     digits: dict[str, float] = field(default_factory=dict)
     share: float = 0.0
     missing: tuple[str, ...] = ()
@@ -85,15 +89,17 @@ def judge(case: Case, outcome: Outcome) -> Comparison:
         return Comparison("unsupported", outcome.reason, missing=case.blocks)
     if isinstance(outcome, Rejected):
         if case.result == "valid":
-            return Comparison("wrong", f"valid inputs rejected: {outcome.message}", share=math.inf)
+            message = f"valid inputs rejected: {outcome.message}"
+            return Comparison("wrong", message, "rejected", share=math.inf)
         return Comparison("pass")
     if case.result == "invalid":
-        return Comparison("wrong", "invalid inputs answered", share=math.inf)
+        return Comparison("wrong", "invalid inputs answered", "answered", share=math.inf)
     return _compare(case, outcome.blocks)
 
 
 def _compare(case: Case, answers: tuple[Any, ...]) -> Comparison:
-    digits, missing, faults, share = {}, [], [], 0.0
+    digits: dict[str, float] = {}
+    missing, faults, kinds, share = [], [], set(), 0.0
     for name, shape, answer in zip(case.blocks, case.shapes, answers, strict=True):
         if answer is None:
             missing.append(name)
@@ -103,15 +109,18 @@ def _compare(case: Case, answers: tuple[Any, ...]) -> Comparison:
         except (ValueError, TypeError, OverflowError) as error:
             digits[name], share = 0.0, math.inf
             faults.append(f"{name}: {error}")
+            kinds.add("shape")
             continue
         digits[name], worst, fault = _compare_block(case, name, entries)
         share = max(share, worst)
         if fault:
             faults.append(f"{name}: {fault}")
+            kinds.add("nan" if any(map(math.isnan, entries)) else "inexact")
     if len(missing) == len(case.blocks):
         return Comparison("unsupported", "nothing was answered", missing=tuple(missing))
     status = "wrong" if faults else "pass"
-    return Comparison(status, "; ".join(faults), digits, share, tuple(missing))
+    kind = next((kind for kind in ("shape", "nan", "inexact") if kind in kinds), "")
+    return Comparison(status, "; ".join(faults), kind, digits, share, tuple(missing))
 
 
 def _entries(answer: Any, shape: tuple[int, ...], *, triangular: bool) -> list[float]:
@@ -141,7 +150,8 @@ def _compare_block(case: Case, name: str, entries: list[float]) -> tuple[float, 
             if share > worst_share:
                 worst_share = share
                 if share > 1:
-                    fault = f"{entry!r} at {_place(index, case, name)} for {bound.certified:.17e}"
+                    right = f"{bound.certified:.17e}" if bound.certified else "0"
+                    fault = f"{entry!r} at {_place(index, case, name)} for {right}"
             wrong += share > 1
     if wrong:
         fault = f"{wrong} of {len(entries)} wrong, the worst {fault}"

@@ -39,8 +39,8 @@ class CaseResult:
     status : str
         "pass"; "wrong"; "unsupported"; "xfail" or "xpass", for a case that is listed as an expected
         failure; "crash", "garbage" or "timeout", where the tool broke down; "not_run" after that.
-    message : str
-        What is wrong.
+    message, kind : str
+        What is wrong, and of which kind that is, as in `Comparison`.
     digits : tuple of float or None, length 4
         Worst log relative error of the value and of the three gradients; None where not given.
     share : float
@@ -57,6 +57,7 @@ class CaseResult:
     level: str
     status: str
     message: str
+    kind: str
     digits: tuple[float | None, ...]
     share: float
     admits: float
@@ -72,6 +73,7 @@ class CaseResult:
             case.level,
             comparison.status,
             comparison.message,
+            comparison.kind,
             digits,
             comparison.share,
             admitted_digits(case),
@@ -85,6 +87,7 @@ class CaseResult:
             "level": self.level,
             "status": self.status,
             "message": self.message,
+            "kind": self.kind,
             "digits": list(self.digits),
             "share": self.share if math.isfinite(self.share) else None,
             "missing": list(self.missing),

@@ -76,12 +76,14 @@ def name_suspects(
                 continue
             if same(case, outcome, answer) and judge(case, answer).status == "wrong":
                 alike.setdefault(name, set()).add(case.id)
-    passing = set(alike) - {name for case in passed for name in case.kills}
+    refuted = {name for case in passed for name in case.kills}
+    order = [name for mutants in MUTANTS.values() for name in mutants]
+    passing = [name for name in order if name in alike and name not in refuted]
     suspects: list[Suspect] = []
     named: dict[str, tuple[str, ...]] = {item.case.id: () for item in examined}
     left = {item.case.id for item in examined}
     while left and passing and len(suspects) < _MOST_SUSPECTS:
-        best = max(sorted(passing), key=lambda name: len(alike[name] & left))
+        best = max(passing, key=lambda name: len(alike[name] & left))
         found = alike[best] & left
         if not found:
             break
@@ -89,7 +91,7 @@ def name_suspects(
             named[case_id] += (best,)
         suspects.append(Suspect(best, describe(best), len(alike[best]), len(examined)))
         left -= found
-        passing.discard(best)
+        passing.remove(best)
     return tuple(suspects), {case_id: names for case_id, names in named.items() if names}
 
 
@@ -99,12 +101,14 @@ def same(case: Case, one: Outcome, other: Outcome) -> bool:
         return isinstance(one, Rejected) and isinstance(other, Rejected)
     if not (isinstance(one, Answered) and isinstance(other, Answered)):
         return False
-    triples = [
-        t for t in zip(case.blocks, one.blocks, other.blocks, strict=True) if t[1] is not None
+    pairs = [
+        (a, b, case.certified(name) if case.outputs else None)
+        for name, a, b in zip(case.blocks, one.blocks, other.blocks, strict=True)
+        if a is not None
     ]
-    return bool(triples) and all(
-        _close(a, b, case.certified(name) if case.outputs else None) for name, a, b in triples
-    )
+    # NaN in place of everything may come from anywhere.
+    told = case.result == "invalid" or any(np.isfinite(np.asarray(b)).any() for _, b, _ in pairs)
+    return bool(pairs) and told and all(_close(*pair) for pair in pairs)
 
 
 def _close(one: Any, other: Any, truth: Any) -> bool:

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="import-not-found"
 """HIPS autograd: its `multivariate_normal` and `logsumexp`."""
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def multivariate_normal(
         logits, means, chol = parameters
         log_pi = logits - logsumexp(logits)
         terms = [
-            log_pi[k] + multivariate_normal.logpdf(x, means[k], anp.dot(chol[k], chol[k].T))
-            for k in range(len(means))
+            log_pi[k] + multivariate_normal.logpdf(x, mean, anp.dot(factor, factor.T))
+            for k, mean, factor in ((k, means[k], anp.tril(chol[k])) for k in range(len(means)))
         ]
         total = -anp.sum(weight * logsumexp(anp.array(terms), axis=0))
         return total / weight.sum() if reduction == "mean" else total

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="import-not-found"
 """JAX in double precision, jitted: its density, and the formula by triangular solves."""
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def _compiled(density: str, weights: str, reduction: str) -> Callable[..., Any]:
         logits, means, chol = parameters
         if weights == "probabilities":
             logits = jnp.log(jax.nn.softmax(logits))
-        terms = jax.nn.log_softmax(logits)[:, None] + density_of(x, means, chol)
+        terms = jax.nn.log_softmax(logits)[:, None] + density_of(x, means, jnp.tril(chol))
         total = -(weight * jax.scipy.special.logsumexp(terms, axis=0)).sum()
         return total / weight.sum() if reduction == "mean" else total
 

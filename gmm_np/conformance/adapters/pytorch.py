@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-call"
 """PyTorch: `torch.distributions.MixtureSameFamily`, gradients by autograd."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="import-untyped"
 """scikit-learn: `GaussianMixture.score_samples`, the value alone."""
 
 from __future__ import annotations

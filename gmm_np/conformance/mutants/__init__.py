@@ -39,7 +39,7 @@ def _below(kind: type[Any]) -> list[type[Any]]:
 #: Mutants by parametrization and name, each a function of the adapters' signature. "plain" itself
 #: is among them: it fails where a square leaves the range of a double.
 MUTANTS: dict[str, dict[str, Callable[..., tuple[Any, ...]]]] = {
-    "cholesky": {kind.name: kind() for kind in [Plain, *_below(Plain)]},
+    "cholesky": {Plain.name: Plain(), **{kind.name: kind() for kind in _below(Plain)}},
     "precision": {kind.name: kind() for kind in _below(PlainPrecision)},
 }
 
