@@ -19,8 +19,8 @@ from gmm_np.conformance import Family, RunnerError, VectorError, read_vectors, r
 from gmm_np.conformance import compare as compare_module
 from gmm_np.conformance.adapters import gmm_np as own
 from gmm_np.conformance.cases import DIRECTORY, read_family
-from gmm_np.conformance.compare import MOST_DIGITS, Answered, Bound, Rejected, judge
 from gmm_np.conformance.command import split_command
+from gmm_np.conformance.compare import MOST_DIGITS, Answered, Bound, Rejected, judge
 from gmm_np.conformance.function_adapter import FunctionAdapter, ToolError
 from gmm_np.conformance.process_adapter import ProcessAdapter, python_command
 from gmm_np.conformance.runner import MOST_BREAKDOWNS, run_cases
@@ -75,8 +75,11 @@ def bound(certified, rounding="1e-16", floor="0", factor="4"):
 
 
 def compare(answer, *arguments, **options):
+    """Digits and share of one answer."""
     with localcontext(compare_module._EXACT):
-        return bound(*arguments, **options).compare(answer)
+        one = bound(*arguments, **options)
+        error, share = one.compare(answer)
+        return compare_module._digits_of([error], [one]), share
 
 
 def test_differences_are_exact():

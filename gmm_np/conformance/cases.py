@@ -25,6 +25,7 @@ __all__ = [
     "RunnerError",
     "VectorError",
     "array_of",
+    "family_of",
     "read_family",
     "read_vectors",
 ]
@@ -207,17 +208,28 @@ def read_family(path: Path) -> Family:
         If it is no such file, or its counts are not those of what it holds.
     """
     try:
-        file = json.loads(path.read_text(encoding="utf-8"))
-        cases = tuple(_cases(file))
-        counted = (file["number_of_tests"], file["number_of_outputs"])
-        family = Family(file["family"], file["comment"], file["notes"], cases)
+        return family_of(json.loads(path.read_text(encoding="utf-8")))
+    except VectorError as error:
+        raise VectorError(f"{path.name}: {error}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VectorError(f"{path.name}: not a file of vectors: {error!r}") from error
+
+
+def family_of(file: dict[str, Any]) -> Family:
+    """Return what the JSON of a file of vectors holds.
+
+    Raises
+    ------
+    VectorError
+        If its counts are not those of what it holds.
+    """
+    cases = tuple(_cases(file))
     outputs = (block["certified"] for case in cases for block in case.outputs.values())
+    counted = (file["number_of_tests"], file["number_of_outputs"])
     found = (len(cases), sum(map(len, outputs)))
     if counted != found:
-        raise VectorError(f"{path.name}: says {counted} tests and outputs, and holds {found}.")
-    return family
+        raise VectorError(f"says {counted} tests and outputs, and holds {found}.")
+    return Family(file["family"], file["comment"], file["notes"], cases)
 
 
 def _cases(file: dict[str, Any]) -> Iterator[Case]:

@@ -68,7 +68,8 @@ class Comparison:
         Of what is wrong: "rejected", valid inputs were; "answered", invalid inputs were; "shape",
         of an output, or numbers above the diagonal; "nan"; or "inexact". Empty where nothing is.
     digits : dict of float
-        For each output that was given, the worst log relative error of its entries.
+        For each output that was given, its log relative error: that of the worst of its entries,
+        relative to the largest of them.
     share : float
         The largest share of the allowance that an entry used; infinite for NaN.
     missing : tuple of str
@@ -140,22 +141,36 @@ def _entries(answer: Any, shape: tuple[int, ...], *, triangular: bool) -> list[f
 
 
 def _compare_block(case: Case, name: str, entries: list[float]) -> tuple[float, float, str]:
-    """Return the worst digits and share of one output, and what is wrong with it, if anything."""
-    worst_digits, worst_share, wrong, fault = MOST_DIGITS, 0.0, 0, ""
+    """Return the digits and the worst share of one output, and what is wrong with it, or ""."""
+    worst_share, wrong, fault = 0.0, 0, ""
+    errors: list[Decimal | None] = []
     with localcontext(_EXACT):
-        bounds = bounds_of(case, name)
+        bounds = list(bounds_of(case, name))
         for index, (entry, bound) in enumerate(zip(entries, bounds, strict=True)):
-            digits, share = bound.compare(entry)
-            worst_digits = min(worst_digits, digits)
-            if share > worst_share:
-                worst_share = share
-                if share > 1:
-                    right = f"{bound.certified:.17e}" if bound.certified else "0"
-                    fault = f"{entry!r} at {_place(index, case, name)} for {right}"
+            error, share = bound.compare(entry)
+            errors.append(error)
             wrong += share > 1
+            if share > max(worst_share, 1):
+                right = f"{bound.certified:.17e}" if bound.certified else "0"
+                fault = f"{entry!r} at {_place(index, case, name)} for {right}"
+            worst_share = max(worst_share, share)
+        digits = _digits_of(errors, bounds)
     if wrong:
         fault = f"{wrong} of {len(entries)} wrong, the worst {fault}"
-    return worst_digits, worst_share, fault
+    return digits, worst_share, fault
+
+
+def _digits_of(errors: list[Decimal | None], bounds: list[Bound]) -> float:
+    """Return the log relative error of an output: its worst error by its largest entry."""
+    if any(error is None for error in errors):
+        return 0.0
+    return _digits(max(error for error in errors if error is not None), _size(bounds))
+
+
+def _size(bounds: list[Bound]) -> Decimal:
+    """Return the largest entry within the range; where all are zero, the largest sum of addends."""
+    sizes = [abs(bound.certified) for bound in bounds if abs(bound.certified) < bound.overflow]
+    return max(sizes, default=Decimal(0)) or max(bound.rounding for bound in bounds) * 2**53
 
 
 def _place(index: int, case: Case, name: str) -> list[int]:
@@ -183,29 +198,20 @@ class Bound:
         """The error that is allowed above the floor, C (spread + u scale)."""
         return self.factor * self.rounding
 
-    def compare(self, answer: float) -> tuple[float, float]:
-        """Return correct digits and the share of the allowance that an answer uses."""
+    def compare(self, answer: float) -> tuple[Decimal | None, float]:
+        """Return the error above the floor and the share of the allowance that it is.
+
+        The error is None where it is beyond any number.
+        """
         if math.isnan(answer):
-            return 0.0, math.inf
+            return None, math.inf
         if math.isinf(answer):
             # Right where the certified value, or one that is allowed, rounds to this infinity.
-            reach = self.certified.copy_sign(Decimal(answer)) == self.certified
-            right = reach and abs(self.certified) + self.allowance + self.floor >= self.overflow
-            return (MOST_DIGITS, 0.0) if right else (0.0, math.inf)
-        error = abs(Decimal(answer) - self.certified) - self.floor
-        if error <= 0:
-            return MOST_DIGITS, 0.0
-        share = _ratio(error, self.allowance)
-        if not self.certified:  # exactly zero: digits below the sum of absolute addends
-            return _digits(error, self.rounding * 2**53), share
-        return _digits(error, abs(self.certified)), share
-
-    @property
-    def admits(self) -> float:
-        """Digits that the rounding of the inputs and of the addends leaves."""
-        if abs(self.certified) <= self.floor:
-            return MOST_DIGITS
-        return _digits(self.rounding, abs(self.certified))
+            same_sign = self.certified.copy_sign(Decimal(answer)) == self.certified
+            reach = abs(self.certified) + self.allowance + self.floor
+            return (Decimal(0), 0.0) if same_sign and reach >= self.overflow else (None, math.inf)
+        error = max(Decimal(0), abs(Decimal(answer) - self.certified) - self.floor)
+        return error, _ratio(error, self.allowance) if error else 0.0
 
 
 def bounds_of(case: Case, name: str) -> Iterable[Bound]:
@@ -221,11 +227,13 @@ def bounds_of(case: Case, name: str) -> Iterable[Bound]:
 @cache
 def admitted_digits(case: Case) -> float:
     """Return the fewest digits that rounding alone leaves of an output of this case."""
-    with localcontext(_ROUNDED):
-        return min(
-            (bound.admits for name in case.outputs for bound in bounds_of(case, name)),
-            default=MOST_DIGITS,
-        )
+    admitted = [MOST_DIGITS]
+    with localcontext(_EXACT):
+        for name in case.outputs:
+            bounds = list(bounds_of(case, name))
+            if any(abs(bound.certified) > bound.floor for bound in bounds):
+                admitted.append(_digits(max(bound.rounding for bound in bounds), _size(bounds)))
+    return min(admitted)
 
 
 def _ratio(numerator: Decimal, denominator: Decimal) -> float:

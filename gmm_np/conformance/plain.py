@@ -114,7 +114,7 @@ class Plain:
         """Gradients of the mean [D] and the factor [D, D]."""
         pull = solve_triangular(factor, z.T, lower=True, trans=1, check_finite=False).T  # [N, D]
         d_residual = 2.0 * d_quadratic[:, None] * pull
-        return -self.add(d_residual), -(d_residual.T @ z)
+        return -self.add(d_residual), -self.add_products(d_residual, z)
 
     def half_log_det(self, factor: FloatArray) -> float:
         """Half the log-determinant of the covariance."""
@@ -150,6 +150,17 @@ class Plain:
     def add(self, rows: FloatArray) -> FloatArray:
         """Sum over samples, pairwise along contiguous memory."""
         return np.asarray(np.ascontiguousarray(rows.T).sum(axis=-1))
+
+    def add_products(self, rows: FloatArray, others: FloatArray, block: int = 128) -> FloatArray:
+        """Sum over samples of outer products [D, D]: a product for each block, then pairwise."""
+        n_dims = rows.shape[1]
+        whole = len(rows) // block * block
+        products = np.matmul(
+            rows[:whole].reshape(-1, block, n_dims).transpose(0, 2, 1),
+            others[:whole].reshape(-1, block, n_dims),
+        )  # [N / block, D, D]
+        rest = rows[whole:].T @ others[whole:]
+        return self.add(products.reshape(len(products), -1)).reshape(n_dims, n_dims) + rest
 
     def triangle(self, d_factor: FloatArray) -> FloatArray:
         """Gradient of a factor as it is returned."""

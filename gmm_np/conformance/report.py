@@ -267,6 +267,4 @@ def _digits(digits: float | None) -> str:
 
 
 def _share(share: float) -> str:
-    if math.isinf(share):
-        return "inf"
-    return f"{100 * share:.0f}%" if share < 99.995 else f"{share:.0e}"
+    return "inf" if math.isinf(share) else f"{share:.2f}" if share < 99.995 else f"{share:.0e}"

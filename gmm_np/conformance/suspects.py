@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ _MOST_CASES: Final = 60
 _MOST_SUSPECTS: Final = 3
 _ALIKE: Final = 1e-3  # of the distance from the truth
 _ROUNDING: Final = 1e-12  # of the largest entry: where an output is right, two are not equal
+_TELLING: Final = 1e-9  # of the largest entry: rounding looks like nothing
 
 
 class Wrong(NamedTuple):
@@ -101,34 +103,45 @@ def same(case: Case, one: Outcome, other: Outcome) -> bool:
         return isinstance(one, Rejected) and isinstance(other, Rejected)
     if not (isinstance(one, Answered) and isinstance(other, Answered)):
         return False
-    pairs = [
-        (a, b, case.certified(name) if case.outputs else None)
+    compared = [
+        _compare(a, b, case.certified(name) if case.outputs else None)
         for name, a, b in zip(case.blocks, one.blocks, other.blocks, strict=True)
         if a is not None
     ]
-    # NaN in place of everything may come from anywhere.
-    told = case.result == "invalid" or any(np.isfinite(np.asarray(b)).any() for _, b, _ in pairs)
-    return bool(pairs) and told and all(_close(*pair) for pair in pairs)
+    alike = all(likeness is not Likeness.DIFFERENT for likeness in compared)
+    return alike and Likeness.TELLING in compared
 
 
-def _close(one: Any, other: Any, truth: Any) -> bool:
+class Likeness(Enum):
+    """Of one output of two answers: alike is telling only where both are far from the truth."""
+
+    DIFFERENT = 0
+    ALIKE = 1
+    TELLING = 2
+
+
+def _compare(one: Any, other: Any, truth: Any) -> Likeness:
     try:
         a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
     except (ValueError, TypeError, OverflowError):
-        return False
+        return Likeness.DIFFERENT
     if a.shape != b.shape or (truth is not None and a.shape != truth.shape):
-        return False
+        return Likeness.DIFFERENT
     finite = np.isfinite(a)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-        return False
-    size = np.abs(b[finite]).max(initial=0.0)
-    error = size
-    if truth is not None:
-        with np.errstate(invalid="ignore", over="ignore"):
-            error = np.abs(a - truth)[finite & np.isfinite(truth)].max(initial=0.0)
+        return Likeness.DIFFERENT
+    if not finite.all() and not finite.any() and truth is not None:
+        return Likeness.ALIKE  # NaN in place of everything may come from anywhere
     with np.errstate(over="ignore", invalid="ignore"):
-        difference = np.abs(a[finite] - b[finite])
-    return bool((difference <= _ALIKE * error + _ROUNDING * size).all())
+        size = np.abs(b[finite]).max(initial=0.0)
+        difference = np.abs(a[finite] - b[finite]).max(initial=0.0)
+        if truth is None:
+            return Likeness.TELLING if difference <= _ROUNDING * size else Likeness.DIFFERENT
+        error = np.abs(a - truth)[finite & np.isfinite(truth)].max(initial=0.0)
+    if difference > max(_ALIKE * error, _ROUNDING * size):
+        return Likeness.DIFFERENT
+    masked = bool((~finite & np.isfinite(truth)).any())
+    return Likeness.TELLING if masked or error > _TELLING * size else Likeness.ALIKE
 
 
 def _work(case: Case) -> int:

@@ -72,6 +72,34 @@ class TieToFirst(Plain):
         return log_likelihood, resp
 
 
+class DuplicatesMerged(Plain):
+    """Of components that are alike, the first takes the share of them all."""
+
+    name = "duplicates_merged"
+
+    def check(self, x: Any, logits: Any, means: Any, chol: Any, weight: Any) -> tuple[Any, ...]:
+        checked = super().check(x, logits, means, chol, weight)
+        rows = np.hstack([checked[2], checked[3].reshape(len(checked[2]), -1)])
+        self.first = (rows[:, None] == rows[None]).all(axis=2).argmax(axis=1)  # [K]
+        return checked
+
+    def logsumexp(self, terms: FloatArray) -> tuple[FloatArray, FloatArray]:
+        log_likelihood, resp = super().logsumexp(terms)
+        merged = np.zeros_like(resp)
+        np.add.at(merged, (slice(None), self.first), resp)
+        return log_likelihood, merged
+
+
+class TinyRespDropped(Plain):
+    """Responsibilities below 1e-200 are set to zero."""
+
+    name = "tiny_resp_dropped"
+
+    def logsumexp(self, terms: FloatArray) -> tuple[FloatArray, FloatArray]:
+        log_likelihood, resp = super().logsumexp(terms)
+        return log_likelihood, np.where(resp < 1e-200, 0.0, resp)
+
+
 class HardAssignment(Plain):
     """Responsibilities are one for the likeliest component and zero for the others."""
 

@@ -33,6 +33,17 @@ class PackedByColumns(Plain):
         return packed
 
 
+class SixteenDimensions(Plain):
+    """Rows of a factor after the sixteenth are left out of its gradient."""
+
+    name = "sixteen_dimensions"
+
+    def triangle(self, d_factor: FloatArray) -> FloatArray:
+        d_factor = super().triangle(d_factor)
+        d_factor[16:] = 0.0
+        return d_factor
+
+
 class CholGradientSign(Plain):
     """The gradient of the factor has the opposite sign."""
 

@@ -1,0 +1,222 @@
+"""The mutants: each is killed by the vectors, the lists of kills are true, answers are named."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from gmm_np.conformance import Family, read_vectors
+from gmm_np.conformance.adapters import gmm_np as own
+from gmm_np.conformance.cases import DIRECTORY
+from gmm_np.conformance.compare import Answered, judge
+from gmm_np.conformance.function_adapter import FunctionAdapter
+from gmm_np.conformance.kills import is_killed, kills_of, with_kills
+from gmm_np.conformance.mutants import MUTANTS, describe
+from gmm_np.conformance.mutants.precision import PlainPrecision
+from gmm_np.conformance.plain import Plain
+from gmm_np.conformance.runner import run_cases
+from gmm_np.conformance.suspects import Wrong, name_suspects
+
+FAMILIES = read_vectors()
+CASES = {case.id: case for family in FAMILIES for case in family.cases}
+NAMES = [
+    (parametrization, name) for parametrization in MUTANTS for name in MUTANTS[parametrization]
+]
+KILLED_BY = {name: [case for case in CASES.values() if name in case.kills] for _, name in NAMES}
+
+
+def work(case):
+    return case.n_samples * case.n_components * case.n_features**2
+
+
+# A family that kills no mutant alone is there for another reason. Those of the lower level are the
+# simplest form of something, so that a failure is easy to read: all that a fault needs to show, and
+# nothing else. They are what a failing implementation is debugged on.
+JUSTIFIED = {
+    "single_number": "lower: N = K = D = 1, where the answer can be had on paper",
+    "one_component": "lower: no mixture; the gradient of the logits is exactly zero",
+    "one_dimension": "lower: no factor to transpose or to pack",
+    "one_correlated": "lower: one factor off the diagonal and nothing to sum over components",
+    "one_sample": "lower: nothing to sum over samples; arrays of one row lose an axis",
+    "dense": "lower: everything at once, the case of tutorials",
+    "diagonal": "lower: what an implementation of diagonal covariances alone can be tried on",
+    "both_sides_of_one": "lower: the logarithm changes its sign among the diagonal's entries",
+    "factor_not_covariance": "lower: L and L L^T are far apart",
+    "covariance_not_precision": "lower: a covariance and its inverse are far apart",
+    "transposed": "lower: L L^T and L^T L are far apart",
+    "packing": "lower: each entry of the triangle has a gradient of its own size",
+    "last_row": "lower: the last row and the last component carry most of the gradient",
+    "mean_and_sum": "lower: the same data by both reductions",
+    "shifted_logits": "logits that are not normalised, by constants up to large ones",
+    "binary32": "the only cases whose inputs are of another type: mutants compute in double",
+    "published_faults": "the inputs at which published faults were seen, with their sources",
+    "far_samples": "50 to 1e4 sigma: exp underflows for every component at once",
+    "large_logits": "weights that underflow beside each other",
+    "ties": "ties between components that differ; duplicates are alike in everything",
+    "saturated": "one responsibility is 1 to rounding, and the others still have digits",
+    "small_shares": "responsibilities from 1e-10 down to 1e-290, each with its digits",
+    "condition_numbers": "digits are lost by degrees, from 1e4 to 1e15",
+    "offset": "digits are lost by degrees, from offsets of 1e4 to 1e8",
+    "collapsed": "variances that a floor would hide",
+    "extreme_scales": "squares under- and overflow: the plain form itself fails",
+    "beyond_range": "the answer is an infinity, and never NaN",
+    "stationary": "every digit cancels: an answer is right by its absolute error alone",
+    "many_dimensions": "sums over D = 32 and D = 128; determinants still within the range",
+}
+
+
+def test_plain_form_agrees_with_the_reference():
+    # Two derivations: a mutant differs from what is right by its one step.
+    rng = np.random.default_rng(0)
+    x, logits, means = rng.normal(size=(300, 3)), rng.normal(size=4), rng.normal(size=(4, 3))
+    chol = np.tril(rng.normal(size=(4, 3, 3)), -1) + 0.7 * np.eye(3)
+    for ours, theirs in zip(
+        Plain()(x, logits, means, chol), own.reference(x, logits, means, chol), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+    icf = rng.normal(size=(4, 6))
+    arguments = (x, logits, means, icf, 1.3, 2)
+    for ours, theirs in zip(PlainPrecision()(*arguments), own.precision(*arguments), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+def test_names_are_unique_and_say_what_is_wrong():
+    assert len({name for _, name in NAMES}) == len(NAMES) >= 60
+    sentences = {describe(name) for _, name in NAMES}
+    assert len(sentences) == len(NAMES)
+    for _, name in NAMES:
+        assert describe(name).endswith(".")
+
+
+@pytest.mark.parametrize(("parametrization", "name"), NAMES)
+def test_mutant_is_killed(parametrization, name):
+    killers = sorted(KILLED_BY[name], key=work)
+    assert killers, "no vector kills it"
+    for case in killers[:3]:
+        assert is_killed(case, name), case.id
+    assert {case.parametrization for case in killers} == {parametrization}
+
+
+def test_kills_are_those_of_known_mutants():
+    known = {name for _, name in NAMES}
+    assert {name for case in CASES.values() for name in case.kills} == known
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_lists_of_kills_are_what_the_mutants_do(family):
+    for case in family.cases:
+        if work(case) <= 30_000:  # D = 128 takes half a minute
+            assert case.kills == kills_of(case), case.id
+
+
+def test_kills_are_written_in_place():
+    text = (DIRECTORY / "one_component.json").read_text(encoding="utf-8")
+    emptied = text
+    for case in CASES.values():
+        if case.family == "one_component":
+            emptied = emptied.replace(_listed(case), '"kills": [],', 1)
+    assert emptied != text
+    assert with_kills(emptied) == text == with_kills(text)
+
+
+def _listed(case):
+    names = ", ".join(f'"{name}"' for name in case.kills)
+    return f'"kills": [{names}],'
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_family_is_needed(family):
+    """Without it some mutant would survive, or it is justified above."""
+    alone = [
+        name
+        for name, killers in KILLED_BY.items()
+        if {case.family for case in killers} == {family.name}
+    ]
+    assert bool(alone) != (family.name in JUSTIFIED), alone
+
+
+def test_justifications_are_of_families_that_exist():
+    assert set(JUSTIFIED) <= {family.name for family in FAMILIES}
+
+
+def test_what_kills_a_mutant_passes_what_it_is_a_variant_of():
+    plain = {"cholesky": Plain(), "precision": PlainPrecision()}
+    for name, killers in KILLED_BY.items():
+        if name != "plain":
+            case = min(killers, key=work)
+            answer = FunctionAdapter(plain[case.parametrization]).evaluate(case)
+            assert judge(case, answer).status == "pass", (name, case.id)
+
+
+# --- names for wrong answers --------------------------------------------------------------------
+
+SMALL = [case for case in CASES.values() if work(case) <= 600 and case.level != "higher"]
+
+# Those whose faults are in the digits, or need a case that is not small, are named where they are
+# killed, with whatever else gives the same answers.
+TOLD = (
+    "no_log_2pi",
+    "abs_log_sigma",
+    "cholesky_inverse_of_sigma",
+    "sigma_for_factor",
+    "transposed_factor",
+    "precision_for_covariance",
+    "log_det_outside_sum",
+    "mean_for_sum",
+    "no_tril",
+    "logits_not_normalised",
+    "sum_over_k_dropped",
+    "last_row_dropped",
+    "third_component",
+    "packed_by_columns",
+    "weights_ignored",
+    "chol_gradient_sign",
+    "misplaced_parenthesis",
+    "tie_to_first",
+)
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_wrong_answers_are_named(name):
+    def answer(x, logits, means, chol, *, sample_weight=None, reduction="mean"):
+        return MUTANTS["cholesky"][name](
+            x, logits, means, chol, sample_weight=sample_weight, reduction=reduction
+        )
+
+    cases = [case for case in SMALL if case.parametrization == "cholesky"][::3]
+    cases += KILLED_BY[name][:2]
+    report = run_cases(FunctionAdapter(answer), [Family("some", "", {}, tuple(cases))])
+    assert report.suspects[0].name == name
+    assert report.suspects[0].explained >= 0.9 * report.suspects[0].examined
+    assert f"looks like the mutant {name}: {describe(name)}" in str(report)
+
+
+def test_wrong_wishart_sign_is_named():
+    def answer(x, alpha, means, icf, gamma, m):
+        return MUTANTS["precision"]["wishart_sign"](x, alpha, means, icf, gamma, m)
+
+    cases = [case for case in CASES.values() if case.parametrization == "precision"]
+    report = run_cases(FunctionAdapter(answer), [Family("some", "", {}, tuple(cases))])
+    assert [suspect.name for suspect in report.suspects] == ["wishart_sign"]
+
+
+def test_answer_that_looks_like_no_mutant_is_not_named():
+    case = KILLED_BY["no_log_2pi"][0]
+    for value in (np.nan, 123.0):
+        blocks = tuple(np.full(shape, value) for shape in case.shapes)
+        assert name_suspects([Wrong(case, Answered(blocks))], []) == ((), {})
+
+
+def test_mutant_that_fails_what_passes_is_not_named():
+    wrong = KILLED_BY["no_log_2pi"][0]
+    outcome = FunctionAdapter(MUTANTS["cholesky"]["no_log_2pi"]).evaluate(wrong)
+    assert name_suspects([Wrong(wrong, outcome)], [])[0][0].name == "no_log_2pi"
+    others = KILLED_BY["no_log_2pi"][1:3]
+    assert "no_log_2pi" not in {s.name for s in name_suspects([Wrong(wrong, outcome)], others)[0]}
+
+
+def test_mutants_have_the_arguments_of_an_adapter():
+    for parametrization, name in NAMES:
+        parameters = list(inspect.signature(MUTANTS[parametrization][name]).parameters)
+        assert parameters[:2] in (["x", "logits"], ["x", "alpha"])
