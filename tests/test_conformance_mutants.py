@@ -7,10 +7,8 @@ import pytest
 
 from gmm_np.conformance import Family, read_vectors
 from gmm_np.conformance.adapters import gmm_np as own
-from gmm_np.conformance.cases import DIRECTORY
 from gmm_np.conformance.compare import Answered, judge
 from gmm_np.conformance.function_adapter import FunctionAdapter
-from gmm_np.conformance.kills import is_killed, kills_of, with_kills
 from gmm_np.conformance.mutants import MUTANTS, describe
 from gmm_np.conformance.mutants.precision import PlainPrecision
 from gmm_np.conformance.plain import Plain
@@ -25,8 +23,22 @@ NAMES = [
 KILLED_BY = {name: [case for case in CASES.values() if name in case.kills] for _, name in NAMES}
 
 
+# A mutant is listed where it misses by so many times the allowance, on any machine by more than 1.
+MARGIN = 10.0
+
+
 def work(case):
     return case.n_samples * case.n_components * case.n_features**2
+
+
+def answer_of(function, case):
+    return judge(case, FunctionAdapter(function).evaluate(case))
+
+
+def killed(case):
+    """The mutants that a case kills, as its list has them."""
+    judged = {name: answer_of(m, case) for name, m in MUTANTS[case.parametrization].items()}
+    return sorted(n for n, c in judged.items() if c.status == "wrong" and c.share > MARGIN)
 
 
 # A family that kills no mutant alone is there for another reason. Those of the lower level are the
@@ -93,7 +105,9 @@ def test_mutant_is_killed(parametrization, name):
     killers = sorted(KILLED_BY[name], key=work)
     assert killers, "no vector kills it"
     for case in killers[:3]:
-        assert is_killed(case, name), case.id
+        comparison = answer_of(MUTANTS[parametrization][name], case)
+        assert comparison.status == "wrong", case.id
+        assert comparison.share > MARGIN, case.id
     assert {case.parametrization for case in killers} == {parametrization}
 
 
@@ -107,22 +121,7 @@ def test_kills_are_those_of_known_mutants():
 def test_lists_of_kills_are_what_the_mutants_do(family):
     for case in family.cases:
         if work(case) <= 30_000:  # D = 128 takes half a minute
-            assert case.kills == kills_of(case), case.id
-
-
-def test_kills_are_written_in_place():
-    text = (DIRECTORY / "one_component.json").read_text(encoding="utf-8")
-    emptied = text
-    for case in CASES.values():
-        if case.family == "one_component":
-            emptied = emptied.replace(_listed(case), '"kills": [],', 1)
-    assert emptied != text
-    assert with_kills(emptied) == text == with_kills(text)
-
-
-def _listed(case):
-    names = ", ".join(f'"{name}"' for name in case.kills)
-    return f'"kills": [{names}],'
+            assert list(case.kills) == killed(case), case.id
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -141,12 +140,13 @@ def test_justifications_are_of_families_that_exist():
 
 
 def test_what_kills_a_mutant_passes_what_it_is_a_variant_of():
+    # That a variant of something wrong is wrong says nothing about the variation.
     plain = {"cholesky": Plain(), "precision": PlainPrecision()}
-    for name, killers in KILLED_BY.items():
+    for parametrization, name in NAMES:
         if name != "plain":
-            case = min(killers, key=work)
-            answer = FunctionAdapter(plain[case.parametrization]).evaluate(case)
-            assert judge(case, answer).status == "pass", (name, case.id)
+            cases = sorted(KILLED_BY[name], key=work)
+            passes = (answer_of(plain[parametrization], case).status == "pass" for case in cases)
+            assert any(passes), name
 
 
 # --- names for wrong answers --------------------------------------------------------------------

@@ -153,14 +153,14 @@ class Plain:
 
     def add_products(self, rows: FloatArray, others: FloatArray, block: int = 128) -> FloatArray:
         """Sum over samples of outer products [D, D]: a product for each block, then pairwise."""
-        n_dims = rows.shape[1]
-        whole = len(rows) // block * block
+        n_dims, n_blocks = rows.shape[1], len(rows) // block
+        whole = n_blocks * block
         products = np.matmul(
-            rows[:whole].reshape(-1, block, n_dims).transpose(0, 2, 1),
-            others[:whole].reshape(-1, block, n_dims),
+            rows[:whole].reshape(n_blocks, block, n_dims).transpose(0, 2, 1),
+            others[:whole].reshape(n_blocks, block, n_dims),
         )  # [N / block, D, D]
         rest = rows[whole:].T @ others[whole:]
-        return self.add(products.reshape(len(products), -1)).reshape(n_dims, n_dims) + rest
+        return self.add(products.reshape(n_blocks, n_dims**2)).reshape(n_dims, n_dims) + rest
 
     def triangle(self, d_factor: FloatArray) -> FloatArray:
         """Gradient of a factor as it is returned."""
