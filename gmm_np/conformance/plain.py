@@ -43,31 +43,37 @@ class Plain:
     ) -> Answer:
         """Value, and gradients of logits [K], means [K, D] and factors [K, D, D]."""
         with np.errstate(all="ignore"):
-            x, logits, means, chol, weight = self.check(x, logits, means, chol, sample_weight)
-            weight = np.ones(len(x)) if weight is None else weight
-            coefficient = self.coefficient(weight, reduction)  # [N]
-            log_pi, pi = self.log_softmax(logits)  # [K]
-            terms = np.empty((len(x), len(logits)))  # [N, K]
-            whitened = []
-            for k, factor in enumerate(chol):
-                quadratic, z = self.quadratic(x, means[k], factor)
-                whitened.append(z)
-                constant = self.half_log_det(factor) + self.constant(x.shape[1])
-                terms[:, k] = self.log_joint(log_pi[k], quadratic, constant)
-            log_likelihood, resp = self.logsumexp(terms)
-            value = self.total(-log_likelihood, coefficient)
+            return self.answer(x, logits, means, chol, sample_weight, reduction)
 
-            d_terms = self.d_terms(coefficient, resp)  # [N, K]
-            d_logits = self.log_softmax_backward(self.add(d_terms), pi)
-            d_means, d_chol = [], []
-            for k, factor in enumerate(chol):
-                d_mean, d_factor = self.quadratic_backward(
-                    -0.5 * d_terms[:, k], x, means[k], factor, whitened[k]
-                )
-                d_factor -= self.add(d_terms[:, k]) * self.half_log_det_backward(factor)
-                d_means.append(d_mean)
-                d_chol.append(self.triangle(d_factor))
-            return value, d_logits, np.stack(d_means), np.stack(d_chol)
+    def answer(
+        self, x: Any, logits: Any, means: Any, chol: Any, weight: Any, reduction: str
+    ) -> Answer:
+        """Take all steps in turn."""
+        x, logits, means, chol, weight = self.check(x, logits, means, chol, weight)
+        weight = np.ones(len(x)) if weight is None else weight
+        coefficient = self.coefficient(weight, reduction)  # [N]
+        log_pi, pi = self.log_softmax(logits)  # [K]
+        terms = np.empty((len(x), len(logits)))  # [N, K]
+        whitened = []
+        for k, factor in enumerate(chol):
+            quadratic, z = self.quadratic(x, means[k], factor)
+            whitened.append(z)
+            constant = self.half_log_det(factor) + self.constant(x.shape[1])
+            terms[:, k] = self.log_joint(log_pi[k], quadratic, constant)
+        log_likelihood, resp = self.logsumexp(terms)
+        value = self.total(-log_likelihood, coefficient)
+
+        d_terms = self.d_terms(coefficient, resp)  # [N, K]
+        d_logits = self.log_softmax_backward(self.add(d_terms), pi)
+        d_means, d_chol = [], []
+        for k, factor in enumerate(chol):
+            d_mean, d_factor = self.quadratic_backward(
+                -0.5 * d_terms[:, k], x, means[k], factor, whitened[k]
+            )
+            d_factor -= self.add(d_terms[:, k]) * self.half_log_det_backward(factor)
+            d_means.append(d_mean)
+            d_chol.append(self.triangle(d_factor))
+        return value, d_logits, np.stack(d_means), np.stack(d_chol)
 
     # --- the steps, each with its backward ------------------------------------------------------
 

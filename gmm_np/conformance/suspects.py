@@ -68,7 +68,8 @@ def name_suspects(
     named : dict
         The suspects' names for each case that they explain.
     """
-    examined = [item for item in wrong if _work(item.case) <= _MOST_WORK][:_MOST_CASES]
+    examined = [item for item in wrong if _work(item.case) <= _MOST_WORK and _speaks(item)]
+    examined = examined[:_MOST_CASES]
     alike: dict[str, set[str]] = {}
     for case, outcome in examined:
         for name, mutant in MUTANTS[case.parametrization].items():
@@ -142,6 +143,17 @@ def _compare(one: Any, other: Any, truth: Any) -> Likeness:
         return Likeness.DIFFERENT
     masked = bool((~finite & np.isfinite(truth)).any())
     return Likeness.TELLING if masked or error > _TELLING * size else Likeness.ALIKE
+
+
+def _speaks(item: Wrong) -> bool:
+    """Whether an answer can be told from others: NaN in place of everything may be anyone's."""
+    if not isinstance(item.outcome, Answered) or item.case.result == "invalid":
+        return True
+    try:
+        blocks = [np.asarray(b, np.float64) for b in item.outcome.blocks if b is not None]
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return any(np.isfinite(block).any() for block in blocks)
 
 
 def _work(case: Case) -> int:

@@ -48,8 +48,11 @@ class NaNMasked(NothingChecked):
 
     name = "nan_masked"
 
-    def __call__(self, *arguments: Any, **options: Any) -> Answer:
-        answers = super().__call__(*(np.nan_to_num(a) for a in arguments), **options)
+    def answer(
+        self, x: Any, logits: Any, means: Any, chol: Any, weight: Any, reduction: str
+    ) -> Answer:
+        arrays = (np.nan_to_num(a) for a in (x, logits, means, chol))
+        answers = super().answer(*arrays, weight, reduction)
         value, d_logits, d_means, d_chol = (np.nan_to_num(a) for a in answers)
         return value, d_logits, d_means, d_chol
 

@@ -16,13 +16,15 @@ class LogDetOutsideSum(Plain):
 
     name = "log_det_outside_sum"
 
-    def __call__(self, x: Any, logits: Any, means: Any, chol: Any, **options: Any) -> Answer:
-        x, logits, means, chol, _ = self.check(x, logits, means, chol, None)
-        weight = options.get("sample_weight")
-        share = np.ones(len(x)) if weight is None else np.asarray(weight, np.float64)
-        mass = self.coefficient(share, options.get("reduction", "mean")).sum()
-        inside = _WithoutLogDet()
-        value, d_logits, d_means, d_chol = inside(x, logits, means, chol, **options)
+    def answer(
+        self, x: Any, logits: Any, means: Any, chol: Any, weight: Any, reduction: str
+    ) -> Answer:
+        x, logits, means, chol, weight = self.check(x, logits, means, chol, weight)
+        share = np.ones(len(x)) if weight is None else weight
+        mass = self.coefficient(share, reduction).sum()
+        value, d_logits, d_means, d_chol = _WithoutLogDet().answer(
+            x, logits, means, chol, weight, reduction
+        )
         value += mass * sum(self.half_log_det(factor) for factor in chol)
         outside = np.stack([self.half_log_det_backward(factor) for factor in chol])
         return value, d_logits, d_means, d_chol + mass * outside

@@ -117,11 +117,13 @@ class UnivariateVariance(Plain):
 
     name = "univariate_variance"
 
-    def __call__(self, x: Any, logits: Any, means: Any, chol: Any, **options: Any) -> Answer:
-        x, logits, means, chol, _ = self.check(x, logits, means, chol, None)
+    def answer(
+        self, x: Any, logits: Any, means: Any, chol: Any, weight: Any, reduction: str
+    ) -> Answer:
+        x, logits, means, chol, weight = self.check(x, logits, means, chol, weight)
         if x.shape[1] != 1:
-            return super().__call__(x, logits, means, chol, **options)
-        value, d_logits, d_means, d_root = super().__call__(
-            x, logits, means, np.sqrt(chol), **options
+            return super().answer(x, logits, means, chol, weight, reduction)
+        value, d_logits, d_means, d_root = super().answer(
+            x, logits, means, np.sqrt(chol), weight, reduction
         )
         return value, d_logits, d_means, d_root / (2.0 * np.sqrt(chol))

@@ -119,6 +119,6 @@ class ClippedGradient(Plain):
 
     name = "clipped_gradient"
 
-    def __call__(self, *arguments: Any, **options: Any) -> Answer:
-        value, d_logits, d_means, d_chol = super().__call__(*arguments, **options)
+    def answer(self, *arguments: Any) -> Answer:
+        value, d_logits, d_means, d_chol = super().answer(*arguments)
         return value, d_logits, np.clip(d_means, -1e300, 1e300), np.clip(d_chol, -1e300, 1e300)
