@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from gmm_np.parameters import FloatArray, check_mixture, check_sample_weight, check_x
+from gmm_np.checks import FloatArray, check_sample_weight, check_x
+from gmm_np.parameters import check_mixture
 
 LOG_2_PI = math.log(2 * math.pi)
 
@@ -85,7 +86,7 @@ class Plain:
 
     def coefficient(self, weight: FloatArray, reduction: str) -> FloatArray:
         """Share [N] of each sample in the value."""
-        return weight / weight.sum() if reduction == "mean" else weight
+        return np.asarray(weight / weight.sum()) if reduction == "mean" else weight
 
     def log_softmax(self, logits: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Logarithms of the weights, and the weights, [K]."""
@@ -165,7 +166,7 @@ class Plain:
             rows[:whole].reshape(n_blocks, block, n_dims).transpose(0, 2, 1),
             others[:whole].reshape(n_blocks, block, n_dims),
         )  # [N / block, D, D]
-        rest = rows[whole:].T @ others[whole:]
+        rest: FloatArray = rows[whole:].T @ others[whole:]
         return self.add(products.reshape(n_blocks, n_dims**2)).reshape(n_dims, n_dims) + rest
 
     def triangle(self, d_factor: FloatArray) -> FloatArray:

@@ -38,12 +38,11 @@ def precisions_init(
     """Score with precisions made from precisions_init, as `_initialize` does for a start."""
     from sklearn.mixture import GaussianMixture
 
-    inverse = [solve_triangular(f, np.eye(len(f)), lower=True) for f in chol]
     estimator = GaussianMixture(
         len(means),
         weights_init=softmax(logits),
         means_init=means,
-        precisions_init=np.array([i.T @ i for i in inverse]),
+        precisions_init=np.array([np.linalg.inv(f @ f.T) for f in chol]),
     )
     resp = np.full((len(x), len(means)), 1.0 / len(means))
     estimator._initialize(np.asarray(x), resp)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from gmm_np.checks import FloatArray
 from gmm_np.conformance.plain import Answer, Plain
-from gmm_np.parameters import FloatArray
 
 
 class SingularRejected(Plain):
@@ -51,8 +51,8 @@ class NaNMasked(NothingChecked):
     def answer(
         self, x: Any, logits: Any, means: Any, chol: Any, weight: Any, reduction: str
     ) -> Answer:
-        arrays = (np.nan_to_num(a) for a in (x, logits, means, chol))
-        answers = super().answer(*arrays, weight, reduction)
+        x, logits, means, chol = (np.nan_to_num(a) for a in (x, logits, means, chol))
+        answers = super().answer(x, logits, means, chol, weight, reduction)
         value, d_logits, d_means, d_chol = (np.nan_to_num(a) for a in answers)
         return value, d_logits, d_means, d_chol
 
@@ -94,8 +94,8 @@ class _Mended(Plain):
         raise NotImplementedError
 
     def check(self, x: Any, logits: Any, means: Any, chol: Any, weight: Any) -> tuple[Any, ...]:
-        arrays = (np.asarray(a, dtype=np.float64) for a in (x, logits, means, chol))
-        return super().check(*self.mend(*arrays, weight))
+        x, logits, means, chol = (np.asarray(a, np.float64) for a in (x, logits, means, chol))
+        return super().check(*self.mend(x, logits, means, chol, weight))
 
 
 class NegativeDiagonalClamped(_Mended):
@@ -107,7 +107,7 @@ class NegativeDiagonalClamped(_Mended):
         self, x: FloatArray, logits: FloatArray, means: FloatArray, chol: FloatArray, weight: Any
     ) -> tuple[Any, ...]:
         eye = np.eye(chol.shape[-1], dtype=bool)
-        return x, logits, means, np.where(eye & (chol < 0), 1e-6, chol), weight
+        return x, logits, means, np.where(eye & (chol < 0) & (chol > -np.inf), 1e-6, chol), weight
 
 
 class ZeroDiagonalFloored(_Mended):

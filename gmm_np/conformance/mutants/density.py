@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gmm_np.checks import FloatArray
 from gmm_np.conformance.plain import LOG_2_PI, Plain
-from gmm_np.parameters import FloatArray
 
 
 class NoLog2Pi(Plain):

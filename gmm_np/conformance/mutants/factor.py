@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from gmm_np.checks import FloatArray
 from gmm_np.conformance.plain import Answer, Plain
-from gmm_np.parameters import FloatArray
 
 
 class _ThroughMatrix(Plain):

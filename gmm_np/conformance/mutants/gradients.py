@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from gmm_np.checks import FloatArray
 from gmm_np.conformance.plain import Answer, Plain
-from gmm_np.parameters import FloatArray
 
 
 class NoTril(Plain):

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import multigammaln
 
+from gmm_np.checks import FloatArray
 from gmm_np.conformance.plain import LOG_2_PI
-from gmm_np.parameters import FloatArray
 
 IntArray = NDArray[np.signedinteger[Any]]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from gmm_np.checks import FloatArray
 from gmm_np.conformance.plain import Plain
-from gmm_np.parameters import FloatArray
 
 
 class MeanForSum(Plain):
