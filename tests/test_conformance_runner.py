@@ -611,3 +611,21 @@ def test_import_does_not_load_the_runner():
         "assert gmm_np.conformance.run; assert 'gmm_np.conformance' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_docs_show_an_exchange_that_happens():
+    page = Path(__file__).parents[1].joinpath("docs", "conformance.md").read_text(encoding="utf-8")
+    exchange = page.partition("<!-- exchange: begin -->")[2].partition("<!-- exchange: end -->")[0]
+    sent = [json.loads(line[2:]) for line in exchange.splitlines() if line.startswith("> ")]
+    answered = [json.loads(line[2:]) for line in exchange.splitlines() if line.startswith("< ")]
+    assert [message["kind"] for message in sent] == ["start", "define", "evaluate"]
+    case = CASES[sent[2]["description"]]
+    assert sent[2]["input"] == json.loads(case.input_json())
+    text = "".join(f"{json.dumps(message)}\n" for message in sent)
+    process = subprocess.run(
+        [sys.executable, TOOL, "right"], input=text, capture_output=True, text=True, check=True
+    )
+    assert [json.loads(line) for line in process.stdout.splitlines()] == answered
+    adapter = tool("right")
+    assert judge(case, adapter.evaluate(case)).status == "pass"
+    adapter.close()
