@@ -1,6 +1,7 @@
 # ruff: noqa: ARG001, ARG005  (adapters have the arguments that they have)
 """The runner of the certified vectors: what passes, what does not, and how a run ends."""
 
+import importlib.util
 import json
 import math
 import os
@@ -178,7 +179,8 @@ def test_rejection_is_right_only_where_it_is_allowed():
 
 
 def nothing_but_nan(x, logits, means, chol):
-    return tuple(np.full(np.shape(a), math.nan) for a in (0.0, logits, means, chol))
+    value, *gradients = (np.full(np.shape(a), math.nan) for a in (0.0, logits, means, chol))
+    return value, *gradients[:2], np.tril(gradients[2])
 
 
 def test_nan_passes_no_valid_case():
@@ -314,13 +316,13 @@ def test_hanging_tool_is_ended_with_its_children(tmp_path):
 
 def _runs(pid):
     """Whether a process runs; one that has ended may wait for its parent's notice for a moment."""
+    stat = Path(f"/proc/{pid}/stat")
     for _ in range(50):
         try:
             os.kill(pid, 0)
-            state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        except (ProcessLookupError, FileNotFoundError):
+        except ProcessLookupError:
             return False
-        if state[0] == "Z":
+        if stat.exists() and stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z":
             return False
         time.sleep(0.1)
     return True
@@ -629,3 +631,35 @@ def test_docs_show_an_exchange_that_happens():
     adapter = tool("right")
     assert judge(case, adapter.evaluate(case)).status == "pass"
     adapter.close()
+
+
+def load_report_script():
+    path = Path(__file__).parents[1] / "scripts" / "conformance_report.py"
+    spec = importlib.util.spec_from_file_location("conformance_report", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["conformance_report"] = module  # dataclasses look for it there
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_table_of_peers_says_what_the_runner_found(monkeypatch, tmp_path):
+    script = load_report_script()
+    answers = {"right": own.reference, "no gradients": nothing_but_nan}
+
+    def fake_run(command, **_):
+        name = command[command.index("--python") + 1].rpartition(".")[2]
+        report = ask(FunctionAdapter(answers[name], f"{name} (version 1)"))
+        Path(command[command.index("--json") + 1]).write_text(json.dumps(report.as_json()))
+
+    monkeypatch.setattr(script.subprocess, "run", fake_run)
+    results = {
+        name: script.run(script.Peer(name, (name,)), tmp_path, timeout=1.0) for name in answers
+    }
+    first, _, second = script.tables(results).partition("\n\n")
+    row = [cell.strip() for cell in first.splitlines()[2].strip("|").split("|")]
+    assert (row[0], row[3]) == ("some", "**3/3 wrong**")
+    assert 13 <= float(row[2]) <= MOST_DIGITS
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in second.splitlines()[2:4]]
+    assert rows[0][:4] == ["right", "version 1", "3", "3"]
+    assert rows[1][:4] == ["no gradients", "version 1", "3", "0"]
+    assert rows[1][4:9] == ["", "", "3", "", ""]  # by kind: they are NaN

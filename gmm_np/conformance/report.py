@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-import gmm_np
+from gmm_np import __version__
 from gmm_np.conformance.cases import OUTPUTS, Case
 from gmm_np.conformance.compare import MOST_DIGITS, Comparison, admitted_digits
 from gmm_np.conformance.suspects import Suspect
@@ -186,7 +186,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Return everything as an object for JSON."""
         return {
-            "runner": f"gmm_np {gmm_np.__version__}",
+            "runner": f"gmm_np {__version__}",
             "adapter": self.adapter,
             "exit_code": self.exit_code,
             "counts": dict(sorted(self.counts.items())),

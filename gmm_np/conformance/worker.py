@@ -41,12 +41,20 @@ def load(target: str) -> tuple[Callable[..., Any], str]:
         for part in function_name.split("."):
             function = getattr(function, part)
         required = getattr(module, "REQUIRES", ())
-        versions = [f"{name} {importlib.metadata.version(name)}" for name in required]
+        versions = [f"{name} {version_of(name)}" for name in required]
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{target}: {error}") from error
     if not callable(function):
         raise ValueError(f"{target} is not a function")
     return function, f"{target} ({', '.join(versions)})" if versions else target
+
+
+def version_of(name: str) -> str:
+    """Return the version of a distribution, or of a module that was never installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return str(importlib.import_module(name).__version__)
 
 
 def reply_to(message: dict[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
