@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "info": "gmm_np.commands.info",
     "check": "gmm_np.commands.check",
     "demo": "gmm_np.commands.demo",
+    "conformance": "gmm_np.conformance.command",
 }
 
 

@@ -42,6 +42,8 @@ BLOCK_BYTES: Final = 6 * 2**20
 DIRECT_BLOCK_BYTES: Final = 24 * 2**20
 SMALLEST_BLOCK: Final = 128
 LARGEST_BLOCK: Final = 16384
+# Up to so many coordinates of residuals (0.1 ms) there is no time to save, only digits to lose.
+LITTLE_WORK: Final = 2**14
 
 
 class OutOfRangeError(ArithmeticError):
@@ -324,16 +326,8 @@ class Moments:
         features = self.features[: self.summed]
         smaller = min(features, exponentials, key=len)
         smaller *= factor
-        # sums += exponentials features^T
-        dgemm(
-            1.0,
-            features.T,
-            exponentials.T,
-            trans_a=1,
-            beta=1.0,
-            c=self._sums.T,
-            overwrite_c=1,
-        )
+        # sums += exponentials features^T, as one addition a block: BLAS would make many
+        self._sums += dgemm(1.0, features.T, exponentials.T, trans_a=1).T
         if self._cross is not None:
             weighted = self.y if weight is None else self.y * np.sqrt(weight)
             triangles.add_square(self._cross, np.ascontiguousarray(weighted))
@@ -371,8 +365,10 @@ class Guard:
     ) -> None:
         self.mixture, self.n_samples, self.central = mixture, n_samples, central
         self.method = method
-        if method == "auto" and not moments_is_cheaper(mixture, n_samples, gradient=gradient):
-            self.method = "direct"
+        if method == "auto":
+            little = n_samples * mixture.n_components * mixture.n_dims <= LITTLE_WORK
+            if little or not moments_is_cheaper(mixture, n_samples, gradient=gradient):
+                self.method = "direct"
         self.direct: Direct | None = None
         self.frames: dict[bool, Frame] = {}
         self.moments: dict[bool, Moments] = {}

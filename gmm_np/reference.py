@@ -34,6 +34,8 @@ from gmm_np.parameters import Gradients, cast_gradient, check_mixture, gradient_
 __all__ = ["Cache", "nll_backward", "nll_forward"]
 
 LOG_2_PI = math.log(2 * math.pi)
+# Samples that a matrix product adds up at once.
+ROWS = 32
 
 
 # --- logsumexp over components ------------------------------------------------------------------
@@ -125,7 +127,7 @@ def quadratic_form_backward(
     d_mean = -sum_over_samples(d_residual)  # [D]  (19)
     # in the forward pass: whitened = L^-1 residual. Not tril(Sigma^-1 S Sigma^-1 L), which is
     # equal and loses digits: there L undoes by cancellation what the second solve did.
-    d_factor = -np.tril(d_residual.T @ whitened)  # [D, D]  (20)
+    d_factor = -np.tril(sum_of_products(d_residual, whitened))  # [D, D]  (20)
     return d_x, d_mean, d_factor
 
 
@@ -375,3 +377,21 @@ def sum_over_samples(terms: FloatArray) -> FloatArray:
     """Sum over the first axis. NumPy adds pairwise only along contiguous memory, hence the copy."""
     total: FloatArray = np.ascontiguousarray(terms.T).sum(axis=-1)
     return total
+
+
+def sum_of_products(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Sum over samples of left_n right_n^T [D, D], for left and right [N, D].
+
+    One product left^T right adds samples one after the other, and loses digits with N. Products
+    of few samples, added pairwise, do not: their error stays that of an addend.
+    """
+    n_dims = left.shape[1]
+    rows = max(ROWS, n_dims)  # so that the products hold no more than left does
+    whole = len(left) // rows * rows
+    blocks = (-1, rows, n_dims)
+    products = np.matmul(
+        left[:whole].reshape(blocks).transpose(0, 2, 1), right[:whole].reshape(blocks)
+    )  # [N / rows, D, D]
+    total = sum_over_samples(products.reshape(len(products), n_dims * n_dims))
+    rest: FloatArray = left[whole:].T @ right[whole:]  # [D, D]
+    return total.reshape(n_dims, n_dims) + rest

@@ -16,6 +16,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 # What each module of extras-only tests imports at its top.
 NEEDS = {
     "test_errata.py": ("torch",),
+    "test_conformance_vectors.py": ("mpmath",),
     "test_engine_mpmath.py": ("mpmath",),
     "test_parametrizations_torch.py": ("torch",),
     "test_mixture_sklearn.py": ("sklearn",),
