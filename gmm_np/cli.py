@@ -1,4 +1,4 @@
-"""The command line: gmm-np demo, gmm-np check."""
+"""The command line: gmm-np demo, gmm-np check, gmm-np walkthrough."""
 
 from __future__ import annotations
 
@@ -59,13 +59,17 @@ def _build_parser() -> argparse.ArgumentParser:
         help="look at each entry of each gradient, not at random directions; slow for many rows",
     )
     check.add_argument("--seed", type=_not_negative, default=0, help="of the start")
+
+    from gmm_np import walkthrough
+
+    walkthrough.add_command(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     options = _build_parser().parse_args(argv)
-    command = {"demo": _demo, "check": _check}[options.command]
+    command = getattr(options, "run", None) or {"demo": _demo, "check": _check}[options.command]
     try:
         return command(options)
     except (ValueError, TypeError, OSError, ImportError) as error:

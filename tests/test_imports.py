@@ -55,6 +55,9 @@ ORDER = (
     "progress",
     "conformance",
     "demo",
+    "lesson",
+    "walkthrough",
+    "exercises",
     "cli",
     "__main__",
 )
