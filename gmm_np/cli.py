@@ -1,4 +1,4 @@
-"""The command line: gmm-np demo, gmm-np check, gmm-np walkthrough."""
+"""The command line: gmm-np demo, gmm-np check, gmm-np walkthrough, gmm-np exercises."""
 
 from __future__ import annotations
 
@@ -60,9 +60,10 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--seed", type=_not_negative, default=0, help="of the start")
 
-    from gmm_np import walkthrough
+    from gmm_np import exercises, walkthrough
 
     walkthrough.add_command(commands)
+    exercises.add_command(commands)
     return parser
 
 

@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from gmm_np import reference
+from gmm_np.checks import FloatArray
 from gmm_np.lesson.judges import Start, all_judges
 from gmm_np.lesson.recording import Record, notes_on, record
-from gmm_np.parameters import FloatArray
 
 __all__ = ["Row", "add_command", "example", "walk"]
 

@@ -28,6 +28,13 @@ def proves(*equations):
     return register
 
 
+def tag_of(piece):
+    """Return the number of the equation in which a piece of a formula stands."""
+    (block,) = (block for block in MATH_BLOCKS if piece in block)
+    (tag,) = re.findall(r"\\tag\{(\d+)\}", block)
+    return int(tag)
+
+
 # --- tools --------------------------------------------------------------------------------------
 
 
@@ -513,6 +520,39 @@ def test_wishart_prior_of_a_precision_factor(d):
         in_q = log_density.xreplace({Q[i, i]: sp.exp(q[i])})
         by_30 = (Q[i, i] * expected[i, i]).xreplace({Q[i, i]: sp.exp(q[i])})
         assert sp.simplify(sp.diff(in_q, q[i]) - by_30) == 0
+
+
+@proves(tag_of(r"\bar \sigma_k = \mathrm{tr}"))
+@DIMENSIONS
+def test_chain_rule_from_full_factors_to_a_family(d):
+    """Any function of two factors, here a quadratic one, with the factors tied or restricted."""
+    factors = [factor("L0", d), factor("L1", d)]
+    couple = [symbols("g", d, d), symbols("b", d, d)]
+    loss = sum(
+        couple[k][i][j] * L[i, j] + (1 + i + j) * L[i, j] ** 2 * factors[0][i, j]
+        for k, L in enumerate(factors)
+        for i, j in lower_pairs(d)
+    )
+    bars = [by_factor(loss, L) for L in factors]
+    tied, s, t = factor("T", d), symbols("s", 2, d), symbols("t", 2)
+    shared = symbols("u")
+
+    def at(*there):
+        pairs = zip(factors, there, strict=True)
+        return {L[i, j]: other[i, j] for L, other in pairs for i, j in lower_pairs(d)}
+
+    back = at(tied, tied)
+    assert same(by_factor(loss.xreplace(back), tied), (bars[0] + bars[1]).xreplace(back))
+    back = at(*(sp.diag(*row) for row in s))
+    for k in range(2):
+        found = [sp.diff(loss.xreplace(back), v) for v in s[k]]
+        assert same(found, [bars[k][i, i].xreplace(back) for i in range(d)])
+    back = at(*(v * sp.eye(d) for v in t))
+    for k in range(2):
+        assert same(sp.diff(loss.xreplace(back), t[k]), bars[k].trace().xreplace(back))
+    back = at(shared * sp.eye(d), shared * sp.eye(d))
+    traces = (bars[0].trace() + bars[1].trace()).xreplace(back)
+    assert same(sp.diff(loss.xreplace(back), shared), traces)
 
 
 @proves(32)

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from gmm_np.parameters import FloatArray
+from gmm_np.checks import FloatArray
 
 __all__ = ["Start", "Verdict", "all_judges", "by_complex_steps", "by_pytorch"]
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from gmm_np import reference
-from gmm_np.parameters import FloatArray
+from gmm_np.checks import FloatArray
 
 __all__ = ["Notes", "Record", "notes_on", "record"]
 
