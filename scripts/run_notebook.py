@@ -14,7 +14,6 @@ import base64
 import contextlib
 import io
 import json
-import os
 import sys
 import time
 import traceback
@@ -27,10 +26,9 @@ NOTEBOOK = ROOT / "docs" / "manual_backprop.ipynb"
 
 def run(notebook: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """Run the code cells of a notebook; return the outputs of each."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+
+    plt.switch_backend("Agg")
 
     namespace: dict[str, Any] = {"__name__": "__main__"}
     results = []
@@ -115,7 +113,7 @@ def main() -> int:
     temporary = options.notebook.with_suffix(".part")
     text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, options.notebook)
+    temporary.replace(options.notebook)
     return 0
 
 

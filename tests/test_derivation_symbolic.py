@@ -415,8 +415,8 @@ def test_fishers_identity(sizes):
 
 @proves(27)
 def test_em_update_is_where_the_gradient_of_its_objective_vanishes():
-    """Three samples, two components, one dimension; weights and responsibilities are symbols."""
-    weight, x, share = symbols("w", 3), symbols("x", 3), symbols("c", 3)
+    """Two samples, two components, one dimension; weights and responsibilities are symbols."""
+    weight, x, share = symbols("w", 2), symbols("x", 2), symbols("c", 2)
     share = [share, [w - c for w, c in zip(weight, share, strict=True)]]  # w r, which add up to w
     old = symbols("mu", 2)
     a, mu, variance = symbols("a", 2), symbols("new", 2), symbols("s", 2)

@@ -5,15 +5,14 @@ Letters in shapes: N samples, K components, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from gmm_np.checks import FloatArray
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.plotting import ellipse
-from gmm_np.walkthrough import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,42 +40,42 @@ _BOXES: Final[dict[str, tuple[float, float, str, str]]] = {
     "x": (0.0, 5.2, "data x", ""),
     "mu": (0.0, 3.2, "mean $\\mu_0$", ""),
     "L": (0.0, 0.9, "factor $L_0$", ""),
-    "pi": (4.3, 7.2, "log_softmax", "(4)  (16)"),
-    "e": (2.9, 4.2, "$e = x - \\mu$", "(6)  (19)"),
-    "z": (5.9, 3.0, "solve $L z = e$", "(6)  (18), (20)"),
-    "q": (9.2, 3.0, "$q = |z|^2$", "(7)  (18)"),
-    "h": (9.2, 0.9, "$h = \\Sigma \\log L_{ii}$", "(8)  (21)"),
-    "t": (12.4, 4.6, "$t = \\log\\pi - q/2 - h - c$", "(9)  (17)"),
-    "l": (15.9, 4.6, "logsumexp", "(10)  (15)"),
-    "f": (18.9, 4.6, "mean", "(11)  (13)"),
-    "end": (21.0, 4.6, "loss f", ""),
+    "pi": (4.6, 7.2, "log_softmax", "(4)  (16)"),
+    "e": (3.3, 4.2, "$e = x - \\mu$", "(6)  (19)"),
+    "z": (6.3, 3.0, "solve $L z = e$", "(6)  (18), (20)"),
+    "q": (9.9, 3.0, "$q = |z|^2$", "(7)  (18)"),
+    "h": (9.9, 0.9, "$h = \\Sigma \\log L_{ii}$", "(8)  (21)"),
+    "t": (13.3, 4.6, "$t = \\log\\pi - q/2 - h - c$", "(9)  (17)"),
+    "l": (17.7, 4.6, "logsumexp", "(10)  (15)"),
+    "f": (21.3, 4.6, "mean", "(11)  (13)"),
+    "end": (23.8, 4.6, "loss f", ""),
 }
 # Edge: from, to, name, shape, forward row, backward row, where its label stands along it and how
-# far from it. A row is the key of a walk and whether it is one of component 0.
+# far from it. Rows are keys of a walk, or inputs.
 _EDGES: Final[tuple[tuple[str, str, str, str, str, str, float, float], ...]] = (
     ("a", "pi", "a", "[K]", "pi_logits", "log_softmax_backward.d_pi_logits", 0.47, 0.0),
-    ("x", "e", "x", "[N, D]", "x", "quadratic_form_backward.d_residual", 0.40, 0.55),
-    ("mu", "e", "$\\mu_0$", "[D]", "means", "quadratic_form_backward.d_mean", 0.40, -0.75),
+    ("x", "e", "x", "[N, D]", "x", "quadratic_form_backward.d_residual", 0.56, 0.78),
+    ("mu", "e", "$\\mu_0$", "[D]", "means", "quadratic_form_backward.d_mean", 0.62, -0.62),
     ("L", "z", "$L_0$", "[D, D]", "scale_tril", "quadratic_form_backward.d_factor", 0.50, -0.35),
     ("L", "h", "$L_0$", "[D, D]", "scale_tril", "half_log_det_backward.d_factor", 0.62, 0.0),
     (
         "e", "z", "e", "[N, D]", "quadratic_form_forward.residual",
-        "quadratic_form_backward.d_residual", 0.52, 0.85,
+        "quadratic_form_backward.d_residual", 0.62, 0.72,
     ),
     ("z", "q", "z", "[N, D]", "quadratic_form_forward.whitened", "", 0.50, 0.0),
     (
         "q", "t", "q", "[N]", "quadratic_form_forward.quadratic",
-        "log_density_backward.d_quadratic", 0.50, 0.45,
+        "log_density_backward.d_quadratic", 0.26, 0.85,
     ),
     (
         "h", "t", "h", "[ ]", "half_log_det_forward.half_log_det",
-        "log_density_backward.d_half_log_det", 0.52, -0.55,
+        "log_density_backward.d_half_log_det", 0.45, -0.25,
     ),
     (
         "pi", "t", "log $\\pi$", "[K]", "log_softmax_forward.log_pi",
         "nll_backward>sum_over_samples.total", 0.46, 0.0,
     ),
-    ("t", "l", "t", "[N, K]", "nll_forward.log_joint", "logsumexp_backward.d_terms", 0.57, 0.0),
+    ("t", "l", "t", "[N, K]", "nll_forward.log_joint", "logsumexp_backward.d_terms", 0.54, 0.0),
     (
         "l", "f", "l", "[N]", "nll_forward>logsumexp_forward.value",
         "reduce_backward.d_log_likelihood", 0.52, 0.0,
@@ -85,7 +84,7 @@ _EDGES: Final[tuple[tuple[str, str, str, str, str, str, float, float], ...]] = (
 )  # fmt: skip
 
 
-def draw_graph(axes: Axes, start: Any, rows: Sequence[Row]) -> None:
+def draw_graph(axes: Axes, values: Mapping[str, FloatArray]) -> None:
     """Draw the computation for one component: boxes are steps, edges carry values and gradients.
 
     Above an edge, in blue, what goes forward; below it, in red, the gradient that comes back. The
@@ -94,14 +93,10 @@ def draw_graph(axes: Axes, start: Any, rows: Sequence[Row]) -> None:
     Parameters
     ----------
     axes : matplotlib.axes.Axes
-    start : gmm_np.lesson.judges.Start
-        Small: N = 2, K = 2 and D = 1 are legible.
-    rows : sequence of Row
-        Of `gmm_np.walkthrough.walk` from there.
+    values : mapping of str to ndarray
+        By the keys of `gmm_np.walkthrough.PARTS`, those of component 0, and the inputs x, pi_logits,
+        means and scale_tril, of component 0 too. Few: N = 2, K = 2 and D = 1 are legible.
     """
-    values = {row.key: row.record.value for row in rows if not row.record.component}
-    values |= {"x": start.x, "pi_logits": start.pi_logits}
-    values |= {"means": start.means[0], "scale_tril": start.scale_tril[0]}
     for tail, head, name, shape, forward, backward, along, aside in _EDGES:
         (x0, y0, *_), (x1, y1, *_) = _BOXES[tail], _BOXES[head]
         arrow = {"arrowstyle": "-|>", "color": "#808080", "shrinkA": 34, "shrinkB": 42}
@@ -123,15 +118,15 @@ def draw_graph(axes: Axes, start: Any, rows: Sequence[Row]) -> None:
         label = f"{text}\n{equations}" if equations else text
         axes.text(x, y, label, ha="center", va="center", fontsize=10, bbox=box, zorder=3)
     axes.text(
-        12.4, 6.3, "the same branch\nfor component 1", ha="center", fontsize=9, color="#606060"
+        13.3, 6.3, "the same branch\nfor component 1", ha="center", fontsize=9, color="#606060"
     )
     axes.annotate(
-        "", (12.4, 5.15), (12.4, 6.2), arrowprops={"arrowstyle": "-|>", "color": "#A0A0A0"}
+        "", (13.3, 5.15), (13.3, 6.2), arrowprops={"arrowstyle": "-|>", "color": "#A0A0A0"}
     )
-    axes.text(15.0, 1.6, "forward: value", color=FORWARD, fontsize=11)
-    axes.text(15.0, 1.0, "backward: gradient of the loss", color=BACKWARD, fontsize=11)
-    axes.text(15.0, 0.4, "in the boxes: equations forward, backward", fontsize=11, color="#303030")
-    axes.set(xlim=(-1.2, 21.8), ylim=(-0.2, 8.0))
+    axes.text(17.0, 1.6, "forward: value", color=FORWARD, fontsize=11)
+    axes.text(17.0, 1.0, "backward: gradient of the loss", color=BACKWARD, fontsize=11)
+    axes.text(17.0, 0.4, "in the boxes: equations forward, backward", fontsize=11, color="#303030")
+    axes.set(xlim=(-1.2, 24.8), ylim=(-0.2, 8.0))
     axes.axis("off")
 
 
@@ -159,14 +154,16 @@ def draw_descent(
 ) -> None:
     """Draw the negative gradient: an arrow from each mean, a dashed ellipse for each factor.
 
-    The arrow ends, and the ellipse lies, where a step of this length would lead.
+    The arrow ends, and the ellipse lies, where a step of this length would lead; an arrow too short
+    to be seen is left out.
     """
     draw_components(axes, x, parameters)
     assert gradients.scale is not None
     for k, colour in zip(range(parameters.n_components), COLOURS):  # noqa: B905
         moved = ellipse(parameters.means[k], parameters.scale[k] - step * gradients.scale[k], 1.0)
         axes.plot(*moved.T, color=colour, lw=1.4, ls=(0, (4, 2)))
-        _arrow(axes, parameters.means[k], -step * gradients.means[k], colour, width=2.2)
+        if np.hypot(*gradients.means[k]) * step > 0.03:
+            _arrow(axes, parameters.means[k], -step * gradients.means[k], colour, width=2.2)
 
 
 def draw_pulls(
@@ -187,7 +184,7 @@ def draw_pulls(
     """
     draw_components(axes, x, parameters)
     for point, pull in zip(x, pulls, strict=True):
-        if np.hypot(*pull) * step > 0.02:
+        if np.hypot(*pull) * step > 0.08:
             _arrow(axes, point, step * pull, "#505050", width=0.8)
     _arrow(axes, parameters.means[k], 0.1 * step * pulls.sum(axis=0), COLOURS[k], width=2.6)
 
@@ -200,11 +197,12 @@ def draw_mismatch(axes: Axes, whitened: FloatArray, resp: FloatArray, moment: Fl
     axes.plot(
         *ellipse(np.zeros(2), root, 1.0).T, color=COLOURS[1], lw=1.8, ls="--", label="$M / n$"
     )
-    axes.set_aspect("equal", adjustable="box")
+    axes.set(xlim=(-4.5, 4.5), ylim=(-4.5, 4.5), aspect="equal")
     axes.legend(loc="upper right", fontsize=9)
 
 
 def _arrow(axes: Axes, tail: FloatArray, along: FloatArray, colour: str, width: float) -> None:
     tip = (float(tail[0] + along[0]), float(tail[1] + along[1]))
     style = {"arrowstyle": "-|>", "color": colour, "lw": width, "shrinkA": 0, "shrinkB": 0}
+    style["mutation_scale"] = 6 + 3 * width
     axes.annotate("", tip, (float(tail[0]), float(tail[1])), arrowprops=style)
