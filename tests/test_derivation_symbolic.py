@@ -29,10 +29,12 @@ def proves(*equations):
 
 
 def tag_of(piece):
-    """Return the number of the equation in which a piece of a formula stands."""
-    (block,) = (block for block in MATH_BLOCKS if piece in block)
-    (tag,) = re.findall(r"\\tag\{(\d+)\}", block)
-    return int(tag)
+    """Return the number of the equation in which a piece of a formula stands; None if it is gone.
+
+    If the piece is gone, the last test says which equation is not proved.
+    """
+    tags = [re.findall(r"\\tag\{(\d+)\}", block) for block in MATH_BLOCKS if piece in block]
+    return int(tags[0][0]) if tags else None
 
 
 # --- tools --------------------------------------------------------------------------------------

@@ -94,8 +94,8 @@ def draw_graph(axes: Axes, values: Mapping[str, FloatArray]) -> None:
     ----------
     axes : matplotlib.axes.Axes
     values : mapping of str to ndarray
-        By the keys of `gmm_np.walkthrough.PARTS`, those of component 0, and the inputs x, pi_logits,
-        means and scale_tril, of component 0 too. Few: N = 2, K = 2 and D = 1 are legible.
+        By the keys of `gmm_np.walkthrough.PARTS`, those of component 0, and the inputs x,
+        pi_logits, means and scale_tril, of component 0 too. N = 2, K = 2 and D = 1 are legible.
     """
     for tail, head, name, shape, forward, backward, along, aside in _EDGES:
         (x0, y0, *_), (x1, y1, *_) = _BOXES[tail], _BOXES[head]
@@ -146,7 +146,7 @@ def draw_components(axes: Axes, x: FloatArray, parameters: Parameters) -> None:
     for k, colour in zip(range(parameters.n_components), COLOURS):  # noqa: B905
         axes.plot(*ellipse(parameters.means[k], parameters.scale[k], 1.0).T, color=colour, lw=1.8)
         axes.plot(*parameters.means[k], "o", color=colour, ms=5)
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_aspect("equal")
 
 
 def draw_descent(
