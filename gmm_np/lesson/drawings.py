@@ -62,7 +62,7 @@ _EDGES: Final[tuple[tuple[str, str, str, str, str, str, float, float], ...]] = (
         "e", "z", "e", "[N, D]", "quadratic_form_forward.residual",
         "quadratic_form_backward.d_residual", 0.62, 0.72,
     ),
-    ("z", "q", "z", "[N, D]", "quadratic_form_forward.whitened", "", 0.50, 0.0),
+    ("z", "q", "z", "[N, D]", "quadratic_form_forward.whitened", "", 0.54, 0.0),
     (
         "q", "t", "q", "[N]", "quadratic_form_forward.quadratic",
         "log_density_backward.d_quadratic", 0.26, 0.85,
@@ -150,20 +150,25 @@ def draw_components(axes: Axes, x: FloatArray, parameters: Parameters) -> None:
 
 
 def draw_descent(
-    axes: Axes, x: FloatArray, parameters: Parameters, gradients: Gradients, step: float
+    axes: Axes,
+    x: FloatArray,
+    parameters: Parameters,
+    gradients: Gradients,
+    step: float,
+    reach: float,
 ) -> None:
     """Draw the negative gradient: an arrow from each mean, a dashed ellipse for each factor.
 
-    The arrow ends, and the ellipse lies, where a step of this length would lead; an arrow too short
-    to be seen is left out.
+    The ellipse lies where a step of length `step` would lead, the arrow ends where one of length
+    `reach` would; an arrow too short to be seen is left out.
     """
     draw_components(axes, x, parameters)
     assert gradients.scale is not None
     for k, colour in zip(range(parameters.n_components), COLOURS):  # noqa: B905
         moved = ellipse(parameters.means[k], parameters.scale[k] - step * gradients.scale[k], 1.0)
         axes.plot(*moved.T, color=colour, lw=1.4, ls=(0, (4, 2)))
-        if np.hypot(*gradients.means[k]) * step > 0.03:
-            _arrow(axes, parameters.means[k], -step * gradients.means[k], colour, width=2.2)
+        if np.hypot(*gradients.means[k]) * reach > 0.1:
+            _arrow(axes, parameters.means[k], -reach * gradients.means[k], colour, width=2.2)
 
 
 def draw_pulls(
