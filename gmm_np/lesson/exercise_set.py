@@ -182,7 +182,7 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                 ("pi_logits [K]",),
                 ("log_pi [K]", "pi [K]"),
                 "log_pi_k = a_k - log sum_j exp(a_j)\npi_k = exp(log_pi_k)",
-                "The function above does the second term.",
+                "logsumexp_forward(pi_logits[None]) has the second term and pi, as rows.",
                 lambda a: tuple(reference.log_softmax_forward(a)),
                 ("log_softmax_forward",),
                 lambda rng: (rng.normal(size=K),),
