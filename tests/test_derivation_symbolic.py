@@ -486,7 +486,7 @@ def test_gradient_of_a_covariance(d):
 
 
 @proves(28)
-@DIMENSIONS
+@pytest.mark.parametrize("d", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_gradient_of_the_mixtures_covariances(d):
     L, n, S = factor("L", d), symbols("n"), symmetric("S", d)
     inverse = (L * L.T).inv()
@@ -573,6 +573,92 @@ def test_log_likelihood_by_a_precision_factor(d):
     M = sum((c * Q * e * (Q * e).T for c, e in zip(share, residuals, strict=True)), sp.zeros(d))
     expected = sum(share) * inverse_diagonal(Q) - tril(M * Q.T.inv())
     assert same(by_factor(held, Q), expected)
+
+
+# --- vectors of families, and priors ------------------------------------------------------------
+
+
+@proves(tag_of(r"\bar \theta = \sigma \bar \sigma"), tag_of(r"\bar v = \frac{\bar \sigma}"))
+def test_standard_deviations_as_logarithms_and_as_variances():
+    sigma, theta, v = sp.symbols("sigma theta v", positive=True)
+    loss = 3 * sigma**2 + 1 / sigma
+    bar = sp.diff(loss, sigma)
+    by_logarithm = sp.diff(loss.subs(sigma, sp.exp(theta)), theta)
+    assert same(by_logarithm, (sigma * bar).subs(sigma, sp.exp(theta)))
+    by_variance = sp.diff(loss.subs(sigma, sp.sqrt(v)), v)
+    assert sp.simplify(by_variance - (bar / (2 * sigma)).subs(sigma, sp.sqrt(v))) == 0
+
+
+@proves(tag_of(r"\bar Q = - \mathrm{tril} ( L^\top \bar L"))
+@DIMENSIONS
+def test_gradient_of_an_inverse_factor(d):
+    """For <G, L> with any lower triangular G, which has the gradient G with respect to L."""
+    Q, G = factor("Q", d), factor("G", d)
+    L = Q.inv()
+    loss = sum((G[i, j] * L[i, j] for i, j in lower_pairs(d)), sp.Integer(0))
+    assert same(by_factor(loss, Q), -tril(L.T * G * L.T))
+
+
+@proves(tag_of(r"\bar \sigma_i = \frac{\gamma^2}"))
+@DIMENSIONS
+def test_wishart_prior_of_standard_deviations(d):
+    sigma = [sp.Symbol(f"sigma_{i}", positive=True) for i in range(d)]
+    gamma, m = sp.Symbol("gamma", positive=True), symbols("m")
+    precision, freedom = sp.diag(*(1 / v**2 for v in sigma)), d + m + 1
+    log_det = -2 * sum(sp.log(v) for v in sigma)
+    assert sp.simplify(sp.log(precision.det()) - log_det) == 0
+    # As the books have it, and as the document has it; the rest of both is constant.
+    log_density = (freedom - d - 1) * log_det / 2 - (gamma**2 * precision).trace() / 2
+    documented = -m * sum(sp.log(v) for v in sigma) - gamma**2 * sum(v**-2 for v in sigma) / 2
+    assert same(log_density, documented)
+    for v in sigma:
+        assert same(sp.diff(log_density, v), gamma**2 / v**3 - m / v)
+
+
+@proves(tag_of(r"\bar a_k = ( \alpha - 1 )"))
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_dirichlet_prior_of_the_weights(n_components):
+    a, alpha = symbols("a", n_components), symbols("alpha")
+    total = sum(map(sp.exp, a))
+    log_density = (alpha - 1) * sum(v - sp.log(total) for v in a)
+    for v in a:
+        expected = (alpha - 1) * (1 - n_components * sp.exp(v) / total)
+        assert same(sp.diff(log_density, v), expected)
+
+
+@proves(tag_of(r"\bar \mu_k = - \frac{\mu_k - c}"))
+@DIMENSIONS
+def test_normal_prior_of_a_mean(d):
+    mu, c, s = vector("mu", d), vector("c", d), sp.Symbol("s", positive=True)
+    log_density = -(mu - c).dot(mu - c) / (2 * s**2)
+    assert same([sp.diff(log_density, v) for v in mu], list(-(mu - c) / s**2))
+
+
+@proves(tag_of(r"n_k \leftarrow n_k + \alpha - 1"))
+@pytest.mark.parametrize("d", [1, 2])
+def test_em_update_with_priors_is_where_the_gradient_vanishes(d):
+    # Weights: two of them, as a and 1 - a.
+    share, alpha, a = symbols("n", 2), symbols("alpha"), sp.Symbol("a", positive=True)
+    mass = [n + alpha - 1 for n in share]
+    objective = sum(n * sp.log(v) for n, v in zip(share, (a, 1 - a), strict=True))
+    objective += (alpha - 1) * (sp.log(a) + sp.log(1 - a))
+    assert same(sp.diff(objective, a).subs(a, mass[0] / sum(mass)), 0)
+    # A covariance, through its precision P, in which both terms are linear or a log-determinant.
+    P, S, n, m = symmetric("P", d), symmetric("S", d), symbols("n"), symbols("m")
+    gamma = symbols("gamma")
+    log_det = sp.log(P.det())
+    objective = (n * log_det - (P * S).trace()) / 2
+    objective += (m * log_det - gamma**2 * P.trace()) / 2  # (31): nu - D - 1 = m
+    update = ((S + gamma**2 * sp.eye(d)) / (n + m)).inv()
+    there = {P[i, j]: update[i, j] for i, j in lower_pairs(d)}
+    for i, j in lower_pairs(d):
+        assert sp.simplify(sp.diff(objective, P[i, j]).xreplace(there)) == 0
+    # A mean.
+    mu, b, c, s = vector("mu", d), vector("b", d), vector("c", d), sp.Symbol("s", positive=True)
+    objective = -(n * ((mu - b).T * P * (mu - b))[0] + (mu - c).dot(mu - c) / s**2) / 2
+    left = (n * P + sp.eye(d) / s**2) * mu
+    right = n * P * b + c / s**2
+    assert same([sp.diff(objective, v) for v in mu], list(right - left))
 
 
 # --- all of them --------------------------------------------------------------------------------
