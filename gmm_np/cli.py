@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "info": "gmm_np.commands.info",
     "check": "gmm_np.commands.check",
     "demo": "gmm_np.commands.demo",
+    "walkthrough": "gmm_np.walkthrough",
+    "exercises": "gmm_np.exercises",
     "conformance": "gmm_np.conformance.command",
 }
 
