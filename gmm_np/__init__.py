@@ -1,11 +1,15 @@
 """Gaussian-mixture negative log-likelihood with exact, hand-written gradients."""
 
+from typing import TYPE_CHECKING, Any
+
 from gmm_np import parametrizations, priors, reference
 from gmm_np.gradcheck import BlockCheck, GradientReport, check_grad
 from gmm_np.likelihood import log_prob, nll, nll_value_and_grad, responsibilities, statistics
-from gmm_np.mixture import GaussianMixture
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.statistics import Statistics, em_step, gradients
+
+if TYPE_CHECKING:
+    from gmm_np.mixture import GaussianMixture
 
 __version__ = "0.1.0"
 
@@ -29,3 +33,17 @@ __all__ = [
     "responsibilities",
     "statistics",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the estimator, with all its solvers, when it is first asked for."""
+    if name == "GaussianMixture":
+        from gmm_np.mixture import GaussianMixture
+
+        globals()[name] = GaussianMixture
+        return GaussianMixture
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
