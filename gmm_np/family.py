@@ -133,8 +133,19 @@ class Family(ABC):
     # --- direct ----------------------------------------------------------------------------
 
     @abstractmethod
-    def whiten(self, inverse: FloatArray, k: int, residual: FloatArray, out: FloatArray) -> None:
-        """Whiten residuals [D, B] of component k, z = W_k e, equation (6)."""
+    def whiten(
+        self,
+        inverse: FloatArray,
+        k: int,
+        x: FloatArray,
+        mean: FloatArray,
+        out: FloatArray,
+        spare: FloatArray,
+    ) -> None:
+        """Write z = W_k (x - mu_k) to `out` for samples x [D, B], equation (6).
+
+        `spare` [D, B] may be written to.
+        """
 
     @abstractmethod
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
