@@ -613,3 +613,20 @@ def test_everything_works_without_scikit_learn():
         check=False,
     )
     assert run.stdout == "works\n", run.stderr
+
+
+def test_the_estimator_is_loaded_when_it_is_first_asked_for():
+    code = (
+        "import sys, gmm_np\n"
+        "assert 'gmm_np.mixture' not in sys.modules\n"
+        "assert 'GaussianMixture' in dir(gmm_np)\n"
+        "gmm_np.GaussianMixture\n"
+        "assert 'gmm_np.mixture' in sys.modules\n"
+        "assert not {'scipy.optimize', 'scipy.cluster', 'sklearn'} & sys.modules.keys()\n"
+        "try: gmm_np.nonsense\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert run.stdout == "module 'gmm_np' has no attribute 'nonsense'\n", run.stderr
