@@ -34,6 +34,8 @@ _AXES: Final[dict[str, tuple[str, ...]]] = {
 }
 _DOUBLE: Final = np.dtype(np.float64)
 _LARGEST_EXACT_INTEGER: Final = 2**53
+# From this length on NumPy's BLAS may start threads, which then compete with those of SciPy's.
+_LONG: Final = 8192
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -267,8 +269,11 @@ def check_axes(name: str, array: NDArray[Any], axes: str, remedy: str) -> None:
 
 def is_finite(array: FloatArray) -> bool:
     """Whether every value is finite, in one pass and without an array of the size of `array`."""
-    # A sum of squares is NaN or inf if a value is. The reverse fails only beyond 1e154.
-    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
+    # A sum, or a sum of squares, is NaN or inf if a value is. The reverse may fail; then look.
+    if array.size <= _LONG:
+        return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(array.sum()) or bool(np.isfinite(array).all())
 
 
 def check_finite(

@@ -46,10 +46,18 @@ class Full(Family):
 
     def in_frame(self, inverse: FloatArray, into: FloatArray, scale: FloatArray) -> FloatArray:
         factor = triangles.common_factor(scale)
-        return np.asarray(np.matmul(inverse, factor))
+        return triangles.products(inverse, factor)
 
-    def whiten(self, inverse: FloatArray, k: int, residual: FloatArray, out: FloatArray) -> None:
-        triangles.multiply(inverse[k], residual, out)
+    def whiten(
+        self,
+        inverse: FloatArray,
+        k: int,
+        x: FloatArray,
+        mean: FloatArray,
+        out: FloatArray,
+        spare: FloatArray,
+    ) -> None:
+        triangles.multiply_difference(inverse[k], x, mean, out, spare)
 
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         return np.zeros((n_components, n_dims, n_dims))
@@ -83,11 +91,11 @@ class Full(Family):
         self, constant: FloatArray, means: FloatArray, inverse: FloatArray
     ) -> FloatArray:
         n_components, n_dims = means.shape
-        whitened = np.matmul(inverse, means[:, :, None])  # [K, D, 1]
+        whitened = triangles.apply(inverse, means)  # [K, D]
         precision = triangles.transposed_times(inverse, inverse)  # [K, D, D]
         theta = np.empty((n_components, self.n_features(n_dims)))
-        theta[:, 0] = constant - 0.5 * np.einsum("kdi,kdi->k", whitened, whitened)
-        theta[:, 1 : n_dims + 1] = np.matmul(inverse.transpose(0, 2, 1), whitened)[:, :, 0]
+        theta[:, 0] = constant - 0.5 * np.einsum("kd,kd->k", whitened, whitened)
+        theta[:, 1 : n_dims + 1] = triangles.apply(inverse.transpose(0, 2, 1), whitened)
         start = n_dims + 1
         for i in range(n_dims):
             stop = start + n_dims - i
@@ -110,14 +118,14 @@ class Full(Family):
             second[:, i, i:] = sums[:, start:stop]
             second[:, i, i:] -= half[:, i, None] * means[:, i:] + means[:, i, None] * half[:, i:]
             start = stop
-        v_k = np.matmul(inverse, first[:, :, None])[:, :, 0]
+        v_k = triangles.apply(inverse, first)
         return Sums(mass, v_k, triangles.congruences(inverse, second))
 
     def unwhiten_first(self, scale: FloatArray, first: FloatArray) -> FloatArray:
-        return np.asarray(np.matmul(scale, first[:, :, None])[:, :, 0])
+        return triangles.apply(scale, first)
 
     def pull(self, inverse: FloatArray, first: FloatArray) -> FloatArray:
-        return np.asarray(np.matmul(inverse.swapaxes(-2, -1), first[:, :, None])[:, :, 0])
+        return triangles.apply(inverse.swapaxes(-2, -1), first)
 
     def unwhiten(self, scale: FloatArray, second: FloatArray) -> FloatArray:
         return np.asarray(np.matmul(np.matmul(scale, second), scale.swapaxes(-2, -1)))
@@ -184,7 +192,7 @@ class Constant(Full):
         self, sums: FloatArray, means: FloatArray, inverse: FloatArray, cross: FloatArray | None
     ) -> Sums:
         mass, first = _about_means(sums, means)
-        return Sums(mass, np.matmul(inverse, first[:, :, None])[:, :, 0], np.zeros(0))
+        return Sums(mass, triangles.apply(inverse, first), np.zeros(0))
 
     def unwhiten(self, scale: FloatArray, second: FloatArray) -> FloatArray:
         return second
@@ -236,8 +244,16 @@ class Tied(Full):
     def in_frame(self, inverse: FloatArray, into: FloatArray, scale: FloatArray) -> FloatArray:
         return np.eye(len(inverse))
 
-    def whiten(self, inverse: FloatArray, k: int, residual: FloatArray, out: FloatArray) -> None:
-        triangles.multiply(inverse, residual, out)
+    def whiten(
+        self,
+        inverse: FloatArray,
+        k: int,
+        x: FloatArray,
+        mean: FloatArray,
+        out: FloatArray,
+        spare: FloatArray,
+    ) -> None:
+        triangles.multiply_difference(inverse, x, mean, out, spare)
 
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         return np.zeros((n_dims, n_dims))
@@ -246,7 +262,7 @@ class Tied(Full):
         triangles.add_square(total, weighted)
 
     def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
-        return np.asarray((mass[:, None] * vectors).T @ vectors)
+        return triangles.gram(mass[:, None] * vectors, vectors)
 
     def n_features(self, n_dims: int) -> int:
         return n_dims + 2  # 1, y_i, |y|^2
@@ -270,7 +286,7 @@ class Tied(Full):
     ) -> Sums:
         mass, first = _about_means(sums, means)
         half = first + 0.5 * mass[:, None] * means  # as for "full"
-        product = half.T @ means
+        product = triangles.gram(half, means)
         assert cross is not None
         second = triangles.complete(cross.copy()) - product - product.T
         return Sums(mass, first, second)
@@ -328,8 +344,17 @@ class Diagonal(Family):
     def in_frame(self, inverse: FloatArray, into: FloatArray, scale: FloatArray) -> FloatArray:
         return inverse / into
 
-    def whiten(self, inverse: FloatArray, k: int, residual: FloatArray, out: FloatArray) -> None:
-        np.multiply(residual, inverse[k, :, None], out=out)
+    def whiten(
+        self,
+        inverse: FloatArray,
+        k: int,
+        x: FloatArray,
+        mean: FloatArray,
+        out: FloatArray,
+        spare: FloatArray,
+    ) -> None:
+        np.subtract(x, mean[:, None], out=out)
+        out *= inverse[k, :, None]
 
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         return np.zeros((n_components, n_dims))
@@ -432,8 +457,17 @@ class Spherical(Family):
     def inverse_norm(self, inverse: FloatArray) -> FloatArray:
         return inverse
 
-    def whiten(self, inverse: FloatArray, k: int, residual: FloatArray, out: FloatArray) -> None:
-        np.multiply(residual, inverse[k], out=out)
+    def whiten(
+        self,
+        inverse: FloatArray,
+        k: int,
+        x: FloatArray,
+        mean: FloatArray,
+        out: FloatArray,
+        spare: FloatArray,
+    ) -> None:
+        np.subtract(x, mean[:, None], out=out)
+        out *= inverse[k]
 
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         return np.zeros(n_components)
@@ -524,8 +558,17 @@ class SharedSpherical(Spherical):
     def add_second_moment(self, total: FloatArray, k: int, weighted: FloatArray) -> None:
         total += np.einsum("db,db->", weighted, weighted)
 
-    def whiten(self, inverse: FloatArray, k: int, residual: FloatArray, out: FloatArray) -> None:
-        np.multiply(residual, inverse, out=out)
+    def whiten(
+        self,
+        inverse: FloatArray,
+        k: int,
+        x: FloatArray,
+        mean: FloatArray,
+        out: FloatArray,
+        spare: FloatArray,
+    ) -> None:
+        np.subtract(x, mean[:, None], out=out)
+        out *= inverse
 
     def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
         return np.asarray(super().outer(mass, vectors).sum())
@@ -559,7 +602,7 @@ def _isotropic_parameters(
 def _maximising_factor(
     factor: FloatArray, mass: float, central: FloatArray, lost: float, add: Update
 ) -> FloatArray:
-    """Return the factor [D, D] of the maximising covariance, equations (27) and (41).
+    """Return the factor [D, D] of the maximising covariance, equations (27) and (61).
 
     Raises
     ------
@@ -568,24 +611,25 @@ def _maximising_factor(
     """
     n_dims, divisor = len(factor), mass + add.freedom
     if add.regularises:
-        covariance = factor @ (central / divisor) @ factor.T
+        upper = np.triu(central / divisor)[None]
+        covariance = triangles.congruences(factor[None], upper)[0]
         covariance[np.diag_indices(n_dims)] += add.scatter / divisor + add.ridge
-        return np.linalg.cholesky(covariance)
+        return triangles.cholesky(covariance)
     # In whitened coordinates no digits are lost to what is ill-conditioned already.
-    root = np.linalg.cholesky(central)
+    root = triangles.cholesky(central)
     # Of a singular covariance rounding may leave a root: look at the correlations.
     size = np.sqrt(np.diagonal(central))
     if (np.diagonal(root) / size).min() < 1e-4:
         smallest = np.linalg.eigvalsh(central / np.outer(size, size))[0]
         if smallest <= ROUNDING * n_dims * lost:
             raise np.linalg.LinAlgError
-    return np.asarray(factor @ (root / np.sqrt(divisor)))
+    return np.asarray(triangles.products(factor[None], root / np.sqrt(divisor))[0])
 
 
 def _maximising_deviation(
     scale: FloatArray, mass: FloatArray, central: FloatArray, add: Update
 ) -> tuple[FloatArray, Bools]:
-    """Return maximising standard deviations, and which collapsed, in one shape: (27), (41)."""
+    """Return maximising standard deviations, and which collapsed, in one shape: (27), (61)."""
     # As lengths, which do not leave the range where their squares would.
     divisor = np.where(mass + add.freedom > 0, mass + add.freedom, 1.0)
     length = np.hypot(scale * np.sqrt(np.maximum(central, 0.0)), np.sqrt(add.scatter))

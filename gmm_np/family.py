@@ -100,11 +100,11 @@ class Family(ABC):
 
     @abstractmethod
     def expand(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        """Lower Cholesky factors [K, D, D] of the covariances, equation (38)."""
+        """Lower Cholesky factors [K, D, D] of the covariances, equation (51)."""
 
     @abstractmethod
     def reduce(self, dense: FloatArray) -> FloatArray:
-        """Pull [K, D, D] back through `expand`: gradients, and second moments, equation (39)."""
+        """Pull [K, D, D] back through `expand`: gradients, and second moments, equation (52)."""
 
     @abstractmethod
     def densify(self, second: FloatArray, n_components: int, n_dims: int) -> FloatArray:
@@ -133,8 +133,19 @@ class Family(ABC):
     # --- direct ----------------------------------------------------------------------------
 
     @abstractmethod
-    def whiten(self, inverse: FloatArray, k: int, residual: FloatArray, out: FloatArray) -> None:
-        """Whiten residuals [D, B] of component k, z = W_k e, equation (6)."""
+    def whiten(
+        self,
+        inverse: FloatArray,
+        k: int,
+        x: FloatArray,
+        mean: FloatArray,
+        out: FloatArray,
+        spare: FloatArray,
+    ) -> None:
+        """Write z = W_k (x - mu_k) to `out` for samples x [D, B], equation (6).
+
+        `spare` [D, B] may be written to.
+        """
 
     @abstractmethod
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
@@ -216,7 +227,7 @@ class Family(ABC):
         second: FloatArray,
         n_dims: int,
     ) -> FloatArray:
-        """Gradient of the summed loss with respect to the scale, equations (26) and (40)."""
+        """Gradient of the summed loss with respect to the scale, equations (26) and (60)."""
 
     def posterior_step(
         self,
@@ -226,7 +237,7 @@ class Family(ABC):
         centre: FloatArray,
         precision: float,
     ) -> FloatArray:
-        """Return the maximising means less the old ones, in whitened coordinates [K, D]: (42).
+        """Return the maximising means less the old ones, in whitened coordinates [K, D]: (59).
 
         `mean` [K, D] is that of the samples, whitened; `centre` [K, D] that of a normal prior of
         this precision, less the old means.
@@ -243,7 +254,7 @@ class Family(ABC):
     def em_update(
         self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
     ) -> tuple[FloatArray, Bools]:
-        """Return the scale that maximises, and which components [K] collapsed: (27), (41).
+        """Return the scale that maximises, and which components [K] collapsed: (27), (61).
 
         Second moments are about the new means. `lost` says, in the shape of their diagonals, how
         many times its own size the rounding error of each may be. A covariance of no samples and

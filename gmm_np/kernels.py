@@ -35,8 +35,11 @@ UNIT_ROUNDOFF: Final = 2.0**-53
 LARGEST_ERROR: Final = 1e-10
 # Frames whose unit is further from 1 than this power of two are brought to it.
 LARGEST_EXPONENT: Final = 200
-# Bytes of work memory of a block: it should stay in cache.
+# Bytes of work memory of a block. Features are best read from a cache. Whitened residuals are
+# passed over component by component, so that a block of them may be larger; products with long
+# rows gain more from threads.
 BLOCK_BYTES: Final = 6 * 2**20
+DIRECT_BLOCK_BYTES: Final = 24 * 2**20
 SMALLEST_BLOCK: Final = 128
 LARGEST_BLOCK: Final = 16384
 
@@ -141,10 +144,10 @@ class Direct:
     ) -> None:
         self.mixture, self.central = mixture, central
         k, d = mixture.n_components, mixture.n_dims
-        self.block = _block_size(k * (d + 2), n_samples)
+        self.block = _block_size(DIRECT_BLOCK_BYTES, k * (d + 2), n_samples)
         self.near = self._zeros()
         self.far: Sums | None = None
-        self._z, self._residual = np.empty(k * d * self.block), np.empty(d * self.block)
+        self._z, self._spare = np.empty(k * d * self.block), np.empty(d * self.block)
         self._quadratic, self._terms = np.empty(k * self.block), np.empty(k * self.block)
 
     def start(self, x: FloatArray) -> None:
@@ -158,10 +161,9 @@ class Direct:
         m, b = self.mixture, x.shape[1]
         self.z = _carve(self._z, (m.n_components, m.n_dims, b))
         self.quadratic = _carve(self._quadratic, (m.n_components, b))
-        residual = _carve(self._residual, x.shape)
+        spare = _carve(self._spare, x.shape)
         for k in range(m.n_components):
-            np.subtract(x, m.means[k, :, None], out=residual)  # (6)
-            m.family.whiten(m.inverse, k, residual, out=self.z[k])  # (6)
+            m.family.whiten(m.inverse, k, x, m.means[k], out=self.z[k], spare=spare)  # (6)
             np.einsum("db,db->b", self.z[k], self.z[k], out=self.quadratic[k])  # (7)
         if not math.isfinite(self.quadratic.max()):
             raise OutOfRangeError
@@ -224,13 +226,14 @@ class Frame:
     """
 
     def __init__(self, mixture: Mixture, *, common: bool) -> None:
-        family, self.centre = mixture.family, mixture.centre[:, None]
+        family, self.centre = mixture.family, mixture.centre
         self.means: FloatArray = mixture.means - mixture.centre  # [K, D]
         self.inverse = mixture.inverse
         self.into: FloatArray | None = None
         if common:
             self.into = family.into_frame(mixture.scale)
-            self.means = self._turn(self.means.T).T
+            columns = np.ascontiguousarray(mixture.means.T)
+            self.means = np.ascontiguousarray(self._turn(columns, self.centre).T)
             self.inverse = family.in_frame(mixture.inverse, self.into, mixture.scale)
         # In units so large or small that squares could leave the range, a power of two mends it.
         self.sharpness = family.inverse_norm(self.inverse)  # [K] or []
@@ -243,15 +246,22 @@ class Frame:
 
     def write(self, x: FloatArray) -> FloatArray:
         """Return the samples x [D, B] in this frame."""
-        y = self._turn(x - self.centre)
+        y = self._turn(x, self.centre)
         if self.unit != 1.0:
             y *= self.unit
         return y
 
-    def _turn(self, y: FloatArray) -> FloatArray:
+    def _turn(self, x: FloatArray, centre: FloatArray) -> FloatArray:
+        """Return x - centre [D, B], times C^-1 if there is a common factor."""
+        y = np.empty_like(x)
         if self.into is None:
-            return y
-        return np.matmul(self.into, y) if self.into.ndim == 2 else self.into[:, None] * y
+            np.subtract(x, centre[:, None], out=y)
+        elif self.into.ndim == 1:
+            np.subtract(x, centre[:, None], out=y)
+            y *= self.into[:, None]
+        else:
+            triangles.multiply_difference(self.into, x, centre, out=y, spare=np.empty_like(x))
+        return y
 
     def error(self, y: FloatArray) -> float:
         """Bound the relative error of moments on samples y [D, B].
@@ -280,7 +290,7 @@ class Moments:
     ) -> None:
         self.mixture, self.frame, self.central = mixture, frame, central
         family, k, d, p = mixture.family, *mixture.means.shape, mixture.n_features
-        self.block = _block_size(p + k, n_samples)
+        self.block = _block_size(BLOCK_BYTES, p + k, n_samples)
         self.theta = family.natural_parameters(
             mixture.constant, frame.means, frame.inverse
         )  # [K, P]
@@ -412,9 +422,9 @@ def moments_is_cheaper(mixture: Mixture, n_samples: int, *, gradient: bool) -> b
     return bool(moments <= direct)
 
 
-def _block_size(doubles: int, n_samples: int) -> int:
-    """Return the samples of a block that holds so many doubles for each."""
-    rows = BLOCK_BYTES // (8 * doubles)
+def _block_size(n_bytes: int, doubles: int, n_samples: int) -> int:
+    """Return the samples of a block of so many bytes that holds so many doubles for each."""
+    rows = n_bytes // (8 * doubles)
     return min(max(rows, SMALLEST_BLOCK), LARGEST_BLOCK, n_samples)
 
 

@@ -6,6 +6,18 @@ maximum a posteriori is the same point in every parametrization, and it is the o
 with what `conjugate` adds to its sums.
 
 Letters in shapes: K components, D dimensions.
+
+Examples
+--------
+>>> import gmm_np
+>>> from gmm_np.priors import Dirichlet, Wishart, conjugate
+>>> priors = [Wishart(gamma=0.5, m=2.0), Dirichlet(1.5)]
+>>> parameters = gmm_np.Parameters([0.0, 0.0], [[0.0], [3.0]], [1.0, 1.0], "spherical")
+>>> round(sum(prior.log_density_and_grad(parameters)[0] for prior in priors), 6)
+-8.326202
+>>> sums = gmm_np.statistics([[0.0], [3.0], [3.5]], parameters)
+>>> gmm_np.em_step(parameters, sums, prior=conjugate(priors)).scale.round(6).tolist()
+[0.354558, 0.349981]
 """
 
 from __future__ import annotations

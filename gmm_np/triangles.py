@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 from scipy.linalg.blas import dgemm, dsymm, dsyrk, dtrmm, dtrsm
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 from gmm_np.checks import FloatArray
 
@@ -35,11 +36,10 @@ def inverses(factors: FloatArray) -> FloatArray:
             column[:, j] += 1.0
             inverse[:, :, j] = column / factors[:, j, j, None]
         return inverse
-    inverse = np.empty(factors.shape)
-    identity = np.eye(n_dims)
-    for k, factor in enumerate(factors):
-        # Fortran sees L^T, upper: it solves L^T W^T = I for W^T.
-        inverse[k] = dtrsm(1.0, factor.T, identity.T, side=0, lower=0).T
+    inverse = np.array(factors)
+    for factor in inverse:
+        # Fortran sees L^T, upper, and writes W^T in its place.
+        dtrtri(factor.T, lower=0, overwrite_c=1)
     return inverse
 
 
@@ -56,6 +56,12 @@ def common_factor(factors: FloatArray) -> FloatArray:
     stacked = factors.transpose(0, 2, 1).reshape(-1, factors.shape[2])
     upper = np.linalg.qr(stacked, mode="r") / np.sqrt(len(factors))
     return np.asarray((upper * np.sign(np.diagonal(upper))[:, None]).T, order="C")
+
+
+def apply(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
+    """Products [K, D] of one matrix [D, D], or one for each [K, D, D], with vectors [K, D]."""
+    subscripts = "kij,kj->ki" if matrices.ndim == 3 else "ij,kj->ki"
+    return np.asarray(np.einsum(subscripts, matrices, vectors))
 
 
 def transposed_times(triangles: FloatArray, matrices: FloatArray) -> FloatArray:
@@ -84,13 +90,47 @@ def congruences(triangles: FloatArray, upper: FloatArray) -> FloatArray:
     return upper
 
 
-def multiply(triangle: FloatArray, columns: FloatArray, out: FloatArray) -> None:
-    """Write the product of a lower triangle [D, D] with columns [D, B] to `out` [D, B]."""
-    # Fortran sees every array transposed: columns^T triangle^T.
+def products(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Products [K, D, D] of lower triangles [K, D, D] with one matrix [D, D]."""
+    out = np.empty(left.shape)
+    for k, factor in enumerate(left):
+        # Fortran sees every array transposed: right^T left^T.
+        out[k] = dtrmm(1.0, factor.T, right.T, side=1, lower=0).T
+    return out
+
+
+def gram(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Return left^T right [D, D] of matrices [K, D]."""
+    return np.asarray(dgemm(1.0, right.T, left.T, trans_b=1).T)
+
+
+def cholesky(matrix: FloatArray) -> FloatArray:
+    """Lower Cholesky factor [D, D].
+
+    Raises
+    ------
+    LinAlgError
+        If the matrix is not positive definite.
+    """
+    factor, info = dpotrf(matrix.T, lower=0, clean=1)  # Fortran sees the factor transposed
+    if info != 0:
+        raise np.linalg.LinAlgError
+    return np.asarray(factor.T)
+
+
+def multiply_difference(
+    triangle: FloatArray, x: FloatArray, mean: FloatArray, out: FloatArray, spare: FloatArray
+) -> None:
+    """Write triangle (x - mean) to `out` [D, B]: triangle [D, D], x and `spare` [D, B], mean [D].
+
+    The difference first, for its digits.
+    """
+    # Fortran sees every array transposed: difference^T triangle^T.
     if len(triangle) <= SMALL:
-        dgemm(1.0, columns.T, triangle.T, c=out.T, overwrite_c=1)
+        np.subtract(x, mean[:, None], out=spare)
+        dgemm(1.0, spare.T, triangle.T, c=out.T, overwrite_c=1)
     else:
-        out[...] = columns
+        np.subtract(x, mean[:, None], out=out)
         dtrmm(1.0, triangle.T, out.T, side=1, lower=0, overwrite_b=1)
 
 
@@ -105,8 +145,9 @@ def add_square(total: FloatArray, columns: FloatArray) -> None:
 
 def complete(lower: FloatArray) -> FloatArray:
     """Fill the upper triangles of [..., D, D] from the lower ones, in place; return the array."""
-    rows, columns = np.tril_indices(lower.shape[-1], -1)
-    lower[..., columns, rows] = lower[..., rows, columns]
+    above = ~np.tri(lower.shape[-1], dtype=bool)
+    for matrix in lower.reshape(-1, *lower.shape[-2:]):
+        np.copyto(matrix, matrix.T, where=above)
     return lower
 
 
