@@ -51,7 +51,7 @@ def invert_factors(factors: FloatArray) -> FloatArray:
 
 
 def pull_back_inverse(inverse: FloatArray, d_inverse: FloatArray) -> FloatArray:
-    """Return the gradient with respect to a factor A of a function of R = A^-1, equation (55).
+    """Return the gradient with respect to a factor A of a function of R = A^-1, equation (39).
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ class Wishart:
 
     Notes
     -----
-    It adds gamma^2 I to the scatter of each component, equation (59), and so keeps a likelihood
+    It adds gamma^2 I to the scatter of each component, equation (43), and so keeps a likelihood
     bounded that would grow without end as a component collapses onto a point.
     """
 
@@ -87,7 +87,7 @@ class Wishart:
         value : float
             In nats, all constants kept, equation (31).
         gradients : Gradients
-            In the shapes and dtypes of the parameters; zero but for the scale, (55) and (56).
+            In the shapes and dtypes of the parameters; zero but for the scale, (39) and (40).
         """
         scale = parameters.scale.astype(np.float64)
         if parameters.family == "constant":
@@ -98,7 +98,7 @@ class Wishart:
                 inverse = invert_factors(scale)
                 value, d_inverse = self.value_and_grad(inverse.reshape(-1, d, d))
                 # the other way round: here the inverse is Q, and L = Q^-1 is wanted
-                gradient = pull_back_inverse(inverse, d_inverse.reshape(inverse.shape))  # (55)
+                gradient = pull_back_inverse(inverse, d_inverse.reshape(inverse.shape))  # (39)
             else:
                 # A standard deviation stands for `repeated` equal entries of a diagonal.
                 repeated = 1 if parameters.family == "diag" else d
@@ -109,7 +109,7 @@ class Wishart:
                     -repeated * float(np.log(scale).sum()),
                     repeated * float((precision**2).sum()),
                 )
-                gradient = repeated * ((self.gamma * precision) ** 2 - self.m) * precision  # (56)
+                gradient = repeated * ((self.gamma * precision) ** 2 - self.m) * precision  # (40)
         return value, _gradients(parameters, scale=gradient)
 
     def value_and_grad(self, factors: FloatArray) -> tuple[float, FloatArray]:
@@ -147,7 +147,7 @@ class Wishart:
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """Symmetric Dirichlet prior on the weights, equation (57).
+    """Symmetric Dirichlet prior on the weights, equation (41).
 
     Parameters
     ----------
@@ -194,14 +194,14 @@ class Dirichlet:
         shifted = logits - logits.max()
         log_pi = shifted - np.log(np.exp(shifted).sum())  # (4)
         constant = float(gammaln(k * self.concentration) - k * gammaln(self.concentration))
-        value = constant + (excess * float(log_pi.sum()) if excess else 0.0)  # (57)
+        value = constant + (excess * float(log_pi.sum()) if excess else 0.0)  # (41)
         gradient = np.where(np.isneginf(logits), 0.0, excess * (1 - k * np.exp(log_pi)))
         return value, _gradients(parameters, pi_logits=gradient)
 
 
 @dataclass(frozen=True, eq=False)
 class Normal:
-    """Isotropic normal prior on each mean, equation (58).
+    """Isotropic normal prior on each mean, equation (42).
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ class Normal:
         z = (means - centre) / self.scale  # [K, D]
         with np.errstate(over="ignore", under="ignore"):
             constant = math.log(self.scale) + 0.5 * math.log(2 * math.pi)
-            value = -0.5 * float((z**2).sum()) - means.size * constant  # (58)
+            value = -0.5 * float((z**2).sum()) - means.size * constant  # (42)
             return value, _gradients(parameters, means=-z / self.scale)
 
 
@@ -270,7 +270,7 @@ Prior: TypeAlias = Wishart | Dirichlet | Normal
 
 
 def conjugate(priors: Sequence[Prior]) -> Conjugate:
-    """Return what the product of `priors` adds to the sums of an M-step, equation (59).
+    """Return what the product of `priors` adds to the sums of an M-step, equation (43).
 
     Several priors of one kind multiply: two normal ones are one at their common centre.
     """
