@@ -127,7 +127,7 @@ class GaussianMixture(Estimator):
     --------
     >>> import numpy as np
     >>> from gmm_np import GaussianMixture
-    >>> x = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> x = np.array([[0, 2], [2, 2], [1, 4], [1, 0], [9, 2], [11, 2], [10, 4], [10, 0]])
     >>> mixture = GaussianMixture(n_components=2, random_state=0).fit(x)
     >>> mixture.means_[mixture.predict([[0, 0], [12, 3]])].round(6).tolist()
     [[1.0, 2.0], [10.0, 2.0]]
