@@ -1,5 +1,6 @@
 """Gaussian-mixture negative log-likelihood with exact, hand-written gradients."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gmm_np import parametrizations, priors, reference
@@ -9,6 +10,7 @@ from gmm_np.parameters import Gradients, Parameters
 from gmm_np.statistics import Statistics, em_step, gradients
 
 if TYPE_CHECKING:
+    from gmm_np import conformance
     from gmm_np.mixture import GaussianMixture
 
 __version__ = "0.1.0"
@@ -22,6 +24,7 @@ __all__ = [
     "Statistics",
     "__version__",
     "check_grad",
+    "conformance",
     "em_step",
     "gradients",
     "log_prob",
@@ -36,14 +39,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load the estimator, with all its solvers, when it is first asked for."""
+    """Load the estimator with all its solvers, or the vectors' runner, when first asked for."""
     if name == "GaussianMixture":
-        from gmm_np.mixture import GaussianMixture
-
-        globals()[name] = GaussianMixture
-        return GaussianMixture
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = import_module("gmm_np.mixture").GaussianMixture
+    elif name == "conformance":
+        found = import_module("gmm_np.conformance")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+    return sorted({*globals(), *__all__})

@@ -13,7 +13,7 @@ from gmm_np.datasets import load_old_faithful
 from gmm_np.gradcheck import GradientReport, check_grad
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.plotting import plot_mixture, save_figure
-from gmm_np.progress import progress
+from gmm_np.progress import Progress
 from gmm_np.reference import log_softmax_forward, nll_backward, nll_forward
 from gmm_np.solvers import FitResult, fit_lbfgs, kmeans_start
 
@@ -39,12 +39,12 @@ def fit_best_of(
 ) -> FitResult:
     """Fit from several k-means++ starts, with a progress line, and return the best."""
     best: FitResult | None = None
-    with progress(range(n_starts), "fit", unit="start") as starts:
-        for _ in starts:
+    with Progress("fit", n_starts, "start") as line:
+        for _ in range(n_starts):
             result = fit_lbfgs(x, kmeans_start(x, n_components, rng), tol=1e-8)
             if best is None or result.nll < best.nll:
                 best = result
-            starts.set_postfix_str(f"best {best.nll:.6f} nats a sample")
+            line.advance(note=f"best {best.nll:.6f} nats a sample")
     assert best is not None
     return _heaviest_first(best)
 

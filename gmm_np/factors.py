@@ -5,7 +5,11 @@ Letters in shapes: D dimensions; what stands before D x D may be any number of a
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from gmm_np import triangles
 from gmm_np.checks import FloatArray
@@ -13,16 +17,25 @@ from gmm_np.checks import FloatArray
 
 def pack_triangles(matrices: FloatArray) -> FloatArray:
     """Return the lower triangles [..., D (D + 1) / 2] of matrices [..., D, D], row by row."""
-    rows, columns = np.tril_indices(matrices.shape[-1])
+    rows, columns = _lower_triangle(matrices.shape[-1])
     return np.asarray(matrices[..., rows, columns])
 
 
 def unpack_triangles(entries: FloatArray, n_dims: int) -> FloatArray:
     """Return lower triangular matrices [..., D, D] from their entries, row by row."""
     matrices = np.zeros((*entries.shape[:-1], n_dims, n_dims))
-    rows, columns = np.tril_indices(n_dims)
+    rows, columns = _lower_triangle(n_dims)
     matrices[..., rows, columns] = entries
     return matrices
+
+
+@lru_cache(maxsize=16)
+def _lower_triangle(n_dims: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return rows and columns of the entries of a lower triangle; shared, so read-only."""
+    rows, columns = np.tril_indices(n_dims)
+    rows.setflags(write=False)
+    columns.setflags(write=False)
+    return rows, columns
 
 
 def diagonal_of(matrices: FloatArray) -> FloatArray:
@@ -38,7 +51,7 @@ def invert_factors(factors: FloatArray) -> FloatArray:
 
 
 def pull_back_inverse(inverse: FloatArray, d_inverse: FloatArray) -> FloatArray:
-    """Return the gradient with respect to a factor A of a function of R = A^-1, equation (55).
+    """Return the gradient with respect to a factor A of a function of R = A^-1, equation (39).
 
     Parameters
     ----------

@@ -602,7 +602,7 @@ def _isotropic_parameters(
 def _maximising_factor(
     factor: FloatArray, mass: float, central: FloatArray, lost: float, add: Update
 ) -> FloatArray:
-    """Return the factor [D, D] of the maximising covariance, equations (27) and (41).
+    """Return the factor [D, D] of the maximising covariance, equations (27) and (36).
 
     Raises
     ------
@@ -629,7 +629,7 @@ def _maximising_factor(
 def _maximising_deviation(
     scale: FloatArray, mass: FloatArray, central: FloatArray, add: Update
 ) -> tuple[FloatArray, Bools]:
-    """Return maximising standard deviations, and which collapsed, in one shape: (27), (41)."""
+    """Return maximising standard deviations, and which collapsed, in one shape: (27), (36)."""
     # As lengths, which do not leave the range where their squares would.
     divisor = np.where(mass + add.freedom > 0, mass + add.freedom, 1.0)
     length = np.hypot(scale * np.sqrt(np.maximum(central, 0.0)), np.sqrt(add.scatter))

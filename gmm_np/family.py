@@ -100,11 +100,11 @@ class Family(ABC):
 
     @abstractmethod
     def expand(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        """Lower Cholesky factors [K, D, D] of the covariances, equation (38)."""
+        """Lower Cholesky factors [K, D, D] of the covariances, equation (33)."""
 
     @abstractmethod
     def reduce(self, dense: FloatArray) -> FloatArray:
-        """Pull [K, D, D] back through `expand`: gradients, and second moments, equation (39)."""
+        """Pull [K, D, D] back through `expand`: gradients, and second moments, equation (34)."""
 
     @abstractmethod
     def densify(self, second: FloatArray, n_components: int, n_dims: int) -> FloatArray:
@@ -227,7 +227,7 @@ class Family(ABC):
         second: FloatArray,
         n_dims: int,
     ) -> FloatArray:
-        """Gradient of the summed loss with respect to the scale, equations (26) and (40)."""
+        """Gradient of the summed loss with respect to the scale, equations (26) and (35)."""
 
     def posterior_step(
         self,
@@ -237,7 +237,7 @@ class Family(ABC):
         centre: FloatArray,
         precision: float,
     ) -> FloatArray:
-        """Return the maximising means less the old ones, in whitened coordinates [K, D]: (42).
+        """Return the maximising means less the old ones, in whitened coordinates [K, D]: (43).
 
         `mean` [K, D] is that of the samples, whitened; `centre` [K, D] that of a normal prior of
         this precision, less the old means.
@@ -254,7 +254,7 @@ class Family(ABC):
     def em_update(
         self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
     ) -> tuple[FloatArray, Bools]:
-        """Return the scale that maximises, and which components [K] collapsed: (27), (41).
+        """Return the scale that maximises, and which components [K] collapsed: (27), (36).
 
         Second moments are about the new means. `lost` says, in the shape of their diagonals, how
         many times its own size the rounding error of each may be. A covariance of no samples and

@@ -254,7 +254,7 @@ class _BlockChecker:
         for _ in range(n_directions):
             v = self._direction(rng)
             slope = self._slope(v)
-            size = float(np.linalg.norm(self.gradient * v))
+            size = float(np.linalg.norm(self.gradient * v))  # (48)
             scale = max(size, slope.resolution / self.tolerance)
             analytic = float((self.gradient * v).sum())
             rows.append(self._row(analytic, slope.value, scale, n_directions))
@@ -339,7 +339,7 @@ class _BlockChecker:
         )
 
     def _ridders(self, v: FloatArray, step: float) -> _Slope | None:
-        """Extrapolate central differences along v to step zero; None off the domain."""
+        """Extrapolate central differences along v to step zero; None off the domain: (46), (47)."""
         table: list[list[float]] = []
         rows: list[_Slope] = []  # the best of each row of the table
         largest = 0.0
@@ -347,12 +347,12 @@ class _BlockChecker:
             h = step / _SHRINK**i
             above, below = self._value(v, h), self._value(v, -h)
             largest = max(largest, abs(above), abs(below))
-            row = [(above - below) / (2 * h)]
+            row = [(above - below) / (2 * h)]  # (46)
             if not math.isfinite(row[0]):
                 return None
             best, rounding = _Slope(row[0], math.inf, 0.0), _EPS * largest / h
             for j in range(1, i + 1):
-                factor = _SHRINK ** (2 * j)
+                factor = _SHRINK ** (2 * j)  # (47)
                 row.append((factor * row[j - 1] - table[i - 1][j - 1]) / (factor - 1))
                 uncertain = max(abs(row[j] - row[j - 1]), abs(row[j] - table[i - 1][j - 1]))
                 if uncertain + rounding < best.uncertain:

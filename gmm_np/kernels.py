@@ -35,10 +35,15 @@ UNIT_ROUNDOFF: Final = 2.0**-53
 LARGEST_ERROR: Final = 1e-10
 # Frames whose unit is further from 1 than this power of two are brought to it.
 LARGEST_EXPONENT: Final = 200
-# Bytes of work memory of a block: it should stay in cache.
-BLOCK_BYTES: Final = 24 * 2**20
+# Bytes of work memory of a block. Features are best read from a cache. Whitened residuals are
+# passed over component by component, so that a block of them may be larger; products with long
+# rows gain more from threads.
+BLOCK_BYTES: Final = 6 * 2**20
+DIRECT_BLOCK_BYTES: Final = 24 * 2**20
 SMALLEST_BLOCK: Final = 128
 LARGEST_BLOCK: Final = 16384
+# Up to so many coordinates of residuals (0.1 ms) there is no time to save, only digits to lose.
+LITTLE_WORK: Final = 2**14
 
 
 class OutOfRangeError(ArithmeticError):
@@ -141,7 +146,7 @@ class Direct:
     ) -> None:
         self.mixture, self.central = mixture, central
         k, d = mixture.n_components, mixture.n_dims
-        self.block = _block_size(k * (d + 2), n_samples)
+        self.block = _block_size(DIRECT_BLOCK_BYTES, k * (d + 2), n_samples)
         self.near = self._zeros()
         self.far: Sums | None = None
         self._z, self._spare = np.empty(k * d * self.block), np.empty(d * self.block)
@@ -287,7 +292,7 @@ class Moments:
     ) -> None:
         self.mixture, self.frame, self.central = mixture, frame, central
         family, k, d, p = mixture.family, *mixture.means.shape, mixture.n_features
-        self.block = _block_size(p + k, n_samples)
+        self.block = _block_size(BLOCK_BYTES, p + k, n_samples)
         self.theta = family.natural_parameters(
             mixture.constant, frame.means, frame.inverse
         )  # [K, P]
@@ -321,16 +326,8 @@ class Moments:
         features = self.features[: self.summed]
         smaller = min(features, exponentials, key=len)
         smaller *= factor
-        # sums += exponentials features^T
-        dgemm(
-            1.0,
-            features.T,
-            exponentials.T,
-            trans_a=1,
-            beta=1.0,
-            c=self._sums.T,
-            overwrite_c=1,
-        )
+        # sums += exponentials features^T, as one addition a block: BLAS would make many
+        self._sums += dgemm(1.0, features.T, exponentials.T, trans_a=1).T
         if self._cross is not None:
             weighted = self.y if weight is None else self.y * np.sqrt(weight)
             triangles.add_square(self._cross, np.ascontiguousarray(weighted))
@@ -368,8 +365,10 @@ class Guard:
     ) -> None:
         self.mixture, self.n_samples, self.central = mixture, n_samples, central
         self.method = method
-        if method == "auto" and not moments_is_cheaper(mixture, n_samples, gradient=gradient):
-            self.method = "direct"
+        if method == "auto":
+            little = n_samples * mixture.n_components * mixture.n_dims <= LITTLE_WORK
+            if little or not moments_is_cheaper(mixture, n_samples, gradient=gradient):
+                self.method = "direct"
         self.direct: Direct | None = None
         self.frames: dict[bool, Frame] = {}
         self.moments: dict[bool, Moments] = {}
@@ -419,9 +418,9 @@ def moments_is_cheaper(mixture: Mixture, n_samples: int, *, gradient: bool) -> b
     return bool(moments <= direct)
 
 
-def _block_size(doubles: int, n_samples: int) -> int:
-    """Return the samples of a block that holds so many doubles for each."""
-    rows = BLOCK_BYTES // (8 * doubles)
+def _block_size(n_bytes: int, doubles: int, n_samples: int) -> int:
+    """Return the samples of a block of so many bytes that holds so many doubles for each."""
+    rows = n_bytes // (8 * doubles)
     return min(max(rows, SMALLEST_BLOCK), LARGEST_BLOCK, n_samples)
 
 

@@ -5,7 +5,6 @@ Letters in shapes: N samples, K components, D dimensions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from gmm_np.checks import (
     check_choice,
     check_rows,
     check_sample_weight,
+    is_finite,
     unit_exponent,
 )
 from gmm_np.engine import Engine, quiet
@@ -164,7 +164,7 @@ def nll_value_and_grad(
     engine.add(rows, weight, exponent)
     total = engine.weight if reduction == "mean" else 1.0
     sums = engine.sums()
-    if math.isfinite(sums.second.sum()):
+    if is_finite(sums.second):
         inverse = engine.mixture.all_inverses
         return engine.loss / total, assemble_gradients(parameters, sums, inverse, total)
     # A sum is beyond the range of a double, though the gradient may not be.

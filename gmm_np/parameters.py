@@ -157,7 +157,7 @@ class Parameters:
         return int(self.means.shape[1])
 
     def factors(self) -> FloatArray:
-        """Lower Cholesky factors L_k [K, D, D] in float64, whatever the family, equation (51).
+        """Lower Cholesky factors L_k [K, D, D] in float64, whatever the family, equation (33).
 
         Where a model is wanted as one of full covariances: the work of the library is done at the
         family's own cost.

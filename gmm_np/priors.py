@@ -6,6 +6,18 @@ maximum a posteriori is the same point in every parametrization, and it is the o
 with what `conjugate` adds to its sums.
 
 Letters in shapes: K components, D dimensions.
+
+Examples
+--------
+>>> import gmm_np
+>>> from gmm_np.priors import Dirichlet, Wishart, conjugate
+>>> priors = [Wishart(gamma=0.5, m=2.0), Dirichlet(1.5)]
+>>> parameters = gmm_np.Parameters([0.0, 0.0], [[0.0], [3.0]], [1.0, 1.0], "spherical")
+>>> round(sum(prior.log_density_and_grad(parameters)[0] for prior in priors), 6)
+-8.326202
+>>> sums = gmm_np.statistics([[0.0], [3.0], [3.5]], parameters)
+>>> gmm_np.em_step(parameters, sums, prior=conjugate(priors)).scale.round(6).tolist()
+[0.354558, 0.349981]
 """
 
 from __future__ import annotations
@@ -47,7 +59,7 @@ class Wishart:
 
     Notes
     -----
-    It adds gamma^2 I to the scatter of each component, equation (59), and so keeps a likelihood
+    It adds gamma^2 I to the scatter of each component, equation (43), and so keeps a likelihood
     bounded that would grow without end as a component collapses onto a point.
     """
 
@@ -75,7 +87,7 @@ class Wishart:
         value : float
             In nats, all constants kept, equation (31).
         gradients : Gradients
-            In the shapes and dtypes of the parameters; zero but for the scale, (55) and (56).
+            In the shapes and dtypes of the parameters; zero but for the scale, (39) and (40).
         """
         scale = parameters.scale.astype(np.float64)
         if parameters.family == "constant":
@@ -86,7 +98,7 @@ class Wishart:
                 inverse = invert_factors(scale)
                 value, d_inverse = self.value_and_grad(inverse.reshape(-1, d, d))
                 # the other way round: here the inverse is Q, and L = Q^-1 is wanted
-                gradient = pull_back_inverse(inverse, d_inverse.reshape(inverse.shape))  # (55)
+                gradient = pull_back_inverse(inverse, d_inverse.reshape(inverse.shape))  # (39)
             else:
                 # A standard deviation stands for `repeated` equal entries of a diagonal.
                 repeated = 1 if parameters.family == "diag" else d
@@ -97,7 +109,7 @@ class Wishart:
                     -repeated * float(np.log(scale).sum()),
                     repeated * float((precision**2).sum()),
                 )
-                gradient = repeated * ((self.gamma * precision) ** 2 - self.m) * precision  # (56)
+                gradient = repeated * ((self.gamma * precision) ** 2 - self.m) * precision  # (40)
         return value, _gradients(parameters, scale=gradient)
 
     def value_and_grad(self, factors: FloatArray) -> tuple[float, FloatArray]:
@@ -135,7 +147,7 @@ class Wishart:
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """Symmetric Dirichlet prior on the weights, equation (57).
+    """Symmetric Dirichlet prior on the weights, equation (41).
 
     Parameters
     ----------
@@ -182,14 +194,14 @@ class Dirichlet:
         shifted = logits - logits.max()
         log_pi = shifted - np.log(np.exp(shifted).sum())  # (4)
         constant = float(gammaln(k * self.concentration) - k * gammaln(self.concentration))
-        value = constant + (excess * float(log_pi.sum()) if excess else 0.0)  # (57)
+        value = constant + (excess * float(log_pi.sum()) if excess else 0.0)  # (41)
         gradient = np.where(np.isneginf(logits), 0.0, excess * (1 - k * np.exp(log_pi)))
         return value, _gradients(parameters, pi_logits=gradient)
 
 
 @dataclass(frozen=True, eq=False)
 class Normal:
-    """Isotropic normal prior on each mean, equation (58).
+    """Isotropic normal prior on each mean, equation (42).
 
     Parameters
     ----------
@@ -250,7 +262,7 @@ class Normal:
         z = (means - centre) / self.scale  # [K, D]
         with np.errstate(over="ignore", under="ignore"):
             constant = math.log(self.scale) + 0.5 * math.log(2 * math.pi)
-            value = -0.5 * float((z**2).sum()) - means.size * constant  # (58)
+            value = -0.5 * float((z**2).sum()) - means.size * constant  # (42)
             return value, _gradients(parameters, means=-z / self.scale)
 
 
@@ -258,7 +270,7 @@ Prior: TypeAlias = Wishart | Dirichlet | Normal
 
 
 def conjugate(priors: Sequence[Prior]) -> Conjugate:
-    """Return what the product of `priors` adds to the sums of an M-step, equation (59).
+    """Return what the product of `priors` adds to the sums of an M-step, equation (43).
 
     Several priors of one kind multiply: two normal ones are one at their common centre.
     """

@@ -1,51 +1,60 @@
-"""Progress of long work: tqdm's where it is installed, none where it is not."""
+"""Progress of long work on stderr: tqdm's bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Generic, Protocol, TypeVar, cast
+import time
+from typing import TYPE_CHECKING, Any
 
-T = TypeVar("T", covariant=True)
-
-
-class Progress(Protocol[T]):
-    """What this project uses of tqdm."""
-
-    def __enter__(self) -> Progress[T]: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-    def __iter__(self) -> Iterator[T]: ...
-    def set_postfix_str(self, s: str) -> None:
-        """Show `s` at the end of the line."""
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
-class _Silent(Generic[T]):
-    def __init__(self, items: Iterable[T]) -> None:
-        self.items = items
+class Progress:
+    """A progress line; use it in a ``with`` block.
 
-    def __enter__(self) -> _Silent[T]:
+    Parameters
+    ----------
+    description : str
+    total : int, optional
+        Steps in all, where that is known.
+    unit : str
+        What a step is.
+    every : float
+        Seconds between plain lines; work that is done sooner writes none.
+    """
+
+    def __init__(
+        self, description: str, total: int | None = None, unit: str = "it", every: float = 3.0
+    ) -> None:
+        self.description, self.total, self.unit, self.every = description, total, unit, every
+        self.done = 0
+        self._due = time.monotonic() + every
+        self._bar: Any = None
+        if sys.stderr is not None and sys.stderr.isatty():
+            try:
+                from tqdm import tqdm
+            except ImportError:
+                return
+            self._bar = tqdm(total=total, desc=description, unit=unit, file=sys.stderr)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        if self._bar is not None:
+            self._bar.close()
 
-    def __iter__(self) -> Iterator[T]:
-        return iter(self.items)
-
-    def set_postfix_str(self, s: str) -> None:
-        pass
-
-
-def progress(items: Iterable[T], description: str, unit: str = "it") -> Progress[T]:
-    """Iterate over `items` with a progress line on stderr."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return _Silent(items)
-    return cast(Progress[T], tqdm(items, desc=description, unit=unit, file=sys.stderr, leave=True))
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Count steps done; `note` stands at the end of the line."""
+        self.done += steps
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(steps)
+        elif time.monotonic() >= self._due and sys.stderr is not None:
+            self._due = time.monotonic() + self.every
+            of = "" if self.total is None else f" of {self.total}"
+            end = f", {note}" if note else ""
+            print(
+                f"{self.description}: {self.unit} {self.done}{of}{end}", file=sys.stderr, flush=True
+            )

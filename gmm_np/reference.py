@@ -1,4 +1,4 @@
-"""The oracle and the lesson: the mixture's negative log-likelihood by the chain rule.
+"""The oracle and the lesson: the mixture's negative log-likelihood by the chain rule (12).
 
 Each primitive is a forward function with its backward right below it. A forward returns its value
 and what its backward needs, and says why; a backward takes the gradient of the loss with respect
@@ -33,7 +33,9 @@ from gmm_np.parameters import Gradients, cast_gradient, check_mixture, gradient_
 
 __all__ = ["Cache", "nll_backward", "nll_forward"]
 
-LOG_2_PI = math.log(2 * math.pi)
+LOG_2_PI = math.log(2 * math.pi)  # (9)
+# Samples that a matrix product adds up at once.
+ROWS = 32
 
 
 # --- logsumexp over components ------------------------------------------------------------------
@@ -42,18 +44,18 @@ LOG_2_PI = math.log(2 * math.pi)
 def logsumexp_forward(terms: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Logarithm of the sum of exponentials over the last axis, equation (10).
 
-    Keeps the softmax: its exponentials are at hand, and the backward is a product with it.
-    A row of nothing but -inf gives -inf, and a softmax of zeros.
+    Keeps the softmax, equation (14): its exponentials are at hand, and the backward is a product
+    with it. A row of nothing but -inf gives -inf, and a softmax of zeros.
     """
-    largest = terms.max(axis=-1, keepdims=True)  # [..., 1]
-    shift = np.where(np.isneginf(largest), 0.0, largest)
-    exponentials = np.exp(terms - shift)  # [..., K]; the largest is exactly 1
-    # (10): log1p of the others keeps what 1 + others would round away.
+    largest = terms.max(axis=-1, keepdims=True)  # [..., 1]  m in (10)
+    shift = np.where(np.isneginf(largest), 0.0, largest)  # (10), where it is finite
+    exponentials = np.exp(terms - shift)  # [..., K]  (10); the largest is exactly 1
     others = exponentials.copy()
+    # (10) leaves out the largest: log1p of the others keeps what 1 + others would round away.
     np.put_along_axis(others, terms.argmax(axis=-1)[..., None], 0.0, axis=-1)
-    value = largest[..., 0] + np.log1p(others.sum(axis=-1))  # [...]
-    total = exponentials.sum(axis=-1, keepdims=True)
-    softmax = exponentials / np.where(total == 0, 1.0, total)  # (14)
+    value = largest[..., 0] + np.log1p(others.sum(axis=-1))  # [...]  (10)
+    total = exponentials.sum(axis=-1, keepdims=True)  # [..., 1]  (14)
+    softmax = exponentials / np.where(total == 0, 1.0, total)  # [..., K]  (14)
     return value, softmax
 
 
@@ -72,7 +74,7 @@ def log_softmax_forward(pi_logits: FloatArray) -> tuple[FloatArray, FloatArray]:
 
     Keeps the weights themselves, which are all that its backward needs.
     """
-    # Weights do not depend on a shift of all logits; the largest one takes its digits with it.
+    # (4) does not depend on a shift of all logits; the largest one takes its digits with it.
     shifted = pi_logits - pi_logits.max()
     total, pi = logsumexp_forward(shifted)
     log_pi: FloatArray = shifted - total  # (4)
@@ -118,14 +120,14 @@ def quadratic_form_backward(
     """Gradients with respect to x [N, D], the mean [D] and the factor [D, D]: (18), (19), (20)."""
     x, mean, factor, whitened = cache
     # in the forward pass: quadratic = residual^T Sigma^-1 residual
-    pull = cho_solve((factor, True), (x - mean).T, check_finite=False).T  # [N, D]  Sigma^-1 e
+    pull = cho_solve((factor, True), (x - mean).T, check_finite=False).T  # [N, D]  y in (18)
     d_residual = 2.0 * d_quadratic[:, None] * pull  # [N, D]  (18)
     # in the forward pass: residual = x - mean
-    d_x = d_residual
+    d_x = d_residual  # [N, D]  (19): the share of one component
     d_mean = -sum_over_samples(d_residual)  # [D]  (19)
     # in the forward pass: whitened = L^-1 residual. Not tril(Sigma^-1 S Sigma^-1 L), which is
     # equal and loses digits: there L undoes by cancellation what the second solve did.
-    d_factor = -np.tril(d_residual.T @ whitened)  # [D, D]  (20)
+    d_factor = -np.tril(sum_of_products(d_residual, whitened))  # [D, D]  (20)
     return d_x, d_mean, d_factor
 
 
@@ -138,13 +140,15 @@ def half_log_det_forward(factor: FloatArray) -> tuple[float, FloatArray]:
     Keeps the diagonal [D].
     """
     diagonal = np.diagonal(factor).copy()
-    return float(np.log(diagonal).sum()), diagonal  # (8)
+    half_log_det = float(np.log(diagonal).sum())  # (8)
+    return half_log_det, diagonal
 
 
 def half_log_det_backward(d_half_log_det: float, diagonal: FloatArray) -> FloatArray:
     """Gradient with respect to the factor [D, D], a diagonal matrix, equation (21)."""
     # in the forward pass: half_log_det = sum_i log L_ii
-    return np.diag(d_half_log_det / diagonal)  # (21)
+    d_factor: FloatArray = np.diag(d_half_log_det / diagonal)  # [D, D]  (21)
+    return d_factor
 
 
 # --- log density of one component ---------------------------------------------------------------
@@ -160,10 +164,10 @@ class LogDensityCache(NamedTuple):
 def log_density_forward(
     x: FloatArray, mean: FloatArray, factor: FloatArray
 ) -> tuple[FloatArray, LogDensityCache]:
-    """Log density [N] of one Gaussian at each row of x, equation (9) without the weight."""
+    """Log density [N] of one Gaussian (1) at each row of x, equation (9) without the weight."""
     quadratic, quadratic_form_cache = quadratic_form_forward(x, mean, factor)
     half_log_det, diagonal = half_log_det_forward(factor)
-    half_quadratic = 0.5 * quadratic  # [N]
+    half_quadratic = 0.5 * quadratic  # [N]  (9)
     far = np.isinf(half_quadratic)
     if far.any():
         half_quadratic[far] = wide_range.half_quadratic_form(x[far], mean, factor)
@@ -174,12 +178,15 @@ def log_density_forward(
 def log_density_backward(
     d_log_density: FloatArray, cache: LogDensityCache
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Gradients with respect to x [N, D], the mean [D] and the factor [D, D], equation (17)."""
+    """Gradients with respect to x [N, D], the mean [D] and the factor [D, D], equation (17).
+
+    The factor was used twice, so that by equation (12) two gradients add.
+    """
     # in the forward pass: log_density = -quadratic / 2 - half_log_det - constant
     d_quadratic = -0.5 * d_log_density  # [N]  (17)
     d_half_log_det = -float(d_log_density.sum())  # (17)
     d_x, d_mean, d_factor = quadratic_form_backward(d_quadratic, cache.quadratic_form)
-    d_factor += half_log_det_backward(d_half_log_det, cache.diagonal)
+    d_factor += half_log_det_backward(d_half_log_det, cache.diagonal)  # (12): both its uses
     if all(np.isfinite(gradient).all() for gradient in (d_x, d_mean, d_factor)):
         return d_x, d_mean, d_factor
     # Something left the range of a double on the way. Once more, with exponents carried apart.
@@ -194,20 +201,21 @@ def reduce_forward(
 ) -> tuple[FloatArray, FloatArray]:
     """Loss from the log-likelihood [N] of each sample, equation (11): scalar, or [N] for "none".
 
-    Keeps the coefficient [N] of each sample, w_n / W.
+    W is that of equation (3). Keeps the coefficient [N] of each sample, w_n / W.
     """
     weight = np.ones(log_likelihood.size) if sample_weight is None else sample_weight
     if reduction == "mean":
-        weight = unit_weights(weight)  # a mean does not depend on their unit
+        weight = unit_weights(weight)  # (3) does not depend on their unit
     # A row of weight zero is a dropped row, even where its likelihood underflows to zero.
-    loss = np.where(weight == 0, 0.0, -weight * log_likelihood)  # [N]
+    loss = np.where(weight == 0, 0.0, -weight * log_likelihood)  # [N]  (11)
     if reduction == "none":
         return loss, weight
-    total_weight = weight.sum() if reduction == "mean" else 1.0  # W
+    total_weight = weight.sum() if reduction == "mean" else 1.0  # W in (3)
     value = loss.sum() / total_weight  # (11)
     if np.isnan(value):
-        value = wide_range.weighted_loss(weight, log_likelihood) / total_weight
-    return value, weight / total_weight
+        value = wide_range.weighted_loss(weight, log_likelihood) / total_weight  # (11)
+    coefficient = weight / total_weight  # [N]  w_n / W in (11)
+    return value, coefficient
 
 
 def reduce_backward(d_value: FloatArray, coefficient: FloatArray) -> FloatArray:
@@ -255,7 +263,7 @@ def nll_forward(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> tuple[Any, Cache]:
-    """Negative log-likelihood of a Gaussian mixture with full covariances, equation (3).
+    """Negative log-likelihood of a Gaussian mixture (2) with full covariances, equation (3).
 
     Parameters
     ----------
@@ -356,7 +364,8 @@ def nll_backward(cache: Cache, d_value: ArrayLike = 1.0) -> Gradients:
         d_log_likelihood = reduce_backward(d_out, cache.coefficient)  # [N]
         d_log_joint = logsumexp_backward(d_log_likelihood, cache.resp)  # [N, K]
         # in the forward pass: log_joint[n, k] = log_pi[k] + log_density[n, k]
-        d_pi_logits = log_softmax_backward(sum_over_samples(d_log_joint), cache.pi)
+        d_log_pi = sum_over_samples(d_log_joint)  # [K]  (16)
+        d_pi_logits = log_softmax_backward(d_log_pi, cache.pi)
         d_x = np.zeros_like(cache.components[0].quadratic_form.x)
         for k in range(n_components):
             d_x_k, d_mean, d_factor = log_density_backward(d_log_joint[:, k], cache.components[k])
@@ -373,5 +382,23 @@ def nll_backward(cache: Cache, d_value: ArrayLike = 1.0) -> Gradients:
 
 def sum_over_samples(terms: FloatArray) -> FloatArray:
     """Sum over the first axis. NumPy adds pairwise only along contiguous memory, hence the copy."""
-    total: FloatArray = np.ascontiguousarray(terms.T).sum(axis=-1)
+    total: FloatArray = np.ascontiguousarray(terms.T).sum(axis=-1)  # as in (19)
     return total
+
+
+def sum_of_products(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Sum over samples of left_n right_n^T [D, D], for left and right [N, D].
+
+    One product left^T right adds samples one after the other, and loses digits with N. Products
+    of few samples, added pairwise, do not: their error stays that of an addend.
+    """
+    n_dims = left.shape[1]
+    rows = max(ROWS, n_dims)  # so that the products hold no more than left does
+    whole = len(left) // rows * rows
+    blocks = (-1, rows, n_dims)
+    products = np.matmul(
+        left[:whole].reshape(blocks).transpose(0, 2, 1), right[:whole].reshape(blocks)
+    )  # [N / rows, D, D]
+    total = sum_over_samples(products.reshape(len(products), n_dims * n_dims))
+    rest: FloatArray = left[whole:].T @ right[whole:]  # [D, D]
+    return total.reshape(n_dims, n_dims) + rest

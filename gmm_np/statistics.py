@@ -258,7 +258,7 @@ def em_update(
     reg_covar: float = 0.0,
     prior: Conjugate | None = None,
 ) -> tuple[Parameters, Bools]:
-    """One step of expectation-maximisation that says which components collapsed, (27) and (41).
+    """One step of EM that also says which components collapsed, equations (27), (43), (36).
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ class Wide:
         return Wide(-self.mantissa, self.exponent)
 
     def sum(self, axis: int) -> Wide:
-        """Return the sum over an axis, its terms aligned with the largest."""
+        """Return the sum over an axis, its terms aligned with the largest, equation (44)."""
         top = self.exponent.max(axis=axis, keepdims=True)
         aligned = np.ldexp(self.mantissa, np.maximum(self.exponent - top, _LOWEST_SHIFT))
         return Wide.of(aligned.sum(axis=axis), top.squeeze(axis))
@@ -110,7 +110,7 @@ def responsibilities(
     """Responsibilities [N, K] of rows whose distance to every component has no finite square.
 
     Any difference between two such squares is decisive, so that the nearest component takes all;
-    components exactly as near share by weight and determinant, equation (14).
+    components exactly as near share by weight and determinant, equation (45), a limit of (14).
     """
     on = np.flatnonzero(log_pi > -np.inf)
     squares = [whiten(x, means[k], factors[k])[0] for k in on]

@@ -15,7 +15,9 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 # What each module of extras-only tests imports at its top.
 NEEDS = {
+    "test_derivation_symbolic.py": ("sympy",),
     "test_errata.py": ("torch",),
+    "test_conformance_vectors.py": ("mpmath",),
     "test_engine_mpmath.py": ("mpmath",),
     "test_parametrizations_torch.py": ("torch",),
     "test_mixture_sklearn.py": ("sklearn",),

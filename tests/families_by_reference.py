@@ -1,7 +1,7 @@
 """Value and gradient of every covariance family, by the chain rule from the reference.
 
 A diagonal model is a full model with diagonal factors: the reference differentiates the full model
-and the gradients of the entries that a scale stands for are collected, equation (52). A judge of
+and the gradients of the entries that a scale stands for are collected, equation (34). A judge of
 the families that shares no code with them.
 """
 
@@ -52,7 +52,7 @@ def expand(scale, family, k, d):
 
 
 def reduce(d_factors, family):
-    """Gradient of a family's scale from that of the factors, equation (52)."""
+    """Gradient of a family's scale from that of the factors, equation (34)."""
     diagonal = np.einsum("kii->ki", d_factors)
     return {
         "full": lambda: d_factors,

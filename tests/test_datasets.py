@@ -1,10 +1,11 @@
-"""Old Faithful as it was published."""
+"""Old Faithful as it was published; clusters as they are described."""
 
 import hashlib
 
 import numpy as np
+import pytest
 
-from gmm_np.datasets import load_old_faithful
+from gmm_np.datasets import load_old_faithful, make_clusters
 
 
 def test_old_faithful_has_272_rows_of_two_named_columns():
@@ -35,3 +36,62 @@ def test_old_faithful_has_not_changed_in_any_digit():
 def test_each_call_gives_its_own_array():
     load_old_faithful()[0][:] = 0
     assert load_old_faithful()[0].all()
+
+
+FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_clusters_have_the_covariances_of_their_family(family):
+    _, _, truth = make_clusters(30, 4, 3, family=family, seed=1)
+    covariances = truth.scale @ truth.scale.transpose(0, 2, 1)
+    diagonal = np.diagonal(covariances, axis1=1, axis2=2)
+    off = covariances - diagonal[:, :, None] * np.eye(3)
+    alike = family in ("tied", "shared_spherical", "constant")
+    assert (covariances == covariances[0]).all() == alike
+    assert (off == 0).all() == (family not in ("full", "tied"))
+    # rtol here and below: correlations, and the squares of square roots, are rounded.
+    assert np.allclose(diagonal, diagonal[:, :1], rtol=1e-14) == (family != "diag")
+    if family in ("full", "tied", "constant"):
+        np.testing.assert_allclose(diagonal, 1.0, rtol=1e-14)
+    else:
+        assert diagonal.min() > 0
+        assert diagonal.max() <= 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_clusters_are_drawn_from_the_mixture_that_is_returned(family):
+    x, labels, truth = make_clusters(60_000, 3, 2, family=family, seed=2)
+    for k in range(3):
+        own = x[labels == k]
+        z = np.linalg.solve(truth.scale[k], (own - truth.means[k]).T)  # standard normal
+        # Standard errors: 1/sqrt(20000) = 0.007 of a mean, 0.01 of a variance; five of them.
+        np.testing.assert_allclose(z.mean(axis=1), 0.0, atol=0.035)
+        np.testing.assert_allclose(np.cov(z), np.eye(2), atol=0.05)
+    assert np.abs(truth.means).max() < 8.0
+
+
+def test_clusters_share_the_samples_evenly_and_come_again():
+    x, labels, truth = make_clusters(11, 3, seed=5)
+    assert np.bincount(labels).tolist() == [4, 4, 3]
+    np.testing.assert_allclose(np.exp(truth.pi_logits), [4 / 11, 4 / 11, 3 / 11], rtol=1e-15)
+    assert (make_clusters(11, 3, seed=5)[0] == x).all()
+    assert (make_clusters(11, 3, seed=6)[0] != x).any()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("n_features", [1, 30])
+def test_clusters_have_any_dimension(family, n_features):
+    x, _, _ = make_clusters(5, 2, n_features, family=family)
+    assert x.shape == (5, n_features)
+    assert np.isfinite(x).all()
+
+
+def test_impossible_clusters_are_refused():
+    for arguments in ((2, 3), (2, 0), (2, 1, 0)):
+        with pytest.raises(ValueError, match="make_clusters needs n_samples >= n_clusters >= 1"):
+            make_clusters(*arguments)
+    with pytest.raises(ValueError, match="a finite radius >= 0; got 5, 2, 2 and -1"):
+        make_clusters(5, 2, radius=-1)
+    with pytest.raises(ValueError, match=r'family must be "full", .*; got \'round\''):
+        make_clusters(5, 2, family="round")

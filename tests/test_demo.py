@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -74,7 +76,9 @@ def test_bad_data_are_one_line_and_exit_code_2(tmp_path, capsys, content, messag
 
 
 def test_demo_says_where_it_cannot_write(tmp_path, capsys):
-    assert main(["demo", "--out", str(tmp_path / "no" / "p.png"), "--starts", "1"]) == 2
+    with pytest.raises(SystemExit) as stop:
+        main(["demo", "--out", str(tmp_path / "no" / "p.png"), "--starts", "1"])
+    assert stop.value.code == 2
     assert str(tmp_path / "no") in capsys.readouterr().err
 
 
@@ -83,3 +87,42 @@ def test_wrong_usage_is_exit_code_2(argv):
     with pytest.raises(SystemExit) as stop:
         main(argv)
     assert stop.value.code == 2
+
+
+# --- random clusters ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["em", "lbfgs", pytest.param("adam", marks=pytest.mark.slow)])
+def test_clusters_are_drawn_fitted_and_pictured(tmp_path, capsys, solver):
+    pictures = [tmp_path / "a.png", tmp_path / "b.png"]
+    options = ["--solver", solver, "--starts", "2", "--samples", "300"]
+    paths = ["--plot", str(pictures[0]), "--plot-history", str(pictures[1])]
+    assert main(["demo", "--clusters", "3", *options, *paths]) == 0
+    out = capsys.readouterr().out
+    losses = [float(loss) for loss in re.findall(r"start 1, iteration +\d+: loss (\S+)", out)]
+    assert len(losses) >= 2
+    assert losses[-1] < losses[0]
+    fitted, true = (float(re.search(rf"{name}: (\S+)", out)[1]) for name in ("NLL", "drawn from"))
+    assert fitted < true  # the likelihood is the largest there is, that of the truth one of many
+    assert out.count("component ") == 3
+    assert all(path.read_bytes().startswith(PNG) for path in pictures)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["full", "tied", "diag", "spherical", "shared_spherical"])
+def test_clusters_of_a_family_are_fitted_by_it(tmp_path, capsys, family):
+    paths = ["--plot", str(tmp_path / "a.png"), "--plot-history", str(tmp_path / "b.png")]
+    options = ["--family", family, "--solver", "em", "--starts", "1"]
+    assert main(["demo", "--clusters", "2", *options, *paths]) == 0
+    out = capsys.readouterr().out
+    assert f"2 Gaussians, family {family}, by EM from 1 start." in out
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_clusters_in_three_dimensions_are_pictured_in_pairs(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--clusters", "2", "--dims", "3", "--starts", "1"]) == 0
+    assert "Picture: clusters.png\nPicture of the loss: clusters_history.png" in (
+        capsys.readouterr().out
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clusters.png", "clusters_history.png"]

@@ -35,6 +35,7 @@ TOLERANCE = 1e-12
 def small_blocks(monkeypatch):
     """Blocks of 16 rows, chunks of 64 (of two dimensions)."""
     monkeypatch.setattr(kernels, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(kernels, "DIRECT_BLOCK_BYTES", 1)
     monkeypatch.setattr(kernels, "SMALLEST_BLOCK", 16)
     monkeypatch.setattr(kernels, "LARGEST_BLOCK", 16)
     monkeypatch.setattr(engine, "CHUNK_BYTES", 8 * 2 * 64)

@@ -360,7 +360,7 @@ def test_work_memory_of_a_block_is_bounded():
         direct, moments = Direct(mixture), Moments(mixture, Frame(mixture, common=False))
         assert direct.block >= 1
         assert moments.block >= 1
-        rows = max(kernels.BLOCK_BYTES // (8 * k * (d + 2)), kernels.SMALLEST_BLOCK)
+        rows = max(kernels.DIRECT_BLOCK_BYTES // (8 * k * (d + 2)), kernels.SMALLEST_BLOCK)
         assert direct.block <= rows
         assert 8 * direct.block * k * (d + 2) <= 2**26
         assert 8 * moments.block * (k + (d + 1) * (d + 2) // 2) <= 2**26

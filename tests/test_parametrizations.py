@@ -194,6 +194,17 @@ def test_pack_refuses_a_component_that_is_off(space, family):
         space.of(parameters).pack(parameters)
 
 
+@pytest.mark.parametrize("family", LEARNED)
+def test_pack_refuses_a_scale_whose_square_or_inverse_overflows(family):
+    for space, scale in ((Covariance, 1e200), (PrecisionFactor, 5e-324)):
+        own = space(1, 1, family)
+        shape = np.shape(random_parameters(0, family, 1, 1).scale)
+        parameters = Parameters([0.0], [[0.0]], np.full(shape, scale), family)
+        with pytest.raises(ValueError, match=r"overflows\. Rescale the data\."):
+            own.pack(parameters)
+        assert np.isfinite(LogCholesky(1, 1, family).pack(parameters)).all()
+
+
 @EACH
 def test_parameters_of_another_shape_or_family_are_refused(space):
     parameters = Parameters([0.0], [[0.0]], [[[1.0]]])

@@ -10,9 +10,18 @@ import numpy as np
 import pytest
 from problems import random_problem
 
-from gmm_np import Parameters
+from gmm_np import GaussianMixture, Parameters, log_prob, responsibilities
 from gmm_np.datasets import load_old_faithful
-from gmm_np.plotting import _look, ellipse, plot_mixture, save_figure
+from gmm_np.plotting import (
+    ellipse,
+    plot_bic,
+    plot_history,
+    plot_mixture,
+    plot_pairs,
+    plot_responsibilities,
+    save_figure,
+)
+from gmm_np.plotting.canvas import look
 
 pytestmark = pytest.mark.needs_extras
 
@@ -150,8 +159,8 @@ def test_a_component_that_is_off_is_not_drawn(geyser):
 
 
 def test_components_differ_even_without_colour():
-    looks = [_look(number) for number in range(1, 181)]
-    assert len({(look["marker"], str(look["linestyle"]), look["hatch"]) for look in looks}) == 180
+    looks = [look(number) for number in range(1, 181)]
+    assert len({(one["marker"], str(one["linestyle"]), one["hatch"]) for one in looks}) == 180
     for first, second in itertools.pairwise(looks):
         assert not set(map(str, first.values())) & set(map(str, second.values()))
 
@@ -234,7 +243,7 @@ def test_in_one_dimension_the_weighted_densities_add_up_to_the_mixture(geyser, t
 
 def test_three_dimensions_are_refused():
     problem = random_problem(0, n_features=3)
-    with pytest.raises(ValueError, match=r"D = 1 or 2 dimensions; got D = 3\. Fit and plot two"):
+    with pytest.raises(ValueError, match=r"D = 1 or 2 dimensions; got D = 3\. Use plot_pairs"):
         plot_mixture(problem.x, Parameters(*problem[1:]))
 
 
@@ -248,9 +257,9 @@ def test_arguments_that_disagree_are_refused(geyser):
         plot_mixture(x, parameters, labels=["a"])
     with pytest.raises(ValueError, match="max_points must be at least 1; got 0"):
         plot_mixture(x, parameters, max_points=0)
-    diag = SimpleNamespace(scale=np.ones((2, 2)), family="diag", n_features=2)
-    with pytest.raises(ValueError, match=r"needs Cholesky factors \[K, D, D\]; got .* 'diag'"):
-        plot_mixture(x, diag)
+    unfitted = SimpleNamespace(covariance_type="full")
+    with pytest.raises(TypeError, match=r"SimpleNamespace without 'weights_'. Call fit first\."):
+        plot_mixture(x, unfitted)
 
 
 def test_without_matplotlib_the_error_says_what_to_install(geyser, monkeypatch):
@@ -368,3 +377,288 @@ def test_a_directory_that_is_missing_is_named(tmp_path):
         FileNotFoundError, match=r"there is no directory .*nowhere; create it first"
     ):
         save_figure(Figure(), tmp_path / "nowhere" / "picture.png")
+
+
+# --- families and estimators ----------------------------------------------------------------------
+
+SCALES = {
+    "full": np.array([[[1.0, 0.0], [0.5, 2.0]], [[0.3, 0.0], [0.1, 0.4]]]),
+    "tied": np.array([[1.0, 0.0], [0.5, 2.0]]),
+    "diag": np.array([[1.0, 2.0], [0.3, 0.4]]),
+    "spherical": np.array([1.5, 0.4]),
+    "shared_spherical": np.array(0.7),
+    "constant": np.array([[[1.0, 0.0], [0.5, 2.0]], [[0.3, 0.0], [0.1, 0.4]]]),
+}
+
+
+def covariances_of(family):
+    """Both covariances, word by word."""
+    scale = SCALES[family]
+    one = {
+        "full": lambda k: scale[k] @ scale[k].T,
+        "constant": lambda k: scale[k] @ scale[k].T,
+        "tied": lambda _: scale @ scale.T,
+        "diag": lambda k: np.diag(scale[k] ** 2),
+        "spherical": lambda k: scale[k] ** 2 * np.eye(2),
+        "shared_spherical": lambda _: scale**2 * np.eye(2),
+    }[family]
+    return [one(0), one(1)]
+
+
+@pytest.mark.parametrize("family", SCALES)
+def test_ellipses_are_those_of_the_family(family):
+    means = np.array([[0.0, 0.0], [4.0, 1.0]])
+    parameters = Parameters([0.0, 0.0], means, SCALES[family], family)
+    figure = plot_mixture([[0.0, 1.0], [4.0, 0.0]], parameters)
+    for k, covariance in enumerate(covariances_of(family)):
+        curve = artist(figure, f"ellipse {k + 1} 2").get_xy()
+        reach = distances(curve, means[k], np.linalg.cholesky(covariance))
+        np.testing.assert_allclose(reach, 2.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("family", ["full", "tied", "diag", "spherical", "shared_spherical"])
+@pytest.mark.parametrize("draw", [plot_mixture, plot_pairs, plot_responsibilities])
+def test_a_fitted_estimator_is_drawn_as_its_parameters_are(geyser, family, draw, tmp_path):
+    x, _, _ = geyser
+    fitted = GaussianMixture(2, covariance_type=family, random_state=0).fit(x)
+    for name, model in (("a.png", fitted), ("b.png", fitted.parameters_)):
+        save_figure(draw(x, model), tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_an_estimator_of_scikit_learn_is_drawn(geyser):
+    from sklearn.mixture import GaussianMixture as Theirs
+
+    x, _, _ = geyser
+    theirs = Theirs(2, random_state=0).fit(x)
+    figure = plot_mixture(x, theirs)
+    for k in (0, 1):
+        curve = artist(figure, f"ellipse {k + 1} 1").get_xy()
+        factor = np.linalg.cholesky(theirs.covariances_[k])
+        np.testing.assert_allclose(distances(curve, theirs.means_[k], factor), 1.0, rtol=1e-12)
+
+
+# --- notes ----------------------------------------------------------------------------------------
+
+
+def boxes(figure):
+    figure.draw_without_rendering()
+    return [text.get_window_extent() for text in figure.axes[0].texts]
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("n_components", [2, 4])
+def test_weights_of_components_that_lie_close_do_not_hide_each_other(distance, n_components):
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    means = distance * np.arange(2.0 * n_components).reshape(-1, 2)
+    scale = np.stack([np.eye(2)] * n_components)
+    figure = plot_mixture(x, Parameters(np.zeros(n_components), means, scale))
+    for first, second in itertools.combinations(boxes(figure), 2):
+        assert not first.overlaps(second)
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def four():
+    problem = random_problem(4, n_samples=80, n_components=3, n_features=4, separation=3.0)
+    return problem.x, Parameters(*problem[1:])
+
+
+def test_pairs_have_the_marginals_of_the_mixture(four):
+    x, parameters = four
+    figure = plot_pairs(x, parameters, labels=["a", "b", "$c", "d"], title="$t")
+    panels = np.array(figure.axes).reshape(4, 4)
+    covariances = parameters.scale @ parameters.scale.transpose(0, 2, 1)
+    for i, j in itertools.combinations(range(4), 2):
+        axes = panels[j, i]  # x_i to the right, x_j up
+        for k in range(3):
+            (curve,) = (p for p in axes.patches if p.get_gid() == f"ellipse {k + 1} 2")
+            factor = np.linalg.cholesky(covariances[k][np.ix_([i, j], [i, j])])
+            reach = distances(curve.get_xy(), parameters.means[k, [i, j]], factor)
+            np.testing.assert_allclose(reach, 2.0, rtol=1e-11)
+        drawn = np.concatenate([c.get_offsets() for c in axes.collections])
+        assert sorted(drawn.tolist()) == sorted(x[:, [i, j]].tolist())
+        assert not panels[i, j].axison
+    assert [a.get_xlabel() for a in panels[3]] == ["a", "b", "$c", "d"]
+    assert [a.get_ylabel() for a in panels[:, 0]] == ["density", "b", "$c", "d"]
+
+
+def test_the_diagonal_of_pairs_has_the_density_of_its_dimension(four):
+    x, parameters = four
+    figure = plot_pairs(x, parameters)
+    for i, axes in enumerate(np.array(figure.axes).reshape(4, 4).diagonal()):
+        (line,) = (line for line in axes.lines if line.get_label() == "mixture density")
+        grid, density = line.get_data()
+        factors = np.linalg.norm(parameters.scale[:, i], axis=1)[:, None, None]
+        expected = log_prob(grid[:, None], parameters.pi_logits, parameters.means[:, [i]], factors)
+        np.testing.assert_allclose(np.log(density), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_pairs_of_chosen_dimensions_keep_the_owner_in_all(four):
+    x, parameters = four
+    figure = plot_pairs(x, parameters, dimensions=[3, 1])
+    assert len(figure.axes) == 4
+    assert [a.get_xlabel() for a in figure.axes[2:]] == ["x4", "x2"]
+    owner = responsibilities(x, parameters.pi_logits, parameters.means, parameters.scale).argmax(
+        axis=1
+    )
+    for k in range(3):
+        (points,) = (c for c in figure.axes[2].collections if c.get_gid() == f"data {k + 1}")
+        assert points.get_offsets().tolist() == x[owner == k][:, [3, 1]].tolist()
+
+
+def test_of_many_dimensions_the_first_eight_are_drawn():
+    problem = random_problem(0, n_samples=10, n_components=1, n_features=8)
+    x = np.column_stack([problem.x, problem.x[:, :2]])
+    scale = np.eye(10)[None]
+    parameters = Parameters([0.0], [np.zeros(10)], scale)
+    assert len(plot_pairs(x, parameters).axes) == 64
+    with pytest.raises(ValueError, match="1 to 8 different numbers from 0 to D - 1 = 9; got"):
+        plot_pairs(x, parameters, dimensions=range(9))
+
+
+@pytest.mark.parametrize("dimensions", [[], [0, 0], [4], [-1]])
+def test_dimensions_that_are_not_there_are_refused(four, dimensions):
+    with pytest.raises(ValueError, match="different numbers from 0 to D - 1 = 3"):
+        plot_pairs(*four, dimensions=dimensions)
+
+
+# --- responsibilities -----------------------------------------------------------------------------
+
+
+def test_uncertain_samples_are_outlined_and_certain_ones_are_not(geyser):
+    x, _, parameters = geyser
+    figure = plot_responsibilities(x, parameters)
+    resp = responsibilities(x, parameters.pi_logits, parameters.means, parameters.scale)
+    certain, owner = resp.max(axis=1) >= 0.95, resp.argmax(axis=1)
+    assert (~certain).sum() == 1  # at (2.9, 63)
+    for k in (0, 1):
+        for kind, which in (("certain", certain), ("uncertain", ~certain)):
+            drawn = np.asarray(artist(figure, f"{kind} {k + 1}").get_offsets())
+            assert drawn.tolist() == x[which & (owner == k)].tolist()
+    shapes = [artist(figure, f"{kind} 1").get_sizes()[0] for kind in ("certain", "uncertain")]
+    assert shapes[1] > 2 * shapes[0]  # legible without colour
+    assert [t.get_text() for t in figure.axes[0].texts] == ["1", "2"]
+
+
+def test_lines_part_the_regions_of_the_components(geyser):
+    x, _, parameters = geyser
+    figure = plot_responsibilities(x, parameters)
+    lines = [c for c in figure.axes[0].collections if c.get_gid() is None]
+    points = np.concatenate([p.vertices for line in lines for p in line.get_paths() if len(p)])
+    resp = responsibilities(points, parameters.pi_logits, parameters.means, parameters.scale)
+    assert len(points) > 50
+    # Linear interpolation on a grid of 200 points an axis.
+    np.testing.assert_allclose(resp, 0.5, atol=0.1)
+
+
+def test_shares_of_one_dimension_stand_above_each_other(geyser):
+    x, _, parameters = geyser
+    factors = np.linalg.norm(parameters.scale[:, 1], axis=1)[:, None, None]
+    waiting = Parameters(parameters.pi_logits, parameters.means[:, 1:], factors)
+    figure = plot_responsibilities(x[:, 1:], waiting, labels=["waiting"])
+    (area,) = artist(figure, "share 1").get_paths()
+    edge = area.vertices
+    at = np.unique(edge[:, 0])[50:-50:37]
+    resp = responsibilities(at[:, None], waiting.pi_logits, waiting.means, waiting.scale)
+    top = [edge[edge[:, 0] == place, 1].max() for place in at]
+    np.testing.assert_allclose(top, resp[:, 0], atol=1e-12)
+    assert figure.axes[0].get_xlabel() == "waiting"
+
+
+def test_shares_of_many_dimensions_are_ordered_by_component(four, tmp_path):
+    x, parameters = four
+    figure = plot_responsibilities(x, parameters, title="four")
+    resp = responsibilities(x, parameters.pi_logits, parameters.means, parameters.scale)
+    owner = resp.argmax(axis=1)
+    order = sorted(range(80), key=lambda n: (owner[n], -resp[n].max()))
+    edge = artist(figure, "share 1").get_paths()[0].vertices
+    top = [edge[edge[:, 0] == place, 1].max() for place in range(1, 81)]
+    np.testing.assert_allclose(top, resp[order, 0], atol=1e-12)
+    save_figure(figure, tmp_path / "four.png")
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 3])
+def test_a_single_component_and_a_single_sample_are_drawn(n_features, tmp_path):
+    parameters = Parameters([0.0], np.zeros((1, n_features)), np.eye(n_features)[None])
+    for draw in (plot_responsibilities, plot_pairs):
+        save_figure(draw(np.ones((1, n_features)), parameters), tmp_path / "one.png")
+
+
+# --- history --------------------------------------------------------------------------------------
+
+
+def test_a_history_is_drawn_as_it_was_and_above_the_best(tmp_path):
+    curves = {"EM": [5.0, 4.0, 3.5, 3.2], "L-BFGS": [6.0, 3.0]}
+    figure = plot_history(curves, title="$fits")
+    for name, values in curves.items():
+        drawn = artist(figure, f"loss {name}")
+        assert drawn.get_xdata().tolist() == list(range(1, len(values) + 1))
+        assert drawn.get_ydata().tolist() == values
+        excess = artist(figure, f"excess {name}").get_ydata()
+        np.testing.assert_array_equal(
+            excess, [value - 3.0 if value > 3.0 else np.nan for value in values]
+        )
+    assert legend_of(figure) == ["EM:\n3.200000 after 4", "L-BFGS:\n3.000000 after 2"]
+    assert figure.axes[1].get_yscale() == "log"
+    looks = [artist(figure, f"loss {name}") for name in curves]
+    assert looks[0].get_marker() != looks[1].get_marker()
+    assert looks[0].get_linestyle() != looks[1].get_linestyle()
+    save_figure(figure, tmp_path / "history.png")
+
+
+@pytest.mark.parametrize("values", [[3.0], [3.0, 3.0], np.geomspace(1e6, 1, 500), [1, 2, 1.5]])
+def test_awkward_histories_are_drawn_without_a_warning(values, tmp_path):
+    figure = plot_history(values)
+    save_figure(figure, tmp_path / "history.png")
+    low, high = figure.axes[0].get_ylim()
+    assert low < min(values) <= values[-1] < high
+
+
+def test_a_known_best_may_be_below_the_histories():
+    figure = plot_history([5.0, 4.0], best=3.0)
+    assert artist(figure, "excess loss").get_ydata().tolist() == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("histories", [{}, [], {"a": [1.0], "b": []}, [np.nan], [[1.0]]])
+def test_histories_that_are_none_are_refused(histories):
+    with pytest.raises(ValueError, match="histories"):
+        plot_history(histories)
+
+
+# --- BIC ------------------------------------------------------------------------------------------
+
+
+def test_the_least_bic_is_marked_and_failures_are_gaps(tmp_path):
+    scores = {"full": {1: 10.0, 2: 5.0, 3: 6.0}, "diag": {1: 12.0, 2: None, 3: 5.5, 4: np.inf}}
+    figure = plot_bic(scores, title="$data")
+    full, diag = (artist(figure, f"bic {family}") for family in scores)
+    assert full.get_xydata().tolist() == [[1, 10], [2, 5], [3, 6]]
+    np.testing.assert_array_equal(diag.get_ydata(), [12.0, np.nan, 5.5, np.nan])
+    assert artist(figure, "least").get_xydata().tolist() == [[2, 5]]
+    assert legend_of(figure) == ["full", "diag", "the least:\nfull, K = 2,\nBIC 5.0"]
+    assert artist(figure, "excess full").get_ydata().tolist() == [5.0, 0.0, 1.0]
+    assert full.get_marker() != diag.get_marker()
+    save_figure(figure, tmp_path / "bic.png")
+
+
+@pytest.mark.parametrize("best", [1, 2, 30])
+@pytest.mark.parametrize("poor", [0.0, 1e6])
+def test_the_least_bic_is_in_view_beside_poor_families(best, poor, tmp_path):
+    good = {k: 1e5 + abs(k - best) for k in (1, 2, 30)}
+    figure = plot_bic({"full": good, "spherical": {k: bic + poor for k, bic in good.items()}})
+    save_figure(figure, tmp_path / "bic.png")
+    below = figure.axes[1]
+    places = below.transData.transform([(k, bic - 1e5) for k, bic in good.items()])
+    frame = below.get_window_extent()
+    assert all(frame.contains(*place) for place in places)
+    lowest, second = np.sort(places[:, 1])[:2]
+    assert second - lowest > 10  # pixels: a difference of 1 is seen beside one of 1e6
+
+
+@pytest.mark.parametrize("scores", [{}, {"full": {}}, {"full": {1: None, 2: np.nan}}])
+def test_scores_without_any_are_refused(scores):
+    with pytest.raises(ValueError, match="at least one finite BIC; got none"):
+        plot_bic(scores)

@@ -118,7 +118,7 @@ def test_density_of_a_shared_covariance_counts_once():
         value, gradients = prior.log_density_and_grad(Parameters([0] * 3, means, scale, family))
         assert value == pytest.approx(times * expected, rel=1e-14)
         if times:
-            total = np.sum(gradients.scale)  # of a common factor, equation (52)
+            total = np.sum(gradients.scale)  # of a common factor, equation (34)
             assert total == pytest.approx(times * d_one.scale[0], rel=1e-13)
 
 
@@ -245,7 +245,7 @@ def test_conjugate_sums_of_several_priors():
 @EACH_FAMILY
 @pytest.mark.parametrize("weighted", [False, True])
 def test_em_with_conjugate_sums_climbs_to_where_the_posterior_is_flat(family, weighted):
-    """The step (59) never lowers the posterior, and where it stays the gradient vanishes."""
+    """The step (43) never lowers the posterior, and where it stays the gradient vanishes."""
     rng = np.random.default_rng(3)
     x = rng.normal(size=(60, 2)) * [1.0, 2.0] + rng.integers(2, size=(60, 1)) * 3.0
     weight = rng.uniform(0.2, 3.0, size=60) if weighted else np.ones(60)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmm_np import tables
-from gmm_np.tables import TableError, read_table
+from gmm_np.tables import TableError, numbers, open_table, read_table, write_table
+from gmm_np.tables.writing import whole_file
 
 BOM = b"\xef\xbb\xbf"
 
@@ -165,7 +165,7 @@ def test_the_c_reader_and_the_exact_one_agree(write, monkeypatch):
     x = rng.normal(size=(300, 4)) * 10.0 ** rng.integers(-300, 300, size=(300, 4))
     path = write("\n".join("\t".join(f"{cell:.25g}" for cell in row) for row in x))
     fast, _ = read_table(path, columns=[4, 2])
-    monkeypatch.setattr(tables, "_read_fast", lambda *_: None)
+    monkeypatch.setattr(numbers, "_read_fast", lambda *_: None)
     exact, _ = read_table(path, columns=[4, 2])
     assert fast.tobytes() == exact.tobytes()
 
@@ -405,3 +405,148 @@ def test_a_pickle_is_never_loaded(tmp_path):
     path.write_bytes(b"cos\nmkdir\n(S'" + os.fsencode(tmp_path / "harm") + b"'\ntR.")
     assert refusal(path).startswith("data.npy: is damaged, or not a NumPy file")
     assert not (tmp_path / "harm").exists()
+
+
+# --- in blocks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.npy", "data.npz"])
+@pytest.mark.parametrize("block_rows", [1, 7, 100, 1000])
+def test_blocks_are_the_table_whatever_their_size(tmp_path, name, block_rows):
+    x = np.random.default_rng(0).normal(size=(100, 3))
+    write_table(tmp_path / name, x, ["a", "b", "c"])
+    table = open_table(tmp_path / name, columns=[3, 1], block_rows=block_rows)
+    for _ in range(2):  # as often as one likes
+        blocks = list(table)
+        assert all(block.shape[0] <= block_rows and block.shape[1] == 2 for block in blocks)
+        assert all(block.flags.c_contiguous and block.dtype == np.float64 for block in blocks)
+        assert np.concatenate(blocks).tobytes() == np.ascontiguousarray(x[:, [2, 0]]).tobytes()
+    assert len(blocks) == -(-100 // block_rows)
+    assert table.read().tobytes() == np.concatenate(blocks).tobytes()
+    assert table.numbers == [3, 1]
+
+
+@pytest.mark.parametrize("at", [1, 8, 9, 10, 30])
+@pytest.mark.parametrize("cell", ["1_0", '"10"', "１０", '"1\n0"'])
+def test_a_number_that_only_float_takes_is_read_in_whichever_block(write, at, cell):
+    rows = [f"{i},{2 * i}\n" for i in range(1, 31)]
+    expected = [[i, 2 * i] for i in range(1, 31)]
+    rows[at - 1] = f"{at},{cell}\n"
+    expected[at - 1] = [at, 10]
+    path = write("# made\na,b\n\n" + "".join(rows))
+    table = open_table(path, block_rows=9)
+    if "\n" in cell:
+        message = refusal(path)
+        assert message.startswith(f"data.csv, line {at + 3}, column 2 ('b'): '1\\n0' is not a num")
+        return
+    assert table.read().tolist() == expected
+    assert [len(block) for block in table] == [9, 9, 9, 3]
+
+
+def test_a_fault_is_named_by_its_line_in_whichever_block(write):
+    rows = [f"{i},{i}\n" for i in range(50)]
+    for at in (0, 6, 7, 8, 49):
+        path = write("a,b\n# note\n" + "".join([*rows[:at], "1,x\n", *rows[at:]]))
+        blocks = iter(open_table(path, block_rows=7))
+        with pytest.raises(TableError, match=rf"line {at + 3}, column 2 \('b'\): 'x' is not"):
+            list(blocks)
+
+
+def test_blocks_of_text_need_no_memory_of_its_size(write):
+    rows = 100_000
+    path = write("0.12345678901234567,-0.12345678901234567,0.12345678901234567\n" * rows)
+    tracemalloc.start()
+    try:
+        count = sum(len(block) for block in open_table(path))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == rows
+    assert peak < 2e6  # a block is 0.2 MB, the text 6.4 MB, the table 2.4 MB
+
+
+def test_an_array_on_disk_is_not_read_whole(tmp_path):
+    np.save(tmp_path / "data.npy", np.ones((100_000, 4)))
+    tracemalloc.start()
+    try:
+        total = sum(block.sum() for block in open_table(tmp_path / "data.npy"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert total == 400_000
+    assert peak < 1.5e6  # a block is 0.26 MB, the table 3.2 MB
+
+
+@pytest.mark.parametrize("block_rows", [0, -1])
+def test_an_empty_block_is_refused(write, block_rows):
+    with pytest.raises(ValueError, match="block_rows must be at least 1; got"):
+        open_table(write("1\n"), block_rows=block_rows)
+
+
+# --- a header, or none ----------------------------------------------------------------------------
+
+
+def test_a_first_line_of_numbers_is_a_header_where_that_is_said(write):
+    path = write("2019,2020\n1,2\n")
+    assert read_table(path)[0].tolist() == [[2019, 2020], [1, 2]]
+    values, names = read_table(path, header=True)
+    assert (values.tolist(), names) == ([[1, 2]], ["2019", "2020"])
+    assert read_table(path, header=True, columns=["2020"])[0].tolist() == [[2]]
+
+
+def test_a_first_line_of_words_is_data_where_that_is_said(write):
+    path = write("x,1\ny,2\n")
+    values, names = read_table(path, header=False, columns=[2])
+    assert (values.tolist(), names) == ([[1], [2]], ["2"])
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.npy", "data.npz"])
+def test_what_is_written_is_read_to_the_last_bit(tmp_path, name):
+    x = np.random.default_rng(0).normal(size=(50, 3)) * 10.0 ** np.arange(-300, 300, 4)[:50, None]
+    names = ["plain", 'a "name", quoted', "#1; last"]
+    write_table(tmp_path / name, x, names)
+    values, read_names = read_table(tmp_path / name)
+    assert values.tobytes() == x.tobytes()
+    assert read_names == (names if name.endswith("csv") else ["1", "2", "3"])
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_table_of_another_format_is_not_written(tmp_path):
+    with pytest.raises(TableError, match=r"written as \.csv, \.npy or \.npz; name it so"):
+        write_table(tmp_path / "data.xlsx", np.eye(2), ["a", "b"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_that_fails_half_way_leaves_what_was_there(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("before")
+
+    def fail():
+        with whole_file(path) as stream:
+            stream.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# --- other formats --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.csv", b"\x93NUMPY\x01\x00", "is a NumPy file by its content; give its name the suf"),
+        ("t.xlsx", b"PK\x03\x04rest", "is a zip archive by its content; name it .npz if NumPy w"),
+        ("t.csv", b"\x1f\x8b\x08rest", "is compressed; unpack it first, for instance with gunzi"),
+        ("t.json", b'[{"a": 1}]', "a .json file is not read here; export the table as .csv, .np"),
+        ("t.PARQUET", b"PAR1", "a .PARQUET file is not read here; export the table as .csv, .np"),
+    ],
+)
+def test_other_formats_are_named_with_a_way_out(write, name, content, said):
+    assert refusal(write(content, name)).startswith(f"{name}: {said}")

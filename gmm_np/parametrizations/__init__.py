@@ -14,6 +14,22 @@ class              what stands for the scale                                    
 =================  ================================================================  ===========
 
 Each takes every covariance family; "constant" has nothing in the vector but logits and means.
+
+Examples
+--------
+>>> import gmm_np
+>>> from gmm_np.parametrizations import LogCholesky
+>>> parameters = gmm_np.Parameters([0.0], [[1.0, 2.0]], [[1.0, 1.0]], "diag")
+>>> space = LogCholesky.of(parameters)
+>>> vector = space.pack(parameters)
+>>> vector.tolist()
+[0.0, 1.0, 2.0, 0.0, 0.0]
+>>> p = space.unpack(vector - 0.25)
+>>> value, gradients = gmm_np.nll_value_and_grad(
+...     [[0.0, 2.0], [1.0, 1.0]], p.pi_logits, p.means, p.scale, family="diag"
+... )
+>>> space.pullback(p, gradients).round(6).tolist()
+[0.0, 0.41218, 0.41218, 0.484775, 0.484775]
 """
 
 from gmm_np.parametrizations.adbench import precision_value_and_grad

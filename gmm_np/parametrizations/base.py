@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm_np.checks import FloatArray, as_float64, check_choice, check_finite
+from gmm_np.checks import FloatArray, as_float64, check_choice, check_finite, is_finite
 from gmm_np.parameters import FAMILIES, SCALES, Gradients, Parameters
 
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ class Parametrization(ABC):
         Raises
         ------
         ValueError
-            If their shape, family or fixed factors are others, or a component is off: a logit of
-            -inf is no point of an unconstrained space. Leave the component out instead.
+            If their shape, family or fixed factors are others; if a component is off: a logit of
+            -inf is no point of an unconstrained space, leave the component out instead; or if
+            what stands for the scale is beyond the range of a double.
         """
         self._check(parameters)
         off = np.flatnonzero(np.isneginf(parameters.pi_logits))
@@ -100,7 +101,13 @@ class Parametrization(ABC):
                 "holds. Leave this component out."
             )
         if self.family != "constant":
-            scale = self._pack_scale(parameters.scale.astype(np.float64))
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                scale = self._pack_scale(parameters.scale.astype(np.float64))
+            if not is_finite(scale):
+                raise ValueError(
+                    "parameters have a scale whose place in the vector is beyond the range of a "
+                    "double: its square or its inverse overflows. Rescale the data."
+                )
         elif np.array_equal(parameters.scale, np.asarray(self.factors)):
             scale = np.empty(0)
         else:
@@ -135,13 +142,13 @@ class Parametrization(ABC):
                 f"D = {d}; got {array.shape}."
             )
         check_finite("vector", array, "Look at the step that computed it.", ("entry",))
-        logits, means, rest = np.split(array, [k, k + k * d])
+        logits, means, rest = array[:k], array[k : k + k * d].reshape(k, d), array[k + k * d :]
         if self.family == "constant":
             assert self.factors is not None  # checked when it was made
-            return Parameters(logits, means.reshape(k, d), self.factors, self.family)
+            return Parameters(logits, means, self.factors, self.family)
         with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
             scale = self._unpack_scale(rest)
-        return Parameters(logits, means.reshape(k, d), scale, self.family)
+        return Parameters(logits, means, scale, self.family)
 
     def pullback(self, parameters: Parameters, gradients: Gradients) -> FloatArray:
         """Return the gradient [size] with respect to the vector of `parameters`.
@@ -163,7 +170,8 @@ class Parametrization(ABC):
         if self.family != "constant":
             assert gradients.scale is not None  # it is learned
             scale = parameters.scale.astype(np.float64)
-            blocks.append(self._pull_scale(scale, gradients.scale.astype(np.float64)))
+            with np.errstate(over="ignore", invalid="ignore"):
+                blocks.append(self._pull_scale(scale, gradients.scale.astype(np.float64)))
         return np.concatenate(blocks, dtype=np.float64)
 
     def _check(self, parameters: Parameters) -> None:

@@ -51,7 +51,7 @@ class Cholesky(Parametrization):
 
 
 class LogCholesky(Cholesky):
-    """Cholesky factors with the logarithm of their diagonal, equations (29) and (53).
+    """Cholesky factors with the logarithm of their diagonal, equations (29) and (37).
 
     In place of the scale the vector holds the lower triangles of the factors, each row by row and
     with the logarithm of its diagonal; or the logarithms of the standard deviations. Every vector
@@ -66,7 +66,7 @@ class LogCholesky(Cholesky):
         return self._on_diagonal(np.exp, super()._unpack_scale(entries))
 
     def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:
-        # in unpack: L_ii = exp(theta_ii), so that d_theta_ii = L_ii d_L_ii, (29) and (53)
+        # in unpack: L_ii = exp(theta_ii), so that d_theta_ii = L_ii d_L_ii, (29) and (37)
         if not self._has_factors:
             return super()._pull_scale(scale, scale * d_scale)
         d_theta = d_scale.copy()
@@ -85,7 +85,7 @@ class LogCholesky(Cholesky):
 
 
 class PrecisionFactor(LogCholesky):
-    """Factors of the precisions with the logarithm of their diagonal, equations (30) and (55).
+    """Factors of the precisions with the logarithm of their diagonal, equations (30) and (39).
 
     Sigma^-1 = Q^T Q with Q = L^-1, lower triangular. In place of the scale the vector holds the
     lower triangles of Q, each row by row and with the logarithm of its diagonal; for the families
@@ -104,7 +104,7 @@ class PrecisionFactor(LogCholesky):
     def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:
         # in unpack: scale = Q^-1
         if self._has_factors:
-            d_precision = pull_back_inverse(scale, d_scale)  # (55)
+            d_precision = pull_back_inverse(scale, d_scale)  # (39)
         else:
             d_precision = -(scale**2) * d_scale
         return super()._pull_scale(self._inverse(scale), d_precision)

@@ -16,7 +16,7 @@ from gmm_np.parametrizations.base import Parametrization
 
 
 class Covariance(Parametrization):
-    """Covariances by all their entries, or variances, equations (28) and (54).
+    """Covariances by all their entries, or variances, equations (28) and (38).
 
     In place of the scale the vector holds the covariances, D x D entries each, both triangles;
     or the variances of the families of standard deviations.
@@ -36,7 +36,7 @@ class Covariance(Parametrization):
 
     def _pack_scale(self, scale: FloatArray) -> FloatArray:
         if not self._has_factors:
-            return (scale**2).ravel()  # (54)
+            return (scale**2).ravel()  # (38)
         return np.ravel(np.matmul(scale, np.swapaxes(scale, -1, -2)))  # (5)
 
     def _unpack_scale(self, entries: FloatArray) -> FloatArray:
@@ -63,7 +63,7 @@ class Covariance(Parametrization):
 
     def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:
         if not self._has_factors:
-            return (0.5 * d_scale / scale).ravel()  # in unpack: sigma = sqrt(v), (54)
+            return (0.5 * d_scale / scale).ravel()  # in unpack: sigma = sqrt(v), (38)
         return covariance_gradient(scale, d_scale).ravel()
 
 

@@ -1,0 +1,181 @@
+"""gmm-np fit: a mixture fitted to a table."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from gmm_np.commands.candidates import Candidate, fit_candidates
+from gmm_np.commands.fit_report import draw_fit, fit_document, fit_text
+from gmm_np.commands.models import save_model
+from gmm_np.commands.options import (
+    Commands,
+    add_data_options,
+    model_file,
+    new_command,
+    not_negative,
+    picture,
+    whole_number,
+)
+from gmm_np.commands.report import SOLVERS, json_text
+from gmm_np.commands.samples import load_samples
+from gmm_np.em import ON_COLLAPSE
+from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
+
+
+def add_command(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = new_command(
+        commands,
+        "fit",
+        _run,
+        summary="fit a mixture to a table",
+        description="""Fit K Gaussians to the rows of a table, print the mixture, and write it to
+        MODEL for the other commands. With several K or families each is fitted, and the least BIC
+        (Bayesian information criterion) chooses. Ctrl-C ends the fit; with --out the best model so
+        far is kept.""",
+        examples="""
+        gmm-np fit data.csv -k 3
+        gmm-np fit data.csv -k 3 --family diag --out model.npz --plot fit.png
+        gmm-np fit data.csv -k 1-8 --family full,tied --plot-bic bic.png
+        gmm-np fit data.csv -k 2 --columns eruptions,waiting --json
+        gmm-np fit large.npy -k 20 --stream --out model.npz
+        """,
+    )
+    add_data_options(parser)
+    parser.add_argument(
+        "-k",
+        "--components",
+        type=_numbers,
+        required=True,
+        metavar="K",
+        help="components: a number, or several to choose from as 1-8 or 2,4,8",
+    )
+    parser.add_argument(
+        "--family",
+        type=_families,
+        default=["full"],
+        metavar="F",
+        help=f"covariances: {', '.join(FAMILIES)}, or several to choose from as full,diag "
+        "(default: full)",
+    )
+    parser.add_argument(
+        "--weights", metavar="COLUMN", help="a column with a weight for each row, not to be fitted"
+    )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="read DATA anew in each pass rather than hold it in memory; .npy is the fastest",
+    )
+    group = parser.add_argument_group("the fit")
+    group.add_argument(
+        "--solver",
+        choices=SOLVERS,
+        default="em",
+        metavar="S",
+        help="em, lbfgs or adam (default: %(default)s)",
+    )
+    group.add_argument(
+        "--n-init",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="starts, of which the best is kept (default: %(default)s)",
+    )
+    group.add_argument(
+        "--seed", type=whole_number(0), default=0, metavar="N", help="of the starts (default: 0)"
+    )
+    group.add_argument(
+        "--tol",
+        type=not_negative,
+        metavar="T",
+        help="end where an iteration gains less (em), or no entry of the gradient is larger "
+        "(lbfgs, adam), in nats a sample (default: 1e-6, for adam 1e-4)",
+    )
+    group.add_argument(
+        "--max-iter",
+        type=whole_number(1),
+        default=1000,
+        metavar="N",
+        help="iterations of each start at most, for adam passes over the data (default: "
+        "%(default)s)",
+    )
+    group.add_argument(
+        "--reg-covar",
+        type=not_negative,
+        default=1e-6,
+        metavar="R",
+        help="added to each variance, so that none becomes zero (default: 1e-6)",
+    )
+    group.add_argument(
+        "--on-collapse",
+        choices=ON_COLLAPSE,
+        default="raise",
+        metavar="WHAT",
+        help="what em does with a component whose rows span less than all dimensions: raise (an "
+        "error), reseed (start it again at a random row) or keep (its covariance) (default: "
+        "%(default)s)",
+    )
+    group = parser.add_argument_group("what is written")
+    group.add_argument("--out", type=model_file, metavar="MODEL", help="the model, an .npz file")
+    group.add_argument("--plot", type=picture, metavar="PNG", help="a picture of data and mixture")
+    group.add_argument(
+        "--plot-history", type=picture, metavar="PNG", help="a picture of the loss by iteration"
+    )
+    group.add_argument(
+        "--plot-responsibilities",
+        type=picture,
+        metavar="PNG",
+        help="a picture of which component made which row",
+    )
+    group.add_argument(
+        "--plot-bic", type=picture, metavar="PNG", help="a picture of the BIC by K and family"
+    )
+    group.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _run(options: argparse.Namespace) -> int:
+    samples = load_samples(options, stream=options.stream)
+    candidates = fit_candidates(samples, options)
+    best = candidates[0]
+    if options.out is not None:
+        save_model(best.model, samples.names, options.out)
+        vars(best.model).pop("feature_names_in_", None)
+    if best.interrupted:
+        raise KeyboardInterrupt(_what_is_kept(best, options))
+    draw_fit(candidates, samples, options)
+    if options.json:
+        print(json_text(fit_document(candidates, samples, options)))
+    else:
+        print(fit_text(candidates, samples, options))
+    return 0
+
+
+def _what_is_kept(best: Candidate, options: argparse.Namespace) -> str:
+    if options.out is None:
+        return "nothing is kept: --out MODEL keeps the best model so far"
+    which = f"{best.family}, K = {best.n_components}, after {best.model.n_iter_} iterations"
+    return f"the best model so far ({which}) is in {options.out}"
+
+
+def _numbers(text: str) -> list[int]:
+    numbers: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 1 <= first <= last:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number from 1, or several as 1-8 or 2,4,8; got {text!r}"
+            )
+        numbers += range(first, last + 1)
+    return list(dict.fromkeys(numbers))
+
+
+def _families(text: str) -> list[str]:
+    families = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    for family in families:
+        if family not in FAMILIES:
+            raise argparse.ArgumentTypeError(
+                f"must be one or several of {', '.join(FAMILIES)}; got {family!r}"
+            )
+    return families

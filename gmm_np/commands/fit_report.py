@@ -1,0 +1,113 @@
+"""What `gmm-np fit` says of its fits: JSON, a text, pictures."""
+
+from __future__ import annotations
+
+import argparse
+
+from gmm_np.commands.candidates import Candidate
+from gmm_np.commands.report import SOLVERS, describe, mixture_document
+from gmm_np.commands.samples import Samples
+
+
+def fit_document(
+    candidates: list[Candidate], samples: Samples, options: argparse.Namespace
+) -> dict[str, object]:
+    """Return what JSON says of the fits, the best of which comes first."""
+    best = candidates[0]
+    assert best.score is not None
+    document = {
+        "n_samples": best.score.n_samples,
+        **mixture_document(best.model),
+        **best.criteria,
+        "converged": bool(best.model.converged_),
+        "n_iter": int(best.model.n_iter_),
+        "solver": options.solver,
+        "columns": samples.names,
+    }
+    if len(candidates) > 1:
+        document["candidates"] = [
+            {
+                "family": c.family,
+                "n_components": c.n_components,
+                **({"nll": c.criteria["nll"], "bic": c.criteria["bic"]} if c.score else {}),
+                "error": c.error or None,
+            }
+            for c in candidates
+        ]
+    return document
+
+
+def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Namespace) -> str:
+    """Return what is printed for people."""
+    best, model = candidates[0], candidates[0].model
+    assert best.score is not None
+    found = best.criteria
+    plural = "" if best.n_components == 1 else "s"
+    lines = [f"{options.data}: {best.score.n_samples} rows of {', '.join(samples.names)}"]
+    if len(candidates) > 1:
+        lines += ["", f"{'family':<18}{'K':>4}{'BIC':>16}{'NLL':>14}"]
+        for c in candidates:
+            numbers = (
+                f"{c.criteria['bic']:16.4f}{c.criteria['nll']:14.6f}" if c.score else "  failed"
+            )
+            lines.append(f"{c.family:<18}{c.n_components:>4}{numbers}")
+        lines += ["", "of the least BIC:"]
+    which = (
+        f"{best.n_components} component{plural}, family {best.family}, by {SOLVERS[options.solver]}"
+    )
+    reached = "converged" if model.converged_ else "not converged; raise --max-iter or --tol:"
+    lines += [
+        f"{which}: {reached} after {model.n_iter_} iterations",
+        "",
+        f"NLL: {found['nll']:.9f} nats a sample (log-likelihood {found['log_likelihood']:.6f})",
+        f"BIC {found['bic']:.4f}, AIC {found['aic']:.4f}, {best.n_free} free parameters",
+        "",
+        describe(model, samples.names),
+    ]
+    written = [
+        ("Model", options.out),
+        ("Picture", options.plot),
+        ("Picture of the loss", options.plot_history),
+        ("Picture of the responsibilities", options.plot_responsibilities),
+        ("Picture of the BIC", options.plot_bic),
+    ]
+    files = [f"{what}: {path}" for what, path in written if path is not None]
+    return "\n".join([*lines, "", *files] if files else lines)
+
+
+def draw_fit(candidates: list[Candidate], samples: Samples, options: argparse.Namespace) -> None:
+    """Draw the pictures that the options ask for."""
+    wanted = (
+        *(options.plot, options.plot_history),
+        *(options.plot_responsibilities, options.plot_bic),
+    )
+    if not any(wanted):
+        return
+    from gmm_np import plotting
+
+    best = candidates[0]
+    what = f"K = {best.n_components}, {best.family}, NLL {best.criteria['nll']:.4f} nats a sample"
+    title = f"{options.data.name}: {what}"
+    if options.plot or options.plot_responsibilities:
+        x = samples.some_rows(5000, options.seed)
+        draw = plotting.plot_mixture if x.shape[1] <= 2 else plotting.plot_pairs
+        for path, function in (
+            (options.plot, draw),
+            (options.plot_responsibilities, plotting.plot_responsibilities),
+        ):
+            if path is not None:
+                figure = function(x, best.model, labels=samples.names, title=title)
+                plotting.save_figure(figure, path)
+    if options.plot_history:
+        names = [SOLVERS[options.solver]]
+        if len(best.histories) > 1:
+            names = [f"start {number}" for number in range(1, len(best.histories) + 1)]
+        histories = dict(zip(names, best.histories, strict=True))
+        plotting.save_figure(plotting.plot_history(histories, title=title), options.plot_history)
+    if options.plot_bic:
+        scores: dict[str, dict[int, float | None]] = {}
+        for family in options.family:
+            own = [c for c in candidates if c.family == family]
+            scores[family] = {c.n_components: c.criteria["bic"] if c.score else None for c in own}
+        figure = plotting.plot_bic(scores, title=options.data.name)
+        plotting.save_figure(figure, options.plot_bic)

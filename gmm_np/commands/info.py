@@ -1,0 +1,59 @@
+"""gmm-np info: what a model file holds."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from gmm_np.commands.models import load_model
+from gmm_np.commands.options import Commands, new_command
+from gmm_np.commands.report import (
+    describe,
+    json_text,
+    mixture_document,
+    n_parameters,
+)
+
+
+def add_command(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = new_command(
+        commands,
+        "info",
+        _run,
+        summary="show a fitted mixture",
+        description="Print the mixture in a model that `gmm-np fit --out` wrote.",
+        examples="""
+        gmm-np info model.npz
+        gmm-np info model.npz --json
+        """,
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an .npz file of gmm-np fit")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _run(options: argparse.Namespace) -> int:
+    model, given = load_model(options.model)
+    document = mixture_document(model)
+    n_components, n_features = model.means_.shape
+    family = str(model.covariance_type)
+    n_free = n_parameters(family, n_components, n_features)
+    if options.json:
+        document |= {
+            "n_parameters": n_free,
+            "converged": bool(model.converged_),
+            "n_iter": int(model.n_iter_),
+            "columns": given,
+        }
+        print(json_text(document))
+        return 0
+    plural = "" if n_components == 1 else "s"
+    print(
+        f"{options.model}: {n_components} component{plural} in {n_features} dimensions, family "
+        f"{family}, {n_free} free parameters"
+    )
+    reached = "converged" if model.converged_ else "not converged"
+    print(f"fit: {reached} after {model.n_iter_} iterations\n")
+    names = given or [f"x{j + 1}" for j in range(n_features)]
+    print(describe(model, names))
+    return 0

@@ -1,0 +1,152 @@
+"""What the commands' parsers share: kinds of values, the options for data, one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_np.progress import Progress
+from gmm_np.tables import Table, open_table
+from gmm_np.tables.writing import check_target
+
+Commands = Any  # what argparse's add_subparsers returns has no public name
+Run = Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and whose options are not abbreviated."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        super().__init__(**options)
+
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong and where the help is; exit with code 2."""
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+def new_command(
+    commands: Commands, name: str, run: Run, *, summary: str, description: str, examples: str
+) -> argparse.ArgumentParser:
+    """Add a command that `run` carries out; `examples` stand below its help."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=textwrap.fill(" ".join(description.split()), 79),
+        epilog="examples:\n" + textwrap.indent(textwrap.dedent(examples).strip("\n"), "  "),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add DATA and how it is to be read."""
+    parser.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="a table, a row a sample: text with columns separated by commas, semicolons, tabs or "
+        "spaces (.csv, .tsv, .txt), or a NumPy array (.npy, .npz)",
+    )
+    group = parser.add_argument_group("reading DATA")
+    group.add_argument(
+        "--columns",
+        type=_columns,
+        metavar="A,B,...",
+        help="the columns to use, by name or by number from 1 (default: all)",
+    )
+    group.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="the first line of the text holds names, or does not (default: it does if any cell "
+        "of it is not a number)",
+    )
+    group.add_argument(
+        "--delimiter", metavar="CHAR", help="the character between cells (default: found out)"
+    )
+
+
+def open_data(options: argparse.Namespace) -> Table:
+    """Open DATA as the options say."""
+    return open_table(
+        options.data, columns=options.columns, delimiter=options.delimiter, header=options.header
+    )
+
+
+def read_data(table: Table) -> NDArray[np.float64]:
+    """Read the whole table [N, D], with a progress line."""
+    blocks = []
+    with Progress(f"reading {table.file.name}", unit="row") as line:
+        for block in table:
+            blocks.append(block)
+            line.advance(len(block))
+    return np.concatenate(blocks)
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """Return a type of option: whole numbers from `least` on."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least}; got {text!r}")
+        return value
+
+    return parse
+
+
+def not_negative(text: str) -> float:
+    """Type of option: a finite number from 0 on."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number from 0; got {text!r}")
+    return value
+
+
+def picture(text: str) -> Path:
+    """Type of option: where a picture can be written, and matplotlib is there to draw it."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError(
+            'drawing needs matplotlib, which is not installed: pip install "gmm_np[cli]"'
+        )
+    suffixes = (".png", ".pdf", ".svg")
+    if Path(text).suffix.lower() not in suffixes:
+        raise argparse.ArgumentTypeError(
+            f"must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}; got {text!r}"
+        )
+    return writable(text)
+
+
+def model_file(text: str) -> Path:
+    """Type of option: where a model can be written."""
+    if Path(text).suffix.lower() != ".npz":
+        raise argparse.ArgumentTypeError(f"a model is an .npz file; name it so, got {text!r}")
+    return writable(text)
+
+
+def writable(text: str) -> Path:
+    """Type of option: a place where a file can be written."""
+    try:
+        check_target(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(text)
+
+
+def _columns(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]

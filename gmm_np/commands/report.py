@@ -1,0 +1,107 @@
+"""What the commands print of a mixture: a few lines for people, one JSON document for machines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_np.checks import FloatArray
+from gmm_np.families import FAMILIES
+
+SOLVERS: Final = {"em": "EM", "lbfgs": "L-BFGS", "adam": "Adam"}
+TOLERANCES: Final = {"em": 1e-6, "lbfgs": 1e-6, "adam": 1e-4}  # of a fit, nats a sample
+_SHOWN: Final = 20  # components that are printed for people; JSON has all
+_WIDEST: Final = 6  # dimensions of which the covariances are printed for people
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """Return strict JSON, in which what is not a finite number is null."""
+    return json.dumps(_plain(document), allow_nan=False, indent=2)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def n_parameters(family: str, n_components: int, n_features: int) -> int:
+    """Count the free parameters of a mixture."""
+    triangle = n_features * (n_features + 1) // 2
+    covariance = {
+        "full": n_components * triangle,
+        "tied": triangle,
+        "diag": n_components * n_features,
+        "spherical": n_components,
+        "shared_spherical": 1,
+        "constant": 0,
+    }[family]
+    return covariance + n_components * n_features + n_components - 1
+
+
+def criteria(nll: float, weight: float, n_free: int) -> dict[str, float]:
+    """Return log-likelihood, BIC and AIC from the mean NLL over data of this weight."""
+    total = -nll * weight
+    return {
+        "nll": nll,
+        "log_likelihood": total,
+        "bic": -2.0 * total + n_free * math.log(weight),
+        "aic": -2.0 * total + 2.0 * n_free,
+    }
+
+
+def mixture_document(model: Any) -> dict[str, Any]:
+    """Return what JSON says of a fitted mixture."""
+    return {
+        "n_features": int(model.means_.shape[1]),
+        "n_components": len(model.weights_),
+        "family": str(model.covariance_type),
+        "weights": model.weights_,
+        "means": model.means_,
+        "covariances": model.covariances_,
+    }
+
+
+def describe(model: Any, names: Sequence[str]) -> str:
+    """Describe the components of a fitted mixture, the heaviest if there are many."""
+    parameters = model.parameters_
+    scale, means = parameters.scale.astype(np.float64), parameters.means
+    factors = FAMILIES[parameters.family].expand(scale, *means.shape)  # [K, D, D]
+    weights, covariances = model.weights_, factors @ factors.swapaxes(1, 2)
+    lines = []
+    shown: NDArray[Any] = np.arange(len(weights))
+    if len(weights) > _SHOWN:
+        shown = np.sort(np.argsort(-weights, kind="stable")[:_SHOWN])
+    width = max(12, *(min(len(name), 30) for name in names))
+    for k in shown:
+        lines.append(f"component {k + 1}: weight {weights[k]:.4f}")
+        for j, name in enumerate(names):
+            line = f"  {name[:30]:<{width}} mean {_numbers(means[k, j : j + 1])}"
+            if len(names) <= _WIDEST:
+                lines.append(f"{line}   covariance {_numbers(covariances[k, j])}")
+            else:
+                deviation = np.sqrt(covariances[k, j, j : j + 1])
+                lines.append(f"{line}   standard deviation {_numbers(deviation)}")
+    if len(weights) > len(shown):
+        lines.append(f"and {len(weights) - len(shown)} components of less weight; --json has all")
+    return "\n".join(lines)
+
+
+def _numbers(values: FloatArray) -> str:
+    """Nine characters a number, with three decimals where these say something of the largest."""
+    largest = np.abs(values).max()
+    form = "9.3f" if largest == 0 or 1e-2 <= largest < 1e5 else "9.2e"
+    return " ".join(f"{value:{form}}" for value in values)

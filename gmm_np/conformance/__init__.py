@@ -1,0 +1,46 @@
+"""Certified vectors for any implementation of the mixture likelihood, and what runs them.
+
+`run` is the whole of it from Python, ``gmm-np conformance`` from the command line;
+docs/conformance.md says how to write an adapter.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gmm_np.conformance.cases import Case, Family, RunnerError, VectorError, read_vectors
+    from gmm_np.conformance.function_adapter import ToolError
+    from gmm_np.conformance.report import CaseResult, FamilyResult, Report
+    from gmm_np.conformance.runner import run
+    from gmm_np.conformance.suspects import Suspect
+
+__all__ = [
+    "Case",
+    "CaseResult",
+    "Family",
+    "FamilyResult",
+    "Report",
+    "RunnerError",
+    "Suspect",
+    "ToolError",
+    "VectorError",
+    "read_vectors",
+    "run",
+]
+
+if not TYPE_CHECKING:
+    # Late: the command line registers its command, and need not load the mutants for that.
+    _PLACES = {
+        "cases": ("Case", "Family", "RunnerError", "VectorError", "read_vectors"),
+        "function_adapter": ("ToolError",),
+        "report": ("CaseResult", "FamilyResult", "Report"),
+        "runner": ("run",),
+        "suspects": ("Suspect",),
+    }
+
+    def __getattr__(name):
+        for module, names in _PLACES.items():
+            if name in names:
+                from importlib import import_module
+
+                return getattr(import_module(f"gmm_np.conformance.{module}"), name)
+        raise AttributeError(f"module 'gmm_np.conformance' has no attribute {name!r}")

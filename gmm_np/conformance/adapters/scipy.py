@@ -1,0 +1,36 @@
+"""SciPy: `scipy.stats.multivariate_normal`, the value alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+REQUIRES = ("scipy",)
+
+
+def multivariate_normal(
+    x: Any,
+    logits: Any,
+    means: Any,
+    chol: Any,
+    *,
+    sample_weight: Any = None,
+    reduction: str = "mean",
+) -> Any:
+    """Sum SciPy's densities by its logsumexp. Factors go in by `Covariance.from_cholesky`."""
+    from scipy.special import log_softmax, logsumexp
+    from scipy.stats import Covariance, multivariate_normal
+
+    densities = [
+        multivariate_normal(mean, Covariance.from_cholesky(factor)).logpdf(x)
+        for mean, factor in zip(means, chol, strict=True)
+    ]
+    terms = log_softmax(logits)[:, None] + np.reshape(densities, (len(means), -1))  # [K, N]
+    return _reduce(-logsumexp(terms, axis=0), sample_weight, reduction)
+
+
+def _reduce(losses: Any, weight: Any, reduction: str) -> Any:
+    if reduction == "mean":
+        return np.average(losses, weights=weight)
+    return losses.sum() if weight is None else losses @ weight

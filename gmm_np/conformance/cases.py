@@ -1,0 +1,299 @@
+"""The certified vectors: read from their files, expanded, and checked against their digests.
+
+Letters in shapes: N samples, K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "DIRECTORY",
+    "LEVELS",
+    "Case",
+    "Family",
+    "RunnerError",
+    "VectorError",
+    "array_of",
+    "family_of",
+    "read_family",
+    "read_vectors",
+]
+
+DIRECTORY: Final = Path(__file__).parent / "vectors"
+LEVELS: Final = ("lower", "average", "higher")
+DTYPES: Final = {"binary64": "<f8", "binary32": "<f4"}
+
+#: The inputs of a parametrization in the order in which the digest takes them.
+INPUTS: Final = {
+    "cholesky": ("logits", "means", "chol", "x", "weights"),
+    "precision": ("alpha", "means", "icf", "x", "gamma", "m"),
+}
+#: Its outputs: the value, then the gradients of mixture weights, means and scale.
+OUTPUTS: Final = {
+    "cholesky": ("nll", "logits", "means", "chol"),
+    "precision": ("objective", "alpha", "means", "icf"),
+}
+
+
+class RunnerError(Exception):
+    """The runner itself failed: nothing was found out about the implementation."""
+
+
+class VectorError(RunnerError):
+    """A file of vectors that is not what its schema or its digests say."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One test: inputs, and what has to come out.
+
+    Attributes
+    ----------
+    id, family, level, comment : str
+    flags, kills : tuple of str
+        Special traits of the inputs, and mutants that fail here.
+    n_samples, n_components, n_features : int
+    parametrization : {"cholesky", "precision"}
+    dtype : {"binary64", "binary32"}
+    reduction : {"mean", "sum"}
+    result : {"valid", "invalid", "either"}
+        Whether it has to be answered, has to be rejected, or may be either.
+    inputs : dict
+        As they stand in the file: nested lists of numbers, and strings for what is not finite.
+    outputs : dict
+        For each output four lists of decimal strings: certified, spread, scale, floor.
+    factor : float
+        C of the allowance C (spread + u scale) + floor.
+    """
+
+    id: str
+    family: str
+    level: str
+    comment: str
+    flags: tuple[str, ...]
+    kills: tuple[str, ...]
+    n_samples: int
+    n_components: int
+    n_features: int
+    parametrization: str
+    dtype: str
+    reduction: str
+    result: str
+    digest: str
+    factor: float
+    inputs: dict[str, Any] = field(repr=False)
+    outputs: dict[str, dict[str, list[str]]] = field(repr=False)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Names of the outputs, in order."""
+        return OUTPUTS[self.parametrization]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the outputs as an adapter gives them."""
+        k, d = self.n_components, self.n_features
+        last = (k, d, d) if self.parametrization == "cholesky" else (k, d * (d + 1) // 2)
+        return (), (k,), (k, d), last
+
+    def certified(self, name: str) -> NDArray[np.float64]:
+        """Return a certified output, rounded to double, in the shape in which adapters give it."""
+        flat = np.array([float(text) for text in self.outputs[name]["certified"]])
+        shape = self.shapes[self.blocks.index(name)]
+        if name != "chol":
+            return flat.reshape(shape)
+        full = np.zeros(shape)
+        rows, columns = np.tril_indices(shape[-1])
+        full[:, rows, columns] = flat.reshape(len(full), -1)
+        return full
+
+    @cached_property
+    def arrays(self) -> dict[str, Any]:
+        """The inputs, rows of x repeated, in the group's dtype; ragged ones as nested lists.
+
+        Raises
+        ------
+        VectorError
+            If they are not those that the digest was made of.
+        """
+        dtype = np.dtype(DTYPES[self.dtype]).newbyteorder("=")
+        arrays = {name: array_of(self.inputs[name], dtype) for name in self._names()}
+        counts = self.inputs.get("count")
+        for name in ("x", "weights"):
+            if counts is not None and name in arrays:
+                arrays[name] = np.repeat(arrays[name], counts, axis=0)
+        if self._digest(arrays) != self.digest:
+            raise VectorError(
+                f"{self.id}: the inputs are not those of the digest: the file was changed, or "
+                "this system does not read decimal numbers exactly."
+            )
+        return arrays
+
+    def _names(self) -> Iterator[str]:
+        return (name for name in INPUTS[self.parametrization] if name in self.inputs)
+
+    def _digest(self, arrays: dict[str, Any]) -> str:
+        digest = hashlib.sha256()
+        for name in self._names():
+            array = arrays[name]
+            if isinstance(array, list):  # ragged
+                array = np.array(list(_leaves(array)))
+            digest.update(np.ascontiguousarray(array, DTYPES[self.dtype]).tobytes())
+        return digest.hexdigest()
+
+    def input_json(self) -> str:
+        """Return the inputs as JSON text, rows of x repeated, with the reduction and the dtype."""
+        counts = self.inputs.get("count")
+        members = []
+        for name in self._names():
+            value = self.inputs[name]
+            text = json.dumps(value)
+            if counts is not None and name in ("x", "weights"):  # without a list of a million rows
+                rows = (repeat(json.dumps(row), n) for row, n in zip(value, counts, strict=True))
+                text = f"[{', '.join(chain.from_iterable(rows))}]"
+            members.append(f'"{name}": {text}')
+        members += [f'"reduction": "{self.reduction}"', f'"dtype": "{self.dtype}"']
+        return "{" + ", ".join(members) + "}"
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A family of cases, one file, and what it is there for."""
+
+    name: str
+    comment: str
+    notes: dict[str, dict[str, Any]]
+    cases: tuple[Case, ...]
+
+
+def _leaves(value: Any) -> Iterator[float]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield float(value)
+
+
+def array_of(value: Any, dtype: np.dtype[Any]) -> NDArray[Any] | list[Any]:
+    """Return nested lists as an array; as lists again where their lengths differ."""
+    try:
+        # float reads the strings of what is not finite as it reads numbers.
+        return np.array(value, dtype=np.float64).astype(dtype)
+    except ValueError:
+        pass
+
+    def convert(item: Any) -> Any:
+        return [convert(i) for i in item] if isinstance(item, list) else float(item)
+
+    return list(convert(value))
+
+
+def read_family(path: Path) -> Family:
+    """Read one file of vectors.
+
+    Raises
+    ------
+    VectorError
+        If it is no such file, or its counts are not those of what it holds.
+    """
+    try:
+        return family_of(json.loads(path.read_text(encoding="utf-8")))
+    except VectorError as error:
+        raise VectorError(f"{path.name}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VectorError(f"{path.name}: not a file of vectors: {error!r}") from error
+
+
+def family_of(file: dict[str, Any]) -> Family:
+    """Return what the JSON of a file of vectors holds.
+
+    Raises
+    ------
+    VectorError
+        If its counts are not those of what it holds.
+    """
+    cases = tuple(_cases(file))
+    outputs = (block["certified"] for case in cases for block in case.outputs.values())
+    counted = (file["number_of_tests"], file["number_of_outputs"])
+    found = (len(cases), sum(map(len, outputs)))
+    if counted != found:
+        raise VectorError(f"says {counted} tests and outputs, and holds {found}.")
+    return Family(file["family"], file["comment"], file["notes"], cases)
+
+
+def _cases(file: dict[str, Any]) -> Iterator[Case]:
+    for group in file["groups"]:
+        for test in group["tests"]:
+            yield Case(
+                id=test["id"],
+                family=file["family"],
+                level=test["level"],
+                comment=test["comment"],
+                flags=tuple(test["flags"]),
+                kills=tuple(test["kills"]),
+                n_samples=test["N"],
+                n_components=test["K"],
+                n_features=test["D"],
+                parametrization=group["parametrization"],
+                dtype=group["dtype"],
+                reduction=group["reduction"],
+                result=test["result"],
+                digest=test["digest"],
+                factor=float(file["factor"]),
+                inputs=test["inputs"],
+                outputs=test.get("outputs", {}),
+            )
+
+
+def read_vectors(
+    directory: Path = DIRECTORY,
+    *,
+    levels: Iterable[str] = (),
+    flags: Iterable[str] = (),
+) -> list[Family]:
+    """Read all families, with the cases of the given levels and flags; of all by default.
+
+    Raises
+    ------
+    VectorError
+        If there is no file, or one is not what it should be.
+    ValueError
+        If a level or a flag exists nowhere.
+    """
+    paths = sorted(path for path in directory.glob("*.json") if path.name != "schema.json")
+    if not paths:
+        raise VectorError(f"{directory} holds no vectors; install gmm_np again.")
+    families = [read_family(path) for path in paths]
+    wanted_levels, wanted_flags = set(levels), set(flags)
+    known = {flag for family in families for flag in family.notes}
+    for name, wanted, choices in (
+        ("level", wanted_levels, set(LEVELS)),
+        ("flag", wanted_flags, known),
+    ):
+        if wanted - choices:
+            raise ValueError(
+                f"no {name} is called {', '.join(sorted(wanted - choices))}; there are "
+                f"{', '.join(sorted(choices))}."
+            )
+    chosen = []
+    for family in families:
+        cases = tuple(
+            case
+            for case in family.cases
+            if (not wanted_levels or case.level in wanted_levels)
+            and (not wanted_flags or wanted_flags.intersection(case.flags))
+        )
+        if cases:
+            chosen.append(Family(family.name, family.comment, family.notes, cases))
+    return chosen

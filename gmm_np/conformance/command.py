@@ -1,0 +1,163 @@
+"""The command ``gmm-np conformance``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gmm_np.progress import Progress
+
+__all__ = ["add_command", "run_command"]
+
+_EPILOG = (
+    "Exit codes: 0 every case that is supported passes, 1 the runner failed, 2 wrong usage, 3 the "
+    "tool failed (crash, garbage), 4 wrong answers, 5 time-out, 6 nothing was supported. "
+    "docs/conformance.md shows how to write an adapter."
+)
+
+
+def add_command(commands: Any) -> None:
+    """Add the command to the subparsers of gmm-np."""
+    parser = commands.add_parser(
+        "conformance",
+        help="run the certified vectors against an implementation",
+        description="Run the certified vectors against any implementation of the Gaussian-mixture "
+        "negative log-likelihood and its gradients, in any language, and say what it gets wrong.",
+        epilog=_EPILOG,
+    )
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument(
+        "--python",
+        metavar="MODULE:FUNCTION",
+        help="function(x, logits, means, chol) -> (nll, d_logits, d_means, d_chol)",
+    )
+    target.add_argument(
+        "--command",
+        dest="tool",
+        metavar='"PROGRAM ARGUMENTS"',
+        help="a program that answers lines of JSON; split as a shell would, started without one",
+    )
+    parser.add_argument(
+        "--level",
+        action="append",
+        default=[],
+        choices=("lower", "average", "higher"),
+        help="exactly this level; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--flag", action="append", default=[], help="cases with this flag; may be repeated"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="for one case; the program is ended then, with its children (default: 60)",
+    )
+    parser.add_argument(
+        "--xfail",
+        type=Path,
+        metavar="FILE",
+        help="cases known to be answered wrong, an id a line; one that passes is a failure",
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the whole report here")
+    parser.set_defaults(run=run_command)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds; got {text!r}")
+    return value
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    # Late, so that the other commands need not wait for it.
+    from gmm_np.conformance.cases import RunnerError
+    from gmm_np.conformance.function_adapter import ToolError
+    from gmm_np.conformance.report import RUNNER_FAILED
+    from gmm_np.conformance.runner import run
+
+    adapter = options.python if options.python is not None else split_command(options.tool)
+    known = read_expected_failures(options.xfail) if options.xfail is not None else ()
+    try:
+        report = run(
+            adapter,
+            levels=options.level,
+            flags=options.flag,
+            timeout=options.timeout,
+            expected_failures=known,
+            progress=_progress,
+        )
+    except ToolError as error:  # of the kind "usage": it could not be found or started
+        raise ValueError(str(error)) from error
+    except RunnerError as error:
+        traceback.print_exception(error.__cause__)
+        print(f"gmm-np: the runner failed: {error}", file=sys.stderr)
+        return RUNNER_FAILED
+    if options.json is not None:
+        _write(options.json, json.dumps(report.as_json(), indent=1, allow_nan=False) + "\n")
+    print(report)
+    return report.exit_code
+
+
+def split_command(command: str) -> list[str]:
+    """Split a command into words as a shell would, which is all that is done of a shell's work.
+
+    Raises
+    ------
+    ValueError
+        If there is no word, or a quotation mark has no fellow.
+    """
+    words = shlex.split(command)
+    if not words:
+        raise ValueError("--command is empty; name a program.")
+    return words
+
+
+def read_expected_failures(path: Path) -> tuple[str, ...]:
+    """Read ids of cases, one a line; "#" begins a comment.
+
+    Raises
+    ------
+    ValueError
+        If a line holds more than one word.
+    """
+    ids = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if len(words) > 1:
+            raise ValueError(f"{path}, line {number}: one id a line; a comment begins with #.")
+        ids += words
+    return tuple(ids)
+
+
+def _progress(cases: list[Any]) -> Iterator[Any]:
+    with Progress("conformance", len(cases), unit="case") as bar:
+        for case in cases:
+            yield case
+            bar.advance()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, text=True)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(name, path)  # noqa: PTH105
+    except BaseException:
+        os.unlink(name)  # noqa: PTH108
+        raise

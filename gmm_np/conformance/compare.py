@@ -1,0 +1,260 @@
+"""Answers against certified values: exact differences, correct digits, shares of the allowance.
+
+Differences are exact: decimal arithmetic with the trap on inexact results set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, localcontext
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+
+from gmm_np.conformance.cases import Case
+
+__all__ = ["MOST_DIGITS", "Answered", "Comparison", "Outcome", "Rejected", "Unsupported", "judge"]
+
+#: Where the log relative error is capped: a double has no more digits to be right in.
+MOST_DIGITS: Final = 15.95
+
+_EXACT = Context(prec=20_000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact])
+_ROUNDED = Context(prec=30, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
+_UNIT: Final = {"binary64": Decimal(2) ** -53, "binary32": Decimal(2) ** -24}
+# From here on a number rounds to an infinity: the largest finite one and half its last place.
+_OVERFLOW: Final = {
+    "binary64": Decimal(2**1024 - 2**970),
+    "binary32": Decimal(2**128 - 2**103),
+}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer: the value and the gradients, None for what the adapter does not give."""
+
+    blocks: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A refusal of the inputs, with what was said."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """The adapter has no means to answer a case of this kind."""
+
+    reason: str
+
+
+Outcome = Answered | Rejected | Unsupported
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What became of a case.
+
+    Attributes
+    ----------
+    status : {"pass", "wrong", "unsupported"}
+    message : str
+        What is wrong, or not supported.
+    kind : str
+        Of what is wrong: "rejected", valid inputs were; "answered", invalid inputs were; "shape",
+        of an output, or numbers above the diagonal; "nan"; or "inexact". Empty where nothing is.
+    digits : dict of float
+        For each output that was given, its log relative error: that of the worst of its entries,
+        relative to the largest of them.
+    share : float
+        The largest share of the allowance that an entry used; infinite for NaN.
+    missing : tuple of str
+        Outputs that the adapter does not give.
+    """
+
+    status: str
+    message: str = ""
+    kind: str = ""
+    digits: dict[str, float] = field(default_factory=dict)
+    share: float = 0.0
+    missing: tuple[str, ...] = ()
+
+
+def judge(case: Case, outcome: Outcome) -> Comparison:
+    """Compare what an adapter made of a case with what has to come out."""
+    if isinstance(outcome, Unsupported):
+        return Comparison("unsupported", outcome.reason, missing=case.blocks)
+    if isinstance(outcome, Rejected):
+        if case.result == "valid":
+            message = f"valid inputs rejected: {outcome.message}"
+            return Comparison("wrong", message, "rejected", share=math.inf)
+        return Comparison("pass")
+    if case.result == "invalid":
+        return Comparison("wrong", "invalid inputs answered", "answered", share=math.inf)
+    return _compare(case, outcome.blocks)
+
+
+def _compare(case: Case, answers: tuple[Any, ...]) -> Comparison:
+    digits: dict[str, float] = {}
+    missing, faults, kinds, share = [], [], set(), 0.0
+    for name, shape, answer in zip(case.blocks, case.shapes, answers, strict=True):
+        if answer is None:
+            missing.append(name)
+            continue
+        try:
+            entries = _entries(answer, shape, triangular=name == "chol")
+        except (ValueError, TypeError, OverflowError) as error:
+            digits[name], share = 0.0, math.inf
+            faults.append(f"{name}: {error}")
+            kinds.add("shape")
+            continue
+        digits[name], worst, fault = _compare_block(case, name, entries)
+        share = max(share, worst)
+        if fault:
+            faults.append(f"{name}: {fault}")
+            kinds.add("nan" if any(map(math.isnan, entries)) else "inexact")
+    if len(missing) == len(case.blocks):
+        return Comparison("unsupported", "nothing was answered", missing=tuple(missing))
+    status = "wrong" if faults else "pass"
+    kind = next((kind for kind in ("shape", "nan", "inexact") if kind in kinds), "")
+    return Comparison(status, "; ".join(faults), kind, digits, share, tuple(missing))
+
+
+def _entries(answer: Any, shape: tuple[int, ...], *, triangular: bool) -> list[float]:
+    """Return the entries of one output in the order of the certified ones."""
+    array = np.asarray(answer, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"shape {array.shape} for {shape}")
+    if not triangular:
+        return [float(entry) for entry in array.ravel()]
+    above = np.triu(np.ones(shape[1:], dtype=bool), 1)
+    bad = np.argwhere((array != 0) & above)  # NaN is not zero either
+    if len(bad):
+        first = [int(i) for i in bad[0]]
+        raise ValueError(f"{array[tuple(first)]} at {first} above the diagonal, for 0")
+    rows, columns = np.tril_indices(shape[-1])
+    return [float(entry) for entry in array[:, rows, columns].ravel()]
+
+
+def _compare_block(case: Case, name: str, entries: list[float]) -> tuple[float, float, str]:
+    """Return the digits and the worst share of one output, and what is wrong with it, or ""."""
+    worst_share, wrong, fault = 0.0, 0, ""
+    errors: list[Decimal | None] = []
+    with localcontext(_EXACT):
+        bounds = list(bounds_of(case, name))
+        for index, (entry, bound) in enumerate(zip(entries, bounds, strict=True)):
+            error, share = bound.compare(entry)
+            errors.append(error)
+            wrong += share > 1
+            if share > max(worst_share, 1):
+                right = f"{bound.certified:.17e}" if bound.certified else "0"
+                fault = f"{entry!r} at {_place(index, case, name)} for {right}"
+            worst_share = max(worst_share, share)
+        digits = _digits_of(errors, bounds)
+    if wrong:
+        fault = f"{wrong} of {len(entries)} wrong, the worst {fault}"
+    return digits, worst_share, fault
+
+
+def _digits_of(errors: list[Decimal | None], bounds: list[Bound]) -> float:
+    """Return the log relative error of an output: its worst error by its largest entry."""
+    if any(error is None for error in errors):
+        return 0.0
+    return _digits(max(error for error in errors if error is not None), _size(bounds))
+
+
+def _size(bounds: list[Bound]) -> Decimal:
+    """Return the largest entry within the range; where all are zero, the largest sum of addends."""
+    sizes = [abs(bound.certified) for bound in bounds if abs(bound.certified) < bound.overflow]
+    return max(sizes, default=Decimal(0)) or max(bound.rounding for bound in bounds) * 2**53
+
+
+def _place(index: int, case: Case, name: str) -> list[int]:
+    """Return the place of an entry in its array."""
+    shape = case.shapes[case.blocks.index(name)]
+    if name == "chol":
+        rows, columns = np.tril_indices(shape[-1])
+        k, entry = divmod(index, len(rows))
+        return [k, int(rows[entry]), int(columns[entry])]
+    return [int(i) for i in np.unravel_index(index, shape)]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A certified number, and how far an answer may be from it: `allowance` + `floor`."""
+
+    certified: Decimal
+    rounding: Decimal  # spread + u scale
+    factor: Decimal
+    floor: Decimal
+    overflow: Decimal
+
+    @property
+    def allowance(self) -> Decimal:
+        """The error that is allowed above the floor, C (spread + u scale)."""
+        return self.factor * self.rounding
+
+    def compare(self, answer: float) -> tuple[Decimal | None, float]:
+        """Return the error above the floor and the share of the allowance that it is.
+
+        The error is None where it is beyond any number.
+        """
+        if math.isnan(answer):
+            return None, math.inf
+        if math.isinf(answer):
+            # Right where the certified value, or one that is allowed, rounds to this infinity.
+            same_sign = self.certified.copy_sign(Decimal(answer)) == self.certified
+            reach = abs(self.certified) + self.allowance + self.floor
+            return (Decimal(0), 0.0) if same_sign and reach >= self.overflow else (None, math.inf)
+        error = max(Decimal(0), abs(Decimal(answer) - self.certified) - self.floor)
+        return error, _ratio(error, self.allowance) if error else 0.0
+
+
+def bounds_of(case: Case, name: str) -> Iterable[Bound]:
+    """Yield the bounds of one output, entry by entry. Inside an exact context."""
+    block: Mapping[str, list[str]] = case.outputs[name]
+    factor, unit, overflow = Decimal(case.factor), _UNIT[case.dtype], _OVERFLOW[case.dtype]
+    columns = (block[key] for key in ("certified", "spread", "scale", "floor"))
+    for texts in zip(*columns, strict=True):
+        certified, spread, scale, floor = map(Decimal, texts)
+        yield Bound(certified, spread + unit * scale, factor, floor, overflow)
+
+
+@cache
+def admitted_digits(case: Case) -> float:
+    """Return the fewest digits that rounding alone leaves of an output of this case."""
+    admitted = [MOST_DIGITS]
+    with localcontext(_EXACT):
+        for name in case.outputs:
+            bounds = list(bounds_of(case, name))
+            if any(abs(bound.certified) > bound.floor for bound in bounds):
+                admitted.append(_digits(max(bound.rounding for bound in bounds), _size(bounds)))
+    return min(admitted)
+
+
+def _ratio(numerator: Decimal, denominator: Decimal) -> float:
+    """Return a quotient of two positive numbers as a float, infinite where it is beyond one."""
+    if not denominator:
+        return math.inf
+    exponent = numerator.adjusted() - denominator.adjusted()
+    if abs(exponent) > 300:
+        return math.inf if exponent > 0 else 0.0
+    return _mantissa(numerator) / _mantissa(denominator) * 10.0**exponent
+
+
+def _digits(error: Decimal, size: Decimal) -> float:
+    """Return the log relative error, between zero and the cap."""
+    if not error:
+        return MOST_DIGITS
+    if not size:
+        return 0.0
+    logarithm = math.log10(_mantissa(size) / _mantissa(error))
+    return max(0.0, min(MOST_DIGITS, logarithm + size.adjusted() - error.adjusted()))
+
+
+def _mantissa(number: Decimal) -> float:
+    return float(_ROUNDED.scaleb(_ROUNDED.plus(number), -number.adjusted()))

@@ -1,0 +1,214 @@
+"""Any program as an adapter: lines of JSON on its stdin and stdout.
+
+docs/conformance.md shows an exchange. The program is started without a shell, in a process group of
+its own, and is ended with all that it started at a time-out and when the runner is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from gmm_np.conformance.cases import OUTPUTS, Case
+from gmm_np.conformance.compare import Answered, Outcome, Rejected, Unsupported
+from gmm_np.conformance.function_adapter import ToolError
+
+__all__ = ["ProcessAdapter", "python_command"]
+
+FUNCTION: Final = "value_and_gradient"
+_LONGEST_LINE: Final = 2**30
+_GRACE: Final = 5.0  # seconds to leave after stdin has ended
+_SPECIAL: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": -float("inf")}
+
+
+def python_command(target: str) -> list[str]:
+    """Return the command that serves a Python function, ``package.module:function``."""
+    return [sys.executable, "-m", "gmm_np.conformance.worker", target]
+
+
+class ProcessAdapter:
+    """A program that is asked by lines of JSON.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The program and its arguments.
+    timeout : float
+        Seconds that it may take for a message.
+    """
+
+    def __init__(self, command: Sequence[str], timeout: float = 60.0) -> None:
+        self.command = list(command)
+        self.name = " ".join(self.command)
+        self.timeout = timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: Any = None
+        self._id = 0
+        self._defined: dict[str, bool] = {}
+
+    def evaluate(self, case: Case) -> Outcome:
+        """Ask about a case; start the program first if it is not running."""
+        if self._process is None:
+            self._start()
+        if not self._defines(case.parametrization):
+            return Unsupported(f"no {case.parametrization} parametrization")
+        members = {"kind": "evaluate", "module": case.parametrization, "function": FUNCTION}
+        case.arrays  # noqa: B018  (the digest is checked)
+        reply = self._exchange(
+            members, f', "input": {case.input_json()}, "description": "{case.id}"'
+        )
+        return _outcome(reply, OUTPUTS[case.parametrization])
+
+    def close(self) -> None:
+        """End the program and all that it started."""
+        process, self._process = self._process, None
+        self._defined = {}
+        if process is None:
+            return
+        for stream in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+        _end(process)
+        self._stderr.close()
+
+    def _start(self) -> None:
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close)
+        try:
+            self._process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._stderr.close()
+            raise ToolError("usage", f"cannot start {self.command[0]}: {error}") from error
+        reply = self._exchange({"kind": "start", "eval": "gmm_np.conformance"}, "")
+        if reply.get("status") == "usage":
+            raise ToolError("usage", str(reply.get("error")))
+        self.name = str(reply.get("tool") or self.name)
+
+    def _defines(self, parametrization: str) -> bool:
+        if parametrization not in self._defined:
+            reply = self._exchange({"kind": "define", "module": parametrization}, "")
+            if not isinstance(reply.get("success"), bool):
+                raise self._failed("garbage", '"success" must be true or false in reply to define')
+            self._defined[parametrization] = reply["success"]
+        return self._defined[parametrization]
+
+    def _exchange(self, members: dict[str, Any], rest: str) -> dict[str, Any]:
+        """Send a message with the next id and return the reply to it.
+
+        Raises
+        ------
+        ToolError
+            If there is none in time, or it is no such reply. The program has been ended then.
+        """
+        message = f"{json.dumps({'id': self._id, **members})[:-1]}{rest}}}\n".encode()
+        line: list[bytes] = []
+        process = self._process
+        assert process is not None
+
+        def talk() -> None:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with contextlib.suppress(OSError, ValueError):  # it has ended
+                process.stdin.write(message)
+                process.stdin.flush()
+                line.append(process.stdout.readline(_LONGEST_LINE))
+
+        # A thread, since a program that hangs may neither read nor write.
+        thread = threading.Thread(target=talk, daemon=True)
+        thread.start()
+        thread.join(self.timeout)
+        if thread.is_alive():
+            _end(process)
+            thread.join(_GRACE)
+            raise self._failed("timeout", f"no reply within {self.timeout:g} s")
+        if not line or not line[0]:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE)
+            raise self._failed("crash", f"ended without a reply, exit code {process.poll()}")
+        return self._parse(line[0])
+
+    def _parse(self, line: bytes) -> dict[str, Any]:
+        def refuse(constant: str) -> None:
+            raise ValueError(f'{constant} is not JSON; write it as a string, "{constant}"')
+
+        try:
+            reply = json.loads(line, parse_constant=refuse)
+        except (ValueError, RecursionError) as error:
+            shown = line[:80].decode("utf-8", "replace").rstrip()
+            raise self._failed("garbage", f"not a line of JSON: {shown!r} ({error})") from error
+        if not isinstance(reply, dict) or reply.get("id") != self._id:
+            raise self._failed("garbage", f"a reply must be an object with the id {self._id}")
+        self._id += 1
+        return reply
+
+    def _failed(self, kind: str, message: str) -> ToolError:
+        """End the program; return the error with the last line that it wrote to stderr."""
+        assert self._process is not None
+        _end(self._process)
+        self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, self._stderr.tell() - 2000))
+        lines = self._stderr.read().decode("utf-8", "replace").split("\n")
+        last = next((text.strip() for text in reversed(lines) if text.strip()), "")
+        self.close()
+        return ToolError(kind, f"{message}; stderr: {last}" if last else message)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its children, which have its process group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.wait()
+
+
+def _outcome(reply: dict[str, Any], names: tuple[str, ...]) -> Outcome:
+    """Read the reply to an evaluate message."""
+    status, error = reply.get("status"), str(reply.get("error", ""))
+    if status == "unsupported":
+        return Unsupported(error or "not supported")
+    if status == "rejected" or reply.get("success") is False:
+        return Rejected(error)
+    output = reply.get("output")
+    if not isinstance(output, dict) or not set(output) <= set(names):
+        raise ToolError("garbage", f'"output" must be an object with some of {", ".join(names)}')
+    try:
+        return Answered(tuple(_numbers(output.get(name)) for name in names))
+    except (ValueError, TypeError) as wrong:
+        raise ToolError("garbage", f'"output": {wrong}') from wrong
+
+
+def _numbers(value: Any) -> Any:
+    """Return numbers in nested lists, with the strings of what is not finite read."""
+    if isinstance(value, list):
+        with contextlib.suppress(ValueError, TypeError):
+            array = np.asarray(value)
+            if array.dtype.kind in "fi":
+                return array.astype(np.float64)
+        return [_numbers(item) for item in value]
+    if isinstance(value, str):
+        if value not in _SPECIAL:
+            raise ValueError(f"{value!r} is no number")
+        return _SPECIAL[value]
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return value
+    raise TypeError(f"{value!r} is no number")

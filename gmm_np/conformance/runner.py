@@ -1,0 +1,163 @@
+"""Every case to an adapter, and what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from gmm_np.conformance.cases import Case, Family, RunnerError, read_vectors
+from gmm_np.conformance.compare import Comparison, Outcome, judge
+from gmm_np.conformance.function_adapter import Adapter, FunctionAdapter, ToolError
+from gmm_np.conformance.process_adapter import ProcessAdapter, python_command
+from gmm_np.conformance.report import CaseResult, FamilyResult, Report
+from gmm_np.conformance.suspects import Wrong, name_suspects
+
+__all__ = ["run", "run_cases"]
+
+#: So many breakdowns end a run: a tool is started again after each, and each may take the time-out.
+MOST_BREAKDOWNS: Final = 3
+
+
+def run(
+    adapter: Callable[..., Any] | str | Sequence[str],
+    *,
+    levels: Iterable[str] = (),
+    flags: Iterable[str] = (),
+    timeout: float = 60.0,
+    expected_failures: Collection[str] = (),
+    progress: Callable[[list[Case]], Iterable[Case]] = iter,
+) -> Report:
+    """Run the certified vectors against an implementation.
+
+    Parameters
+    ----------
+    adapter : callable, str or sequence of str
+        A function, called in this process, where nothing can end it if it hangs;
+        ``"package.module:function"``, called in a process of its own; or a program and its
+        arguments, which speaks lines of JSON. docs/conformance.md says what they get and give.
+    levels : iterable of {"lower", "average", "higher"}
+        Exactly these levels; all by default.
+    flags : iterable of str
+        Cases with at least one of these flags; all by default.
+    timeout : float
+        Seconds for one case, in a process of its own.
+    expected_failures : collection of str
+        Cases known to be answered wrong. One that passes is a failure.
+    progress : callable
+        Iterates over the cases that it is given and shows how far it is; shows nothing by default.
+
+    Returns
+    -------
+    Report
+        True if every case that the adapter supports passes; `str` is its table.
+
+    Raises
+    ------
+    ValueError
+        If no case is chosen, or an expected failure, a level or a flag does not exist.
+    ToolError
+        Of the kind "usage", if the adapter cannot be found or started.
+    RunnerError
+        If the vectors are damaged, or the runner has a fault.
+    """
+    made: Adapter
+    if callable(adapter):
+        made = FunctionAdapter(adapter)
+    elif isinstance(adapter, str):
+        made = ProcessAdapter(python_command(adapter), timeout)
+        made.name = adapter
+    else:
+        made = ProcessAdapter(adapter, timeout)
+    known = {case.id for family in read_vectors() for case in family.cases}
+    unknown = sorted(set(expected_failures) - known)
+    if unknown:
+        raise ValueError(f"no case is called {unknown[0]}, which is named as an expected failure.")
+    families = read_vectors(levels=levels, flags=flags)
+    if not families:
+        raise ValueError("no case has such a level and such a flag; ask for fewer at once.")
+    with contextlib.closing(made):
+        try:
+            return run_cases(made, families, expected_failures=expected_failures, progress=progress)
+        except (ToolError, RunnerError):
+            raise
+        except Exception as error:
+            raise RunnerError(f"{type(error).__name__}: {error}") from error
+
+
+def run_cases(
+    adapter: Adapter,
+    families: Iterable[Family],
+    *,
+    expected_failures: Collection[str] = (),
+    progress: Callable[[list[Case]], Iterable[Case]] = iter,
+) -> Report:
+    """Run the cases of the given families against an adapter that is ready.
+
+    Parameters
+    ----------
+    adapter : Adapter
+    families : iterable of Family
+    expected_failures : collection of str
+    progress : callable
+        Iterates over the cases that it is given and shows how far it is.
+
+    Raises
+    ------
+    ToolError
+        Of the kind "usage", if the adapter cannot be found or started.
+    """
+    families = list(families)
+    session = _Session(adapter)
+    results: dict[str, CaseResult] = {}
+    for case in progress([case for family in families for case in family.cases]):
+        result = session.ask(case)
+        if case.id in expected_failures:
+            status = {"wrong": "xfail", "pass": "xpass"}.get(result.status, result.status)
+            message = "passes, and is listed as a failure" if status == "xpass" else result.message
+            result = replace(result, status=status, message=message)
+        results[case.id] = result
+    suspects, named = name_suspects(session.wrong, session.passed)
+    for case_id, names in named.items():
+        results[case_id] = replace(results[case_id], looks_like=names)
+    return Report(
+        adapter.name,
+        tuple(
+            FamilyResult(family.name, tuple(results[case.id] for case in family.cases))
+            for family in families
+        ),
+        suspects,
+    )
+
+
+@dataclass
+class _Session:
+    """The cases asked so far, and how often the tool broke down."""
+
+    adapter: Adapter
+    breakdowns: int = 0
+
+    def __post_init__(self) -> None:
+        self.wrong: list[Wrong] = []
+        self.passed: list[Case] = []
+
+    def ask(self, case: Case) -> CaseResult:
+        if self.breakdowns >= MOST_BREAKDOWNS:
+            return CaseResult.of(case, Comparison("not_run", "after too many breakdowns"))
+        try:
+            outcome = self.adapter.evaluate(case)
+        except ToolError as error:
+            if error.kind == "usage":
+                raise
+            self.breakdowns += 1
+            return CaseResult.of(case, Comparison(error.kind, str(error)))
+        comparison = judge(case, outcome)
+        self._note(case, outcome, comparison)
+        return CaseResult.of(case, comparison)
+
+    def _note(self, case: Case, outcome: Outcome, comparison: Comparison) -> None:
+        if comparison.status == "wrong":
+            self.wrong.append(Wrong(case, outcome))
+        elif comparison.status == "pass" and not comparison.missing:
+            self.passed.append(case)

@@ -1,0 +1,240 @@
+"""Exercises in manual backpropagation: ``start`` writes stubs, ``check`` says what is right.
+
+The solutions are the reference itself, and each exercise names its lines there, as they are
+numbered in the file that is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from gmm_np import reference
+from gmm_np.lesson.exercise_set import EXERCISES, Exercise, Part
+from gmm_np.lesson.grading import Finding, grade
+
+__all__ = ["add_command", "check_file", "start", "stubs"]
+
+FILE: Final = "exercises.py"
+
+
+# --- start --------------------------------------------------------------------------------------
+
+
+def stubs() -> str:
+    """Return the text of the file to fill in."""
+    head = f'''"""Exercises in manual backpropagation: a Gaussian mixture's loss and gradients.
+
+Write each function, and ask after each:
+
+    gmm-np exercises check {FILE}
+
+The equations are those of docs/derivation.md. N samples, K components, D dimensions; x has a row
+a sample, L is a lower Cholesky factor, Sigma = L L^T; d_v is the gradient of the loss with respect
+to v, in the shape of v. `gmm-np walkthrough` shows all of it in numbers.
+"""
+
+import numpy as np
+from scipy.linalg import cho_solve, solve_triangular
+'''
+    return head + "".join(
+        _heading(number, exercise) + "".join(_stub(part) for part in exercise.parts)
+        for number, exercise in enumerate(EXERCISES, 1)
+    )
+
+
+def _heading(number: int, exercise: Exercise) -> str:
+    title = f"# --- {number}. {exercise.title}: equations {exercise.numbers} "
+    return f"\n\n{title:-<99}\n"
+
+
+def _stub(part: Part) -> str:
+    names = part.names(part.arguments)
+    outputs = ", ".join(part.outputs)
+    unpack = returned = ", ".join(part.names(part.outputs))
+    body = ""
+    if part.name == "quadratic_form_forward":
+        returned, outputs = (
+            "quadratic, (x, mean, factor, whitened)",
+            "quadratic [N], and a cache for the backward: (x, mean, factor, whitened [N, D])",
+        )
+    if names[-1] == "cache":
+        body = "    x, mean, factor, whitened = cache\n"
+    equations = part.equations.replace("\n", "\n    ")
+    solution = ",\n        ".join(lines_of(part))
+    return f'''
+
+def {part.name}({", ".join(names)}):
+    """Return {outputs}.
+
+    Arguments: {", ".join(part.arguments)}.
+
+    {equations}
+
+    Hint: {part.hint}
+    Solution: {solution}.
+    """
+{body}    raise NotImplementedError("write me, and return {unpack}")
+    return {returned}
+'''
+
+
+def lines_of(part: Part) -> list[str]:
+    """Say where the reference does it: file, lines and function, as installed."""
+    places = []
+    for name in part.lines:
+        lines, first = inspect.getsourcelines(getattr(reference, name))
+        places.append(f"gmm_np/reference.py, lines {first} to {first + len(lines) - 1} ({name})")
+    return places
+
+
+def start(directory: Path) -> Path:
+    """Write the stubs to a directory, which is made if there is none.
+
+    Parameters
+    ----------
+    directory : Path
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    FileExistsError
+        If there is such a file: it may hold somebody's work, and is never written over.
+    OSError
+        If it cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / FILE
+    handle, name = tempfile.mkstemp(dir=directory, prefix=f".{FILE}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(stubs())
+        temporary.chmod(0o644)
+        os.link(temporary, path)  # whole or not at all, and never over another file
+    except OSError as error:
+        if path.exists():
+            raise FileExistsError(
+                f"{path} exists, and may hold your work. Choose another directory, or move it away."
+            ) from None
+        try:
+            temporary.rename(path)  # a file system without links
+        except OSError:
+            raise error from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+# --- check --------------------------------------------------------------------------------------
+
+
+def check_file(path: Path) -> list[tuple[str, Finding]]:
+    """Run a learner's file and judge its functions.
+
+    Parameters
+    ----------
+    path : Path
+        A Python file. It is run.
+
+    Returns
+    -------
+    list of (str, Finding)
+        The exercise, and the verdict on one of its functions.
+
+    Raises
+    ------
+    ValueError
+        If the file does not run; the message has the line.
+    OSError
+        If it cannot be read.
+    """
+    source = path.read_bytes()
+    names: dict[str, Any] = {"__name__": "exercises", "__file__": str(path)}
+    try:
+        exec(compile(source, str(path), "exec"), names)
+    except SyntaxError as error:
+        raise ValueError(f"{path}, line {error.lineno}: {error.msg}.") from error
+    except (Exception, SystemExit) as error:
+        own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        line = f", line {own[-1].lineno}" if own else ""
+        raise ValueError(f"{path}{line}: {type(error).__name__}: {error}") from error
+    return list(grade(names))
+
+
+def report(findings: list[tuple[str, Finding]]) -> Iterator[str]:
+    """Yield the lines of a report."""
+    titles = [exercise.title for exercise in EXERCISES]
+    last = ""
+    for title, finding in findings:
+        if title != last:
+            number = titles.index(title) + 1
+            yield f"{number}. {title}, equations {EXERCISES[number - 1].numbers}"
+            last = title
+        yield f"   {finding.part.name:<31} {finding.verdict}"
+        if finding.verdict == "right":
+            continue
+        yield f"      {finding.text}"
+        if finding.verdict == "wrong":
+            yield f"      Hint: {finding.part.hint}"
+        for place in lines_of(finding.part):
+            yield f"      Solution: {place}"
+    right = sum(finding.verdict == "right" for _, finding in findings)
+    yield ""
+    yield f"{right} of {len(findings)} functions are right" + (
+        ": all exercises are done." if right == len(findings) else "."
+    )
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def add_command(commands: Any) -> None:
+    """Add ``exercises start`` and ``exercises check`` to the command line."""
+    parser = commands.add_parser(
+        "exercises",
+        help="write the gradients yourself, and have them checked",
+        description="Exercises in manual backpropagation, from the logsumexp to the whole loss.",
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    begin = actions.add_parser(
+        "start",
+        help="write a file of stubs",
+        description=f"Write {FILE} with a stub for each function: its equation, shapes, a hint, "
+        "and the lines of the reference that are its solution. A file that exists is never "
+        "overwritten.",
+    )
+    begin.add_argument("directory", type=Path, metavar="DIR", help="made if there is none")
+    begin.set_defaults(run=_run_start)
+    check = actions.add_parser(
+        "check",
+        help="say what is right, what is missing, and what a wrong answer looks like",
+        description="Run a file of exercises and compare each function with the reference and with "
+        "known wrong forms. The file is Python and is run as it is, with your rights: check only "
+        "files that you would run yourself. Exit code 0 if all functions are right, 1 if not.",
+    )
+    check.add_argument("file", type=Path, metavar="FILE", help="your Python file; it is run")
+    check.set_defaults(run=_run_check)
+
+
+def _run_start(options: argparse.Namespace) -> int:
+    path = start(options.directory)
+    print(f"Wrote {path}. Write its functions, and ask:\n\n    gmm-np exercises check {path}")
+    return 0
+
+
+def _run_check(options: argparse.Namespace) -> int:
+    findings = check_file(options.file)
+    for line in report(findings):
+        print(line)
+    return 0 if all(finding.verdict == "right" for _, finding in findings) else 1

@@ -1,0 +1,1 @@
+"""What the teaching tools share: the walk, the exercises and the notebook."""

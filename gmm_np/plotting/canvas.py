@@ -1,0 +1,152 @@
+"""What all pictures share: the figure, its look, and how it is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from gmm_np.checks import FloatArray
+from gmm_np.tables.writing import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which colour-blind eyes tell apart, without its yellow: pale on white.
+_COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# 9 markers, 5 styles and 4 hatches: without any colour 180 components differ.
+_MARKERS: Final = ("o", "^", "s", "D", "v", "P", "X", "<", ">")
+_STYLES: Final = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+_HATCHES: Final = ("///", "\\\\\\", "|||", "---")
+EDGE: Final = "#A0A0A0"
+
+
+def look(number: int) -> dict[str, Any]:
+    """Return colour, marker, line style and hatching of the component or curve `number`, from 1."""
+    looks = {"color": _COLOURS, "marker": _MARKERS, "linestyle": _STYLES, "hatch": _HATCHES}
+    return {name: choices[(number - 1) % len(choices)] for name, choices in looks.items()}
+
+
+def line_look(number: int) -> dict[str, Any]:
+    """Return what of `look` suits a line."""
+    return {name: value for name, value in look(number).items() if name != "hatch"}
+
+
+def new_figure(width: float = 8.4, height: float = 5.0) -> Figure:
+    """Return an empty figure, in inches; ImportError says what to install."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('plotting needs matplotlib: pip install "gmm_np[cli]"') from error
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def dress(axes: Axes, xlabel: str, ylabel: str, title: str | None = None) -> None:
+    """Name the axes and the picture in plain text: names come from files, and $ is a dollar."""
+    axes.set_xlabel(xlabel, fontsize=12, parse_math=False)
+    axes.set_ylabel(ylabel, fontsize=12, parse_math=False)
+    axes.set_title(title or "", fontsize=14, loc="left", pad=10, parse_math=False)
+    axes.tick_params(labelsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def legend_beside(axes: Axes, handles: Sequence[Artist]) -> None:
+    """Put the legend to the right of the axes, where it hides nothing."""
+    axes.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        borderaxespad=0.0,
+        fontsize=10,
+        frameon=False,
+        labelspacing=0.9,
+        handlelength=4.5,
+    )
+
+
+def axis_names(labels: Sequence[str] | None, n_features: int) -> list[str]:
+    """Return one name for each dimension; ValueError if there are more or fewer."""
+    names = [f"x{j + 1}" for j in range(n_features)] if labels is None else list(labels)
+    if len(names) != n_features:
+        raise ValueError(f"labels must have one name for each of D = {n_features}; got {names}.")
+    return names
+
+
+def draw_some(data: FloatArray, max_points: int, seed: int) -> FloatArray:
+    """Return at most so many rows, chosen at random, in their order."""
+    if max_points < 1:
+        raise ValueError(f"max_points must be at least 1; got {max_points}.")
+    if len(data) <= max_points:
+        return data
+    chosen = np.random.default_rng(seed).choice(len(data), max_points, replace=False)
+    return np.asarray(data[np.sort(chosen)])
+
+
+def separate(notes: Sequence[Any], marks: Sequence[tuple[float, float]]) -> None:
+    """Move annotations of the places `marks` aside until none hides another, or a place.
+
+    Each stays near its own place: of the positions around it, the first that is free, or else
+    the one that hides the least.
+    """
+    if not notes:
+        return
+    figure, axes = notes[0].figure, notes[0].axes
+    figure.draw_without_rendering()  # only now are places and sizes known
+    point = figure.dpi / 72.0
+    frame = axes.get_window_extent().padded(4 * point)
+    taken = [_box(axes.transData.transform(mark), 7 * point, 7 * point) for mark in marks]
+    for note in notes:
+        extent = note.get_window_extent()
+        width, height = extent.width + 6 * point, extent.height + 6 * point
+        middle = axes.transData.transform(note.xy)
+        tried: list[tuple[int, int, FloatArray, FloatArray]] = []
+        for reach in (1.0, 2.2, 3.4):
+            for right, up in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1)):
+                shift = np.array(
+                    [right * (width / 2 + 9 * point), up * (height / 2 + 8 * point) * reach]
+                )
+                box = _box(middle + shift, width / 2, height / 2)
+                hidden = sum(_overlap(box, other) for other in taken)
+                outside = width * height - _overlap(box, frame.extents)
+                tried.append((round(hidden + 2 * outside), len(tried), shift, box))
+        _, _, shift, box = min(tried, key=lambda position: position[:2])
+        note.set(position=tuple(shift / point), ha="center", va="center")
+        taken.append(box)
+
+
+def _box(middle: FloatArray, half_width: float, half_height: float) -> FloatArray:
+    half = np.array([half_width, half_height])
+    return np.concatenate([middle - half, middle + half])
+
+
+def _overlap(first: FloatArray, second: FloatArray) -> float:
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    return float(np.prod(sides.clip(min=0.0)))
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure whole or not at all, in the format that the path's suffix names.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : str or path-like
+        PNG if it has no suffix. A file that is there is replaced, at the very end.
+
+    Raises
+    ------
+    ValueError
+        If matplotlib cannot write that format.
+    OSError
+        If the file cannot be written.
+    """
+    with whole_file(path) as stream:
+        figure.savefig(stream, format=Path(path).suffix[1:] or "png")

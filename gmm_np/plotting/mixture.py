@@ -1,0 +1,149 @@
+"""Data and a mixture in one or two dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmm_np.checks import FloatArray, check_x
+from gmm_np.plotting.canvas import (
+    EDGE,
+    axis_names,
+    draw_some,
+    dress,
+    legend_beside,
+    new_figure,
+    separate,
+)
+from gmm_np.plotting.components import (
+    Mixture,
+    component_handles,
+    draw_densities,
+    draw_ellipses,
+    draw_points,
+    ellipse,
+    mark_means,
+    note_weights,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BANDS: Final = ((0.95, "#F0F0F0"), (0.80, "#E0E0E0"), (0.50, "#CACACA"))  # share held, grey
+
+
+def plot_mixture(
+    x: ArrayLike,
+    model: Any,
+    *,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+    max_points: int = 5000,
+    seed: int = 0,
+) -> Figure:
+    """Draw data and a mixture: in two dimensions contours and ellipses, in one a histogram.
+
+    Each sample bears the marker of the component most likely to have made it. Each component has
+    its mean, its weight, and its ellipses at one and two standard deviations; one with a logit of
+    -inf is off, and not drawn. Grey bands end at the levels of the mixture's density that hold
+    50, 80 and 95 % of the samples drawn.
+
+    Parameters
+    ----------
+    x : array_like, shape [N, D]
+        Data, D = 1 or 2.
+    model : Parameters or fitted GaussianMixture
+        Of any covariance family.
+    labels : sequence of str, length D, optional
+        Names of the axes, as plain text; "x1" and "x2" by default.
+    title : str, optional
+        Plain text as well.
+    max_points : int
+        Of more samples than that, as many are drawn at random.
+    seed : int
+        Of that draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        For `save_figure`, or for more artists of your own.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    TypeError
+        If `model` is neither parameters nor fitted.
+    ValueError
+        If D is neither 1 nor 2, or `x`, `model` and `labels` disagree.
+    """
+    mixture = Mixture.of(model)
+    data = check_x(x, mixture.means.shape[1])  # [N, D]
+    n_features = data.shape[1]
+    if n_features > 2:
+        raise ValueError(
+            f"plot_mixture draws D = 1 or 2 dimensions; got D = {n_features}. Use plot_pairs, "
+            "which draws every two of them."
+        )
+    names = axis_names(labels, n_features)
+    data = draw_some(data, max_points, seed)
+    figure = new_figure()
+    axes = figure.add_subplot()
+    draw = _draw_line if n_features == 1 else _draw_plane
+    handles, places = draw(axes, data, mixture)
+    dress(axes, names[0], [*names, "density"][1], title)
+    legend_beside(axes, handles)
+    separate(note_weights(axes, mixture, places), places.tolist())
+    return figure
+
+
+def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> tuple[list[Artist], FloatArray]:
+    """Draw two dimensions; return what goes into the legend, and where the weights go."""
+    log_density, resp = mixture.evaluate(data)  # [N], [N, K]
+    gaussians = zip(mixture.means, mixture.factors, strict=True)
+    shown = np.concatenate([data, *(ellipse(*gaussian, 2.6) for gaussian in gaussians)])
+    bands = _draw_bands(axes, mixture, shown, log_density)
+    draw_points(axes, data, resp.argmax(axis=1), mixture)
+    draw_ellipses(axes, mixture, (1, 2), hatched=True)
+    mark_means(axes, mixture, mixture.means)
+    return component_handles(mixture, "mean, 1σ and 2σ ellipse") + bands, mixture.means
+
+
+def _draw_bands(
+    axes: Axes, mixture: Mixture, shown: FloatArray, log_density: FloatArray
+) -> list[Artist]:
+    """Draw the regions of highest density that hold given shares of the samples."""
+    from matplotlib.patches import Patch
+
+    grid = [mixture.ticks(axis, shown) for axis in (0, 1)]
+    points = np.stack(np.meshgrid(*grid), axis=-1)  # [P1, P0, 2]
+    height = mixture.evaluate(points.reshape(-1, 2))[0].reshape(points.shape[:2])
+    axes.set(xlim=grid[0][[0, -1]], ylim=grid[1][[0, -1]])
+    handles: list[Artist] = []
+    for share, grey in _BANDS:
+        # As many samples as that have at least this density: the level is one of their own.
+        level = np.quantile(log_density, 1.0 - share, method="lower")
+        if height.min() < level < height.max():
+            # In logarithms, where a Gaussian is a parabola, straight lines between points err less.
+            axes.contourf(*grid, height, [level, np.inf], colors=[grey], zorder=0)
+            axes.contour(
+                *grid, height, [level], colors=[EDGE], linestyles="solid", linewidths=0.7, zorder=1
+            )
+            label = f"holds {share:.0%} of the data"
+            handles.insert(0, Patch(facecolor=grey, edgecolor=EDGE, label=label))
+    return handles
+
+
+def _draw_line(axes: Axes, data: FloatArray, mixture: Mixture) -> tuple[list[Artist], FloatArray]:
+    """Draw one dimension; return what goes into the legend, and where the weights go."""
+    more = draw_densities(axes, data, mixture)
+    log_density, resp = mixture.evaluate(mixture.means)
+    peaks = np.exp(log_density) * resp.diagonal()  # [K]
+    places = np.column_stack([mixture.means, peaks])  # [K, 2]
+    mark_means(axes, mixture, places)
+    return component_handles(mixture, "weighted density, its mean") + more, places

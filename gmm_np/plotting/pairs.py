@@ -1,0 +1,117 @@
+"""Every two of the dimensions of data and a mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmm_np.checks import check_x
+from gmm_np.plotting.canvas import axis_names, draw_some, dress, new_figure
+from gmm_np.plotting.components import (
+    Mixture,
+    component_handles,
+    draw_densities,
+    draw_ellipses,
+    draw_points,
+    mark_means,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LARGEST: Final = 8  # dimensions: more panels than 36 are too small to read
+
+
+def plot_pairs(
+    x: ArrayLike,
+    model: Any,
+    *,
+    dimensions: Sequence[int] | None = None,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+    max_points: int = 2000,
+    seed: int = 0,
+) -> Figure:
+    """Draw the data and the mixture's marginals for every two dimensions.
+
+    Below the diagonal each panel has the samples, with the marker of the component most likely to
+    have made them (all dimensions considered), and the components' ellipses at one and two
+    standard deviations, of more than four dimensions only at two. On the diagonal are a histogram,
+    the mixture's density and its parts.
+
+    Parameters
+    ----------
+    x : array_like, shape [N, D]
+    model : Parameters or fitted GaussianMixture
+    dimensions : sequence of int, optional
+        Which to draw, from 0, at most 8; the first 8 by default.
+    labels : sequence of str, length D, optional
+    title : str, optional
+    max_points, seed : int
+        As in `plot_mixture`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError, TypeError, ValueError
+        As `plot_mixture` does, and for dimensions that are not there, repeated or too many.
+    """
+    mixture = Mixture.of(model)
+    data = check_x(x, mixture.means.shape[1])  # [N, D]
+    n_features = data.shape[1]
+    chosen = list(range(min(n_features, _LARGEST)) if dimensions is None else dimensions)
+    if not 1 <= len(set(chosen)) == len(chosen) <= _LARGEST or not all(
+        0 <= d < n_features for d in chosen
+    ):
+        raise ValueError(
+            f"dimensions must be 1 to {_LARGEST} different numbers from 0 to D - 1 = "
+            f"{n_features - 1}; got {chosen}."
+        )
+    names = axis_names(labels, n_features)
+    data = draw_some(data, max_points, seed)
+    owner = mixture.evaluate(data)[1].argmax(axis=1)  # [N]
+    size = len(chosen)
+    side = float(np.clip(11.0 / size, 1.8, 3.0))
+    radii = (1, 2) if size <= 4 else (2,)  # in small panels more would be a tangle
+    figure = new_figure(side * size + 2.2, side * size + 0.6)
+    panels = figure.subplots(size, size, squeeze=False)
+    for i, row in enumerate(chosen):
+        for j, column in enumerate(chosen):
+            axes = panels[i, j]
+            if j > i:
+                axes.set_axis_off()
+                continue
+            if i == j:
+                part = mixture.marginal([row])
+                extra = draw_densities(axes, data[:, [row]], part)
+                axes.set_yticks([])
+            else:
+                part = mixture.marginal([column, row])
+                draw_points(axes, data[:, [column, row]], owner, mixture)
+                draw_ellipses(axes, part, radii, hatched=False, thin=0.7)
+                mark_means(axes, part, part.means, size=6)
+            dress(axes, names[column] if i == size - 1 else "", "")
+            if j == 0:
+                axes.set_ylabel(names[row] if i else "density", fontsize=12, parse_math=False)
+            axes.tick_params(labelsize=8, labelbottom=i == size - 1, labelleft=j == 0 and i > 0)
+    for i in range(size):  # the scale of the diagonal, which shows all components, holds below it
+        for j in range(i):
+            panels[i, j].set(xlim=panels[j, j].get_xlim(), ylim=panels[i, i].get_xlim())
+    figure.suptitle(title or "", fontsize=14, x=0.01, ha="left", parse_math=False)
+    curves = "1σ and 2σ ellipse" if radii == (1, 2) else "2σ ellipse"
+    handles = component_handles(mixture, f"mean, {curves};\non the diagonal density")
+    figure.legend(
+        handles=handles + extra,
+        loc="outside right upper",
+        fontsize=10,
+        frameon=False,
+        labelspacing=0.9,
+        handlelength=4.5,
+    )
+    return figure

@@ -1,0 +1,66 @@
+"""Arrays in `.npy` and `.npz` files: never a pickle, for it could run code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_np.tables.errors import listed, table_error
+
+
+def load_array(file: Path) -> NDArray[Any]:
+    """Return the table [N, D] that a NumPy file holds; that of a `.npy` file stays on disk."""
+    found = _load(file)
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
+        kind = f"dtype {found.dtype}" if isinstance(found, np.ndarray) else type(found).__name__
+        raise table_error(file, f"holds no array of real numbers, got {kind}; save floats")
+    if found.ndim != 2:
+        remedy = "array.reshape(-1, 1)" if found.ndim == 1 else "one row a sample"
+        what = f"must have two axes [N, D], got shape {found.shape}; save {remedy}"
+        raise table_error(file, what)
+    if found.size == 0:
+        raise table_error(file, f"is empty, got shape {found.shape}; save one row a sample")
+    return found
+
+
+def array_blocks(
+    file: Path, table: NDArray[Any], picks: list[int], n_rows: int
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the chosen columns in blocks [<= n_rows, D] of float64, each of its own memory."""
+    for start in range(0, len(table), n_rows):
+        with np.errstate(over="ignore"):  # a long double beyond float64 is refused just below
+            values = np.array(table[start : start + n_rows, picks], np.float64, order="C")
+        finite = np.isfinite(values)
+        if not finite.all():
+            row, j = (int(i) for i in np.argwhere(~finite)[0])
+            what = f"{values[row, j]} is not a finite number; mend it or drop the row"
+            place = (f"row {start + row + 1}", f"column {picks[j] + 1}")
+            raise table_error(file, what, *place)
+        yield values
+
+
+def _load(file: Path) -> Any:
+    if file.suffix.lower() == ".npy":
+        try:
+            return np.load(file, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError):  # cannot be mapped: an empty array, objects, damage
+            pass
+    with file.open("rb") as stream:
+        try:
+            found = np.load(stream, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return found
+            held = found.files
+            if len(held) == 1 or "x" in held:
+                return found["x" if "x" in held else held[0]]
+        except Exception as error:  # what a damaged file raises has no one class
+            what = "is damaged, or not a NumPy file; save it again with np.save or np.savez"
+            if "Object arrays" in str(error):
+                what = "holds a pickled object array, which is not safe to load; save floats"
+            raise table_error(file, what) from None
+    what = f"must hold one array, or one named 'x', got {len(held)}: {listed(held) or 'none'}"
+    raise table_error(file, f"{what}; save one")

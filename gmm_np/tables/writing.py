@@ -1,0 +1,91 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_np.tables.errors import table_error
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file to write; it takes its name, or replaces what is there, only when complete."""
+    target = Path(os.path.realpath(path))  # a link stays, and what it points to is replaced
+    check_target(target)
+    temporary = target.with_name(f".{uuid4().hex}.part")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())  # else a crash may keep the new name and lose the bytes
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Raise OSError if no file can be written there: better before the work than after."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target}: there is no directory {target.parent}; create it first")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target}: is a directory; name a file in it")
+
+
+def write_table(
+    path: str | os.PathLike[str],
+    values: NDArray[np.float64],
+    names: Sequence[str],
+    *,
+    whole: Sequence[int] = (),
+) -> None:
+    """Write a table [N, D] that `read_table` reads to the last bit.
+
+    Parameters
+    ----------
+    path : str or path-like
+        With the suffix .csv (a header and a row a line), .npy or .npz (an array ``x``).
+    values : ndarray, shape [N, D]
+    names : sequence of str, length D
+    whole : sequence of int
+        Columns, from 0, that text writes as whole numbers.
+
+    Raises
+    ------
+    TableError
+        If the suffix is another.
+    OSError
+        If the file cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".csv", ".npy", ".npz"):
+        raise table_error(Path(path), "a table is written as .csv, .npy or .npz; name it so")
+    with whole_file(path) as stream:
+        if suffix == ".npy":
+            np.save(stream, values)
+        elif suffix == ".npz":
+            np.savez(stream, x=values)
+        else:
+            stream.writelines(line.encode() for line in csv_lines(values, names, whole=whole))
+
+
+def csv_lines(
+    values: NDArray[np.float64], names: Sequence[str], *, whole: Sequence[int] = ()
+) -> Iterator[str]:
+    """Yield a header and the rows, each number as short as it can be read back exactly."""
+    quoted = ['"' + n.replace('"', '""') + '"' if set(n) & set(',";\t\n#') else n for n in names]
+    yield ",".join(quoted) + "\n"
+    for row in values:
+        cells = row.tolist()
+        for j in whole:
+            cells[j] = int(cells[j])
+        yield ",".join(map(repr, cells)) + "\n"

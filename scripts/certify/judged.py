@@ -1,0 +1,62 @@
+"""The vectors before implementations: which mutants each test kills, and what the reference uses.
+
+Here doubles are computed with, so that figures near a limit may differ between machines: kills are
+kept in the files and computed anew only when asked for.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gmm_np.conformance.adapters import gmm_np as own
+from gmm_np.conformance.cases import Case, read_family
+from gmm_np.conformance.compare import Comparison, judge
+from gmm_np.conformance.function_adapter import FunctionAdapter
+from gmm_np.conformance.mutants import MUTANTS
+
+# A mutant is listed where it misses by so many times the allowance, on any machine by more than 1.
+MARGIN = 10.0
+
+
+def compared(function: Callable[..., Any], case: Case) -> Comparison:
+    """Judge what a function answers."""
+    return judge(case, FunctionAdapter(function).evaluate(case))
+
+
+def kills(path: Path) -> dict[str, list[str]]:
+    """Return for each test of a file the mutants that it kills.
+
+    Where "plain", which the others vary, fails itself, it is the only one that is listed: what they
+    are wrong in is not what the test shows.
+    """
+    found = {}
+    for case in read_family(path).cases:
+        mutants = MUTANTS[case.parametrization]
+        if "plain" in mutants and _is_killed(mutants["plain"], case):
+            mutants = {"plain": mutants["plain"]}
+        found[case.id] = sorted(name for name in mutants if _is_killed(mutants[name], case))
+    return found
+
+
+def _is_killed(mutant: Callable[..., Any], case: Case) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # mutants check little
+        comparison = compared(mutant, case)
+    return comparison.status == "wrong" and comparison.share > MARGIN
+
+
+def calibration(path: Path) -> str:
+    """Return the largest shares of the allowance that this library uses in a file of vectors."""
+    columns = []
+    for name in ("reference", "direct", "auto"):
+        found = {}
+        for case in read_family(path).cases:
+            function = getattr(own, name) if case.parametrization == "cholesky" else own.precision
+            found[case.id] = compared(function, case)
+        worst = max(found, key=lambda identity: found[identity].share)
+        wrong = sum(comparison.status == "wrong" for comparison in found.values())
+        columns.append(f"{name} {found[worst].share:8.3f} in {worst[-3:]}, {wrong} wrong")
+    return f"{path.stem:26s} " + "   ".join(columns)

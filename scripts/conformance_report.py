@@ -1,0 +1,184 @@
+"""Run the certified vectors against this library and its peers, and print the table of the docs.
+
+    pip install ".[bench]" && python scripts/conformance_report.py --write docs/conformance.md
+
+Each peer runs in a process of its own. The first table has a row for each family of cases and a
+column for each peer: the worst number of correct digits over the outputs that the peer gives, or
+how many cases are wrong. The second has a row for each peer: what kind its wrong answers are of.
+Nothing in them is written by hand; ``--write`` puts them between the two marks of a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+ADAPTERS = "gmm_np.conformance.adapters"
+SOURCES = ROOT / "gmm_np" / "conformance" / "adapters"
+BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
+FAULTS = ("wrong", "crash", "garbage", "timeout", "not_run")
+KINDS = {
+    "rejected": "valid rejected",
+    "answered": "invalid answered",
+    "nan": "NaN",
+    "inexact": "beyond the allowance",
+    "shape": "shape, or above the diagonal",
+}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A column: its heading, and the adapters whose cases it joins, one for a parametrization."""
+
+    title: str
+    targets: tuple[str, ...] = ()
+    command: str | None = None
+
+    def options(self) -> list[list[str]]:
+        """Return the options of the runs that it takes."""
+        if self.command is not None:
+            return [["--command", self.command]]
+        return [["--python", f"{ADAPTERS}.{target}"] for target in self.targets]
+
+
+def peers(build: Path) -> list[Peer]:
+    """Return all peers that can run here; the C adapter is compiled into `build`."""
+    found = [
+        Peer("gmm_np reference", ("gmm_np:reference",)),
+        Peer("gmm_np auto", ("gmm_np:auto", "gmm_np:precision")),
+        Peer("gmm_np direct", ("gmm_np:direct",)),
+        Peer("PyTorch", ("pytorch:mixture_same_family",)),
+        Peer("JAX formula", ("jax:formula",)),
+        Peer("JAX density", ("jax:multivariate_normal",)),
+        Peer("JAX log p", ("jax:formula_of_probabilities",)),
+        Peer("autograd", ("autograd:multivariate_normal",)),
+        Peer("SciPy", ("scipy:multivariate_normal",)),
+        Peer("scikit-learn", ("sklearn:score_samples",)),
+        Peer("scikit-learn p.i.", ("sklearn:precisions_init",)),
+    ]
+    compiler = shutil.which("cc")
+    if compiler:
+        program = build / "mixture"
+        source = SOURCES / "mixture.c"
+        subprocess.run([compiler, "-O2", "-o", program, source, "-lm"], check=True)
+        found.append(Peer("C", command=str(program)))
+    if shutil.which("node"):
+        found.append(Peer("JavaScript", command=f"node '{SOURCES / 'mixture.js'}'"))
+    return found
+
+
+def run(peer: Peer, build: Path, timeout: float) -> dict[str, Any]:
+    """Run the cases of a peer; where it has several adapters, each case by one that supports it."""
+    joined: dict[str, Any] = {}
+    for options in peer.options():
+        out = build / "report.json"
+        out.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "gmm_np", "conformance", *options, "--json", str(out)]
+        subprocess.run(
+            [*command, "--timeout", str(timeout)], cwd=ROOT, stdout=subprocess.DEVNULL, check=False
+        )
+        if not out.exists():  # it has said why, on stderr
+            continue
+        report = json.loads(out.read_text(encoding="utf-8"))
+        joined.setdefault("tool", report["adapter"].split(" (")[-1].rstrip(")"))
+        joined.setdefault("looks_like", report["looks_like"])
+        for family in report["families"]:
+            row = joined.setdefault("families", {}).setdefault(
+                family["family"], {"admits": family["digits_admitted"], "cases": {}}
+            )
+            for case in family["cases"]:
+                old = row["cases"].get(case["id"])
+                if old is None or old["status"] == "unsupported":
+                    row["cases"][case["id"]] = case
+    return joined
+
+
+def cell(cases: Sequence[dict[str, Any]]) -> str:
+    """Return what a table says of one family and one peer."""
+    asked = [case for case in cases if case["status"] != "unsupported"]
+    if not asked:
+        return ""
+    digits = [d for case in asked for d in case["digits"] if d is not None]
+    faults = Counter(case["status"] for case in asked if case["status"] in FAULTS)
+    # Rounded down: 12.99 digits are not 13.0. Where all had to be rejected there are no digits.
+    text = f"{math.floor(10 * min(digits)) / 10:.1f}" if digits else "ok"
+    for status, count in faults.items():
+        text = f"**{count}/{len(asked)} {status.replace('_', ' ')}**"
+    return text
+
+
+def tables(results: dict[str, dict[str, Any]]) -> str:
+    """Return both tables and the versions in Markdown."""
+    titles = list(results)
+    families = {
+        name: row["admits"] for r in results.values() for name, row in r["families"].items()
+    }
+    lines = [
+        f"| family | admits | {' | '.join(titles)} |",
+        f"|---|---|{'---|' * len(titles)}",
+    ]
+    for name, admits in families.items():
+        cells = [cell(list(results[t]["families"][name]["cases"].values())) for t in titles]
+        lines.append(f"| {name} | {math.floor(10 * admits) / 10:.1f} | {' | '.join(cells)} |")
+    lines += ["", f"| peer | version | cases | pass | {' | '.join(KINDS.values())} | looks like |"]
+    lines.append(f"|---|---|---|---|{'---|' * len(KINDS)}---|")
+    for title, result in results.items():
+        cases = [c for row in result["families"].values() for c in row["cases"].values()]
+        asked = [c for c in cases if c["status"] != "unsupported"]
+        kinds = Counter(c["kind"] for c in asked if c["status"] == "wrong")
+        passed = sum(c["status"] == "pass" for c in asked)
+        names = ", ".join(s["name"] for s in result["looks_like"])
+        counts = " | ".join(str(kinds[kind] or "") for kind in KINDS)
+        lines.append(
+            f"| {title} | {result['tool']} | {len(asked)} | {passed} | {counts} | {names} |"
+        )
+    python = f"Python {platform.python_version()}, {platform.machine()}, {platform.system()}"
+    return "\n".join([*lines, "", f"Made by `python scripts/conformance_report.py` with {python}."])
+
+
+def main() -> None:
+    """Run the peers and print or write the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--peer", action="append", help="by heading; all by default")
+    parser.add_argument("--timeout", type=float, default=120.0, help="seconds for one case")
+    parser.add_argument("--write", type=Path, help="file with the two marks")
+    parser.add_argument("--json", type=Path, help="where to write all results")
+    options = parser.parse_args()
+    results = {}
+    with tempfile.TemporaryDirectory() as name:
+        build = Path(name)
+        for peer in peers(build):
+            if options.peer and peer.title not in options.peer:
+                continue
+            print(peer.title, file=sys.stderr, flush=True)
+            result = run(peer, build, options.timeout)
+            if "families" in result:
+                results[peer.title] = result
+    if options.json is not None:
+        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    text = tables(results)
+    if options.write is None:
+        print(text)
+        return
+    before, _, rest = options.write.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    if not after:
+        raise SystemExit(f"{options.write} has no marks {BEGIN} and {END} to write between.")
+    page = f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+    options.write.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

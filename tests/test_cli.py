@@ -1,0 +1,571 @@
+"""The command line as a user meets it: what it prints and writes, and says of bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from gmm_np import GaussianMixture, __version__, nll
+from gmm_np.cli import COMMANDS, main
+from gmm_np.datasets import load_old_faithful, make_clusters
+from gmm_np.tables import read_table, write_table
+
+# In 272 rows of two columns: the maximum that mclust and scikit-learn report is -1130.264.
+BEST = -1130.263960
+
+
+@pytest.fixture
+def geyser(tmp_path):
+    """Old Faithful as a CSV file with a header."""
+    x, names = load_old_faithful()
+    path = tmp_path / "geyser.csv"
+    write_table(path, x, names)
+    return path
+
+
+@pytest.fixture
+def model(geyser, capsys):
+    """A model fitted to it."""
+    path = geyser.with_name("model.npz")
+    assert main(["fit", str(geyser), "-k", "2", "--out", str(path), "--tol", "1e-9"]) == 0
+    capsys.readouterr()
+    return path
+
+
+def run(capsys, *arguments):
+    """Run the command line; return what it printed."""
+    assert main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def strict(text):
+    """Read JSON that has no NaN."""
+
+    def refuse(constant):
+        raise AssertionError(f"not JSON: {constant}")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def refusal(capsys, *arguments):
+    """Return the one line that a command says of what it refuses, with exit code 2."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        code = stop.code
+    printed = capsys.readouterr()
+    assert code == 2
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert printed.err.endswith("\n")
+    assert "Traceback" not in printed.err
+    return printed.err.rstrip("\n")
+
+
+# --- fit ----------------------------------------------------------------------------------------
+
+
+def test_fit_prints_the_mixture_and_writes_the_model(geyser, capsys):
+    path = geyser.with_name("m.npz")
+    out = run(capsys, "fit", geyser, "-k", 2, "--tol", "1e-9", "--out", path)
+    assert "272 rows of eruptions, waiting" in out
+    assert "2 components, family full, by EM: converged after" in out
+    assert "NLL: 4.15538220" in out
+    assert "nats a sample (log-likelihood -1130.26396" in out
+    assert out.count("component ") == 2
+    assert f"Model: {path}" in out
+    assert GaussianMixture.load(path).weights_ == pytest.approx([0.644, 0.356], abs=5e-4)
+
+
+def test_fit_as_json_says_what_the_library_computes(geyser, capsys):
+    said = strict(run(capsys, "fit", geyser, "-k", 2, "--json", "--tol", "1e-9"))
+    x, names = load_old_faithful()
+    value = nll(x, np.log(said["weights"]), said["means"], np.linalg.cholesky(said["covariances"]))
+    assert said["nll"] == pytest.approx(value, rel=1e-12)
+    # reg_covar keeps the fit 1e-6 away from the maximum.
+    assert said["log_likelihood"] == pytest.approx(BEST, abs=1e-5)
+    assert said["bic"] == pytest.approx(-2 * said["log_likelihood"] + 11 * np.log(272), rel=1e-14)
+    assert said["aic"] == pytest.approx(-2 * said["log_likelihood"] + 22, rel=1e-14)
+    assert (said["n_samples"], said["n_features"], said["n_components"]) == (272, 2, 2)
+    assert (said["family"], said["converged"], said["columns"]) == ("full", True, names)
+    assert isinstance(said["n_iter"], int)
+
+
+@pytest.mark.parametrize("family", ["full", "tied", "diag", "spherical", "shared_spherical"])
+def test_a_fit_of_any_family_says_what_the_estimator_says(geyser, capsys, family):
+    path = geyser.with_name("m.npz")
+    options = ["--family", family, "--out", path, "--json"]
+    said = strict(run(capsys, "fit", geyser, "-k", 3, *options))
+    fitted = GaussianMixture.load(path)
+    del fitted.feature_names_in_
+    x, _ = load_old_faithful()
+    assert said["nll"] == pytest.approx(-fitted.score(x), rel=1e-13)
+    assert said["bic"] == pytest.approx(fitted.bic(x), rel=1e-13)
+    assert said["aic"] == pytest.approx(fitted.aic(x), rel=1e-13)
+    assert said["covariances"] == fitted.covariances_.tolist()
+    out = run(capsys, "info", path)
+    first = fitted.covariances_[..., 0] if family in ("full", "tied") else fitted.covariances_
+    assert f"covariance {np.ravel(first)[0]:9.3f}" in out
+    assert out.count("component ") == 3
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".tsv"])
+def test_fit_reads_every_format_alike(geyser, capsys, suffix):
+    x, _ = load_old_faithful()
+    path = geyser.with_suffix(suffix)
+    if suffix == ".tsv":
+        path.write_text("".join(f"{a!r}\t{b!r}\n" for a, b in x.tolist()))
+    else:
+        {".npy": np.save, ".npz": np.savez}[suffix](path, x)
+    said = [strict(run(capsys, "fit", p, "-k", 2, "--json")) for p in (geyser, path)]
+    assert said[1].pop("columns") == ["1", "2"]
+    assert said[0].pop("columns") == ["eruptions", "waiting"]
+    assert said[0] == said[1]
+
+
+def test_a_weight_of_zero_drops_a_row_and_two_repeat_it(tmp_path, capsys):
+    x, _, _ = make_clusters(200, 2, 2, seed=1)
+    weight = np.random.default_rng(0).integers(0, 3, size=200)
+    weighted, repeated = tmp_path / "w.npy", tmp_path / "r.npy"
+    np.save(weighted, np.column_stack([x[:, 0], weight, x[:, 1]]))
+    np.save(repeated, np.repeat(x, weight, axis=0))
+    said = strict(run(capsys, "fit", weighted, "-k", 2, "--weights", 2, "--json"))
+    other = strict(run(capsys, "fit", repeated, "-k", 2, "--json"))
+    assert said["columns"] == ["1", "3"]
+    assert said["nll"] == pytest.approx(other["nll"], rel=1e-10)
+    assert said["bic"] == pytest.approx(other["bic"], rel=1e-10)
+    np.testing.assert_allclose(said["means"], other["means"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [[], ["--weights", "w"]])
+def test_a_stream_gives_what_memory_gives(tmp_path, capsys, weights):
+    x, _, _ = make_clusters(9000, 3, 2, seed=2)  # more than a block
+    path = tmp_path / "x.csv"
+    w = 1.0 + np.arange(9000) % 3
+    np.savetxt(path, np.column_stack([x, w]), delimiter=",", header="a,b,w", comments="")
+    columns = [] if weights else ["--columns", "a,b"]
+    options = ["fit", path, "-k", 3, "--json", *columns, *weights]
+    held, streamed = (strict(run(capsys, *options, *more)) for more in ([], ["--stream"]))
+    assert streamed["n_samples"] == 9000
+    assert streamed["columns"] == ["a", "b"]
+    assert streamed["nll"] == pytest.approx(held["nll"], abs=1e-5)  # starts differ, the optimum not
+
+
+def test_the_least_bic_chooses_among_several(geyser, capsys):
+    out = run(capsys, "fit", geyser, "-k", "1-3")
+    rows = [line.split() for line in out.splitlines() if line.startswith("full ")]
+    assert sorted(int(row[1]) for row in rows) == [1, 2, 3]
+    values = [float(row[2]) for row in rows]
+    assert values == sorted(values)
+    assert rows[0][1] == "2"
+    assert "of the least BIC:\n2 components, family full" in out
+    said = strict(run(capsys, "fit", geyser, "-k", "3,2", "--json"))
+    assert said["n_components"] == 2
+    assert [c["n_components"] for c in said["candidates"]] == [2, 3]
+    assert said["candidates"][0]["bic"] == said["bic"]
+
+
+def test_a_candidate_that_cannot_be_fitted_is_said_and_left_out(tmp_path, capsys):
+    path = tmp_path / "x.csv"
+    path.write_text("1\n2\n3\n4\n")
+    assert main(["fit", str(path), "-k", "1,9", "--json"]) == 0
+    printed = capsys.readouterr()
+    said = strict(printed.out)
+    assert said["n_components"] == 1
+    assert said["candidates"][1]["n_components"] == 9
+    assert said["candidates"][1]["error"] in printed.err.replace("\n", " ")
+    assert printed.err.startswith("gmm-np: full, K = 9: ")
+
+
+def test_a_fit_that_does_not_converge_says_so(geyser, capsys):
+    assert main(["fit", str(geyser), "-k", "2", "--max-iter", "2", "--tol", "0"]) == 0
+    printed = capsys.readouterr()
+    assert "not converged; raise --max-iter or --tol: after 2 iterations" in printed.out
+    assert printed.err.startswith("gmm-np: warning: ")
+    assert printed.err.count("\n") == 1
+
+
+def test_a_collapse_is_an_error_unless_it_is_told_what_to_do(tmp_path, capsys):
+    x, _, _ = make_clusters(50, 1, 2, seed=0)
+    path = tmp_path / "x.npy"
+    np.save(path, np.concatenate([x, np.tile([[50.0, 50.0]], (20, 1))]))
+    options = ["fit", path, "-k", "2", "--reg-covar", "0"]
+    message = refusal(capsys, *options)
+    assert "collapsed" in message
+    assert "Use a reg_covar above zero" in message
+    assert main([str(option) for option in [*options, "--on-collapse", "keep", "--json"]]) == 0
+    printed = capsys.readouterr()
+    assert sorted(strict(printed.out)["weights"]) == pytest.approx([20 / 70, 50 / 70])
+    assert "collapsed" in printed.err
+
+
+# --- what is done with a model --------------------------------------------------------------------
+
+
+def test_score_gives_what_the_fit_gave(geyser, model, capsys):
+    fitted = strict(run(capsys, "fit", geyser, "-k", 2, "--json", "--tol", "1e-9"))
+    scored = strict(run(capsys, "score", model, geyser, "--json"))
+    for key in ("nll", "log_likelihood", "bic", "aic"):
+        assert scored[key] == pytest.approx(fitted[key], rel=1e-13)
+    for key in ("n_samples", "n_features", "n_components", "family", "columns"):
+        assert scored[key] == fitted[key]
+    out = run(capsys, "score", model, geyser)
+    assert f"NLL: {scored['nll']:.9f} nats a sample" in out
+
+
+def test_score_finds_columns_by_the_names_of_the_fit(geyser, model, capsys):
+    x, _ = load_old_faithful()
+    turned = geyser.with_name("turned.csv")
+    rows = "".join(f"{i},{b!r},{a!r}\n" for i, (a, b) in enumerate(x.tolist()))
+    turned.write_text("row,waiting,eruptions\n" + rows)
+    first, second = (
+        strict(run(capsys, "score", model, path, "--json")) for path in (geyser, turned)
+    )
+    assert first == second
+
+
+def test_score_writes_a_line_a_row(geyser, model, capsys):
+    path = geyser.with_name("rows.csv")
+    out = run(capsys, "score", model, geyser, "--out", path)
+    assert f"Rows: {path}" in out
+    values, names = read_table(path)
+    assert names == ["log_density", "component", "responsibility"]
+    fitted = GaussianMixture.load(model)
+    del fitted.feature_names_in_
+    x, _ = load_old_faithful()
+    assert values[:, 0].tolist() == fitted.score_samples(x).tolist()
+    assert (values[:, 1] - 1).tolist() == fitted.predict(x).tolist()
+    assert values[:, 2].tolist() == fitted.predict_proba(x).max(axis=1).tolist()
+    assert path.read_text().splitlines()[1].split(",")[1] in ("1", "2")  # not 1.0
+
+
+def test_infinite_losses_are_null_in_json(model, tmp_path, capsys):
+    far = tmp_path / "far.csv"
+    far.write_text("1e300,1e300\n")
+    said = strict(run(capsys, "score", model, far, "--json"))
+    assert said["nll"] is None
+    assert said["n_samples"] == 1
+
+
+def test_info_shows_the_model(model, capsys):
+    out = run(capsys, "info", model)
+    assert "2 components in 2 dimensions, family full, 11 free parameters" in out
+    assert "  eruptions    mean     4.290" in out
+    said = strict(run(capsys, "info", model, "--json"))
+    fitted = GaussianMixture.load(model)
+    assert said["means"] == fitted.means_.tolist()
+    assert said["covariances"] == fitted.covariances_.tolist()
+    assert said["weights"] == fitted.weights_.tolist()
+    assert (said["n_parameters"], said["columns"]) == (11, ["eruptions", "waiting"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npy", ".npz"])
+def test_samples_are_reproducible_and_come_to_the_last_bit(model, tmp_path, capsys, suffix):
+    path = tmp_path / f"drawn{suffix}"
+    run(capsys, "sample", model, "-n", 50, "--seed", 3, "--out", path)
+    values, names = read_table(path)
+    assert names == (["eruptions", "waiting"] if suffix == ".csv" else ["1", "2"])
+    said = strict(run(capsys, "sample", model, "-n", 50, "--seed", 3, "--json"))
+    assert said["samples"] == values.tolist()
+    assert set(said["components"]) == {1, 2}
+    other = strict(run(capsys, "sample", model, "-n", 50, "--seed", 4, "--json"))
+    assert other["samples"] != said["samples"]
+
+
+def test_samples_go_to_the_standard_output_as_csv(model, tmp_path, capsys):
+    out = run(capsys, "sample", model, "-n", 20, "--labels")
+    (tmp_path / "out.csv").write_text(out)
+    values, names = read_table(tmp_path / "out.csv")
+    assert names == ["eruptions", "waiting", "component"]
+    assert values.shape == (20, 3)
+    assert set(values[:, 2]) == {1, 2}
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "data.csv: is empty: no line of it holds a cell; write one row a line"),
+        ("a,b\n", "data.csv, line 1: a header and no rows; add the data below it"),
+        ("a,b\n1,2\n3,x\n", "data.csv, line 3, column 2 ('b'): 'x' is not a number; mend it, drop"),
+        ("a,b\n1,2\n3\n", "data.csv, line 3: the number of cells (separated by commas) is 1 where"),
+        ("1,2\n3,nan\n", "data.csv, line 2, column 2 ('2'): 'nan' is not a finite number; mend"),
+        ("1,2\n-inf,4\n", "data.csv, line 2, column 1 ('1'): '-inf' is not a finite number; mend"),
+        ("1,2\n1,2\n-0,0\n0,0\n", "data.csv: has 2 distinct rows, too few for K = 4; use fewer"),
+    ],
+)
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_bad_data_are_one_line_that_says_what_to_do(tmp_path, capsys, content, said, stream):
+    path = tmp_path / "data.csv"
+    path.write_text(content)
+    message = refusal(capsys, "fit", path, "-k", "4", *stream)
+    assert message.replace(str(tmp_path) + os.sep, "").startswith("gmm-np: error: ")
+    assert said in message.replace(str(tmp_path) + os.sep, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("none.csv", None, "no such file; relative paths start from"),
+        ("", None, "is a directory; name a file in it"),
+        ("x.xlsx", b"PK\x03\x04....", "is a zip archive by its content; name it .npz if NumPy"),
+        ("x.parquet", b"PAR1", "a .parquet file is not read here; export the table as .csv"),
+        ("x.csv.gz", b"\x1f\x8b\x08", "is compressed; unpack it first"),
+        ("x.csv", b"\x93NUMPY\x01\x00", "is a NumPy file by its content; give its name the suff"),
+        ("x.npy", b"1,2\n3,4\n", "is damaged, or not a NumPy file; save it again with np.save"),
+        ("x.npz", b"PK\x03\x04....", "is damaged, or not a NumPy file; save it again with"),
+    ],
+)
+@pytest.mark.parametrize("command", ["fit", "check"])
+def test_files_that_are_no_table_are_named(tmp_path, capsys, command, name, content, said):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    message = refusal(capsys, command, path, "-k", "2")
+    assert str(path).rstrip(os.sep) in message
+    assert said in message
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_a_negative_weight_is_named_by_its_line(tmp_path, capsys, stream):
+    path = tmp_path / "data.csv"
+    rows = "".join(f"{i},{'-2' if i == 9000 else 1}\n" for i in range(10_000))
+    path.write_text(f"a,w\n# note\n{rows}")
+    message = refusal(capsys, "fit", path, "-k", "2", "--weights", "w", *stream)
+    said = "the weight -2.0 is negative; a weight of 0 leaves a row out"
+    assert message == f"gmm-np: error: {path}, line 9003, column 2 ('w'): {said}"
+    np.save(tmp_path / "data.npy", [[1.0, 1.0], [2.0, -1.0]])
+    message = refusal(capsys, "fit", tmp_path / "data.npy", "-k", "1", "--weights", "2", *stream)
+    assert "data.npy, row 2, column 2 ('2'): the weight -1.0 is negative" in message
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_a_value_too_large_to_be_squared_is_named(tmp_path, capsys, stream):
+    path = tmp_path / "data.csv"
+    path.write_text("w,a,b\n1,3,4\n1,1,1e200\n1,5,-1e200\n")
+    message = refusal(capsys, "fit", path, "-k", "2", "--weights", "w", *stream)
+    said = "1e+200 is too large to fit; divide the column by a power of ten"
+    assert message == f"gmm-np: error: {path}, line 3, column 3 ('b'): {said}"
+
+
+def test_weights_that_are_all_zero_are_refused(tmp_path, capsys):
+    path = tmp_path / "data.csv"
+    path.write_text("a,w\n1,0\n2,0\n")
+    message = refusal(capsys, "fit", path, "-k", "1", "--weights", "w")
+    assert "data.csv: has 0 distinct rows of positive weight, too few for K = 1; use" in message
+
+
+def test_object_arrays_are_never_unpickled(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.array([[1, None]]))
+    message = refusal(capsys, "fit", tmp_path / "x.npy", "-k", "1")
+    assert "holds a pickled object array, which is not safe to load; save floats" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--columns", "eruptions,depth"],
+            "no column 'depth'; choose among 'eruptions' (1), 'wait",
+        ),
+        (["--weights", "mass"], "no column 'mass'; choose among 'eruptions' (1), 'waiting' (2)"),
+        (["--columns", "1", "--weights", "1"], "no column is left beside that of the weights; cho"),
+        (["--delimiter", "ab"], "delimiter='ab' cannot separate cells; name one character"),
+        (["--no-header"], "line 1, column 1 ('1'): 'eruptions' is not a number; mend it, drop the"),
+        (["-k", "0"], "argument -k/--components: must be a whole number from 1, or several as 1-8"),
+        (["-k", "3-1"], "argument -k/--components: must be a whole number from 1, or several as"),
+        (["--family", "round"], "argument --family: must be one or several of full, tied, diag,"),
+        (["--solver", "sgd"], "argument --solver: invalid choice: 'sgd'"),
+        (["--tol", "nan"], "argument --tol: must be a number from 0; got 'nan'"),
+        (["--seed", "-1"], "argument --seed: must be a whole number from 0; got '-1'"),
+        (["--out", "no/m.npz"], "no; create it first"),
+        (["--out", "m.pkl"], "argument --out: a model is an .npz file; name it so, got 'm.pkl'"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_wrong_usage_is_one_line_before_any_work(geyser, capsys, monkeypatch, options, said):
+    monkeypatch.chdir(geyser.parent)
+    assert said in refusal(capsys, "fit", geyser, "-k", "2", *options)
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"], ["fit"], ["score", "m.npz"], ["sample", "m"]])
+def test_wrong_usage_names_the_help(capsys, argv):
+    message = refusal(capsys, *argv)
+    assert message.endswith("--help)")
+
+
+def test_files_that_are_no_model_are_named(geyser, tmp_path, capsys):
+    for path, said in (
+        (tmp_path / "none.npz", "no such file; relative paths start from"),
+        (tmp_path, "is a directory; give a model that gmm-np fit --out wrote"),
+        (geyser, "is not a model file; give a model that gmm-np fit --out wrote"),
+    ):
+        for command in (["info", path], ["score", path, geyser], ["sample", path, "-n", 1]):
+            message = refusal(capsys, *command)
+            assert str(path) in message
+            assert said in message
+    np.savez(tmp_path / "other.npz", x=np.eye(2))
+    assert "is not a model" in refusal(capsys, "info", tmp_path / "other.npz")
+
+
+def test_a_model_whose_members_disagree_is_refused(model, tmp_path, capsys):
+    with np.load(model) as held:
+        members = {name: held[name] for name in held.files}
+    members["means"] = members["means"][:1]
+    np.savez(tmp_path / "broken.npz", **members)
+    message = refusal(capsys, "info", tmp_path / "broken.npz")
+    assert "pi_logits and means disagree" in message
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_model_file_that_breaks_off_is_refused(model, tmp_path, capsys, share):
+    whole = model.read_bytes()
+    part = tmp_path / "part.npz"
+    part.write_bytes(whole[: int(share * len(whole))])
+    assert str(part) in refusal(capsys, "info", part)
+
+
+def test_a_table_of_another_width_is_refused(model, tmp_path, capsys):
+    narrow = tmp_path / "narrow.csv"
+    narrow.write_text("1\n2\n")
+    said = "has 1 columns where the model was fitted to 2; choose as many with --columns"
+    assert said in refusal(capsys, "score", model, narrow)
+
+
+# --- the frame ------------------------------------------------------------------------------------
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"gmm-np {__version__}\n"
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "commands" in COMMANDS[c]])
+def test_help_explains_a_command_with_examples(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert f"usage: gmm-np {command}" in out
+    assert f"  gmm-np {command}" in out[out.index("examples:") :]
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert all(f"    {command} " in out for command in COMMANDS)
+
+
+def python(code, **options):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def test_fit_and_score_run_where_there_is_only_numpy_and_scipy(geyser):
+    code = (
+        "import sys\n"
+        "for name in ('matplotlib', 'tqdm', 'sklearn', 'torch'): sys.modules[name] = None\n"
+        "from gmm_np.cli import COMMANDS, main\n"
+        f"data, model = {str(geyser)!r}, {str(geyser.with_name('m.npz'))!r}\n"
+        "assert main(['fit', data, '-k', '2', '--out', model]) == 0\n"
+        "others = [COMMANDS[c] for c in COMMANDS if c != 'fit' and COMMANDS[c] in sys.modules]\n"
+        "assert not others, others\n"
+        "assert main(['score', model, data]) == 0\n"
+        "main(['fit', data, '-k', '2', '--plot', 'x.png'])\n"
+    )
+    result = python(code, cwd=geyser.parent)
+    assert result.returncode == 2
+    assert result.stdout.count("NLL: 4.155382") == 2
+    assert result.stderr.count("\n") == 1
+    assert 'which is not installed: pip install "gmm_np[cli]"' in result.stderr
+    assert not geyser.with_name("x.png").exists()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(model):
+    arguments = ["sample", str(model), "-n", "200000"]
+    code = f"import sys; from gmm_np.cli import main; sys.exit(main({arguments}))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "eruptions,waiting\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 0
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------
+
+
+def interrupt(arguments, cwd):
+    """Start a fit that would never end, and interrupt it once it iterates."""
+    code = (
+        "import sys\n"
+        "import gmm_np.commands.candidates as candidates\n"
+        "from gmm_np.cli import main\n"
+        "from gmm_np.progress import Progress\n"
+        "class Told(Progress):\n"
+        "    def advance(self, steps=1, note=''):\n"
+        "        super().advance(steps, note)\n"
+        "        if self.done == 3: print('iterating', flush=True)\n"
+        "candidates.Progress = Told\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+    ) as process:
+        assert process.stdout.readline() == "iterating\n"
+        time.sleep(0.05)  # somewhere in an iteration
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+def test_an_interrupted_fit_keeps_the_best_model_so_far(tmp_path, capsys, solver):
+    x, _, _ = make_clusters(50_000, 5, 4, seed=0, radius=1.0)
+    np.save(tmp_path / "x.npy", x)
+    endless = ["--tol", 0, "--max-iter", 10**6, "--solver", solver]
+    code, out, err = interrupt(["fit", "x.npy", "-k", 5, *endless, "--out", "model.npz"], tmp_path)
+    assert code == 130
+    assert out == ""
+    assert err.startswith("gmm-np: interrupted; the best model so far (full, K = 5, after ")
+    assert err.endswith("iterations) is in model.npz\n")
+    assert err.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.npz", "x.npy"]
+    said = strict(run(capsys, "score", tmp_path / "model.npz", tmp_path / "x.npy", "--json"))
+    start = strict(run(capsys, "fit", tmp_path / "x.npy", "-k", 5, "--max-iter", 1, "--json"))
+    assert said["nll"] < start["nll"]
+    assert GaussianMixture.load(tmp_path / "model.npz").n_iter_ >= 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_an_interrupted_fit_without_out_says_what_would_keep_it(tmp_path):
+    x, _, _ = make_clusters(20_000, 5, 4, seed=0, radius=1.0)
+    np.save(tmp_path / "x.npy", x)
+    code, out, err = interrupt(["fit", "x.npy", "-k", 5, "--tol", 0, "--max-iter", 10**6], tmp_path)
+    assert (code, out) == (130, "")
+    assert err == (
+        "gmm-np: interrupted; nothing is kept: --out MODEL keeps the best model so far\n"
+    )

@@ -1,0 +1,220 @@
+"""The mutants: each is killed by the vectors, the lists of kills are true, answers are named."""
+
+import numpy as np
+import pytest
+
+from gmm_np.conformance import Family, read_vectors
+from gmm_np.conformance.adapters import gmm_np as own
+from gmm_np.conformance.compare import Answered, judge
+from gmm_np.conformance.function_adapter import FunctionAdapter
+from gmm_np.conformance.mutants import MUTANTS, describe
+from gmm_np.conformance.mutants.precision import PlainPrecision
+from gmm_np.conformance.plain import Plain
+from gmm_np.conformance.runner import run_cases
+from gmm_np.conformance.suspects import Wrong, name_suspects
+
+FAMILIES = read_vectors()
+CASES = {case.id: case for family in FAMILIES for case in family.cases}
+NAMES = [
+    (parametrization, name) for parametrization in MUTANTS for name in MUTANTS[parametrization]
+]
+KILLED_BY = {name: [case for case in CASES.values() if name in case.kills] for _, name in NAMES}
+
+
+# A mutant is listed where it misses by so many times the allowance, on any machine by more than 1.
+MARGIN = 10.0
+
+
+def work(case):
+    return case.n_samples * case.n_components * case.n_features**2
+
+
+def answer_of(function, case):
+    return judge(case, FunctionAdapter(function).evaluate(case))
+
+
+def killed(case):
+    """The mutants that a case kills, as its list has them.
+
+    Where "plain", which the others vary, fails itself, it is the only one that is listed.
+    """
+    judged = {name: answer_of(m, case) for name, m in MUTANTS[case.parametrization].items()}
+    names = sorted(n for n, c in judged.items() if c.status == "wrong" and c.share > MARGIN)
+    return ["plain"] if "plain" in names else names
+
+
+# A family that kills no mutant alone is there for another reason. Those of the lower level are the
+# simplest form of something, so that a failure is easy to read: all that a fault needs to show, and
+# nothing else. They are what a failing implementation is debugged on.
+JUSTIFIED = {
+    "single_number": "lower: N = K = D = 1, where the answer can be had on paper",
+    "one_component": "lower: no mixture; the gradient of the logits is exactly zero",
+    "one_dimension": "lower: no factor to transpose or to pack",
+    "one_correlated": "lower: one factor off the diagonal and nothing to sum over components",
+    "one_sample": "lower: nothing to sum over samples; arrays of one row lose an axis",
+    "dense": "lower: everything at once, the case of tutorials",
+    "diagonal": "lower: what an implementation of diagonal covariances alone can be tried on",
+    "both_sides_of_one": "lower: the logarithm changes its sign among the diagonal's entries",
+    "factor_not_covariance": "lower: L and L L^T are far apart",
+    "covariance_not_precision": "lower: a covariance and its inverse are far apart",
+    "transposed": "lower: L L^T and L^T L are far apart",
+    "packing": "lower: each entry of the triangle has a gradient of its own size",
+    "last_row": "lower: the last row and the last component carry most of the gradient",
+    "mean_and_sum": "lower: the same data by both reductions",
+    "shifted_logits": "logits that are not normalised, by constants up to large ones",
+    "binary32": "the only cases whose inputs are of another type: mutants compute in double",
+    "published_faults": "the inputs at which published faults were seen, with their sources",
+    "far_samples": "50 to 1e4 sigma: exp underflows for every component at once",
+    "large_logits": "weights that underflow beside each other",
+    "duplicates": "components that are alike: each has its share, and gradients that are equal",
+    "ties": "ties between components that differ; duplicates are alike in everything",
+    "saturated": "one responsibility is 1 to rounding, and the others still have digits",
+    "small_shares": "responsibilities from 1e-10 down to 1e-290, each with its digits",
+    "condition_numbers": "digits are lost by degrees, from 1e4 to 1e15",
+    "offset": "digits are lost by degrees, from offsets of 1e4 to 1e8",
+    "collapsed": "variances that a floor would hide",
+    "extreme_scales": "squares under- and overflow: the plain form itself fails",
+    "beyond_range": "the answer is an infinity, and never NaN",
+    "stationary": "every digit cancels: an answer is right by its absolute error alone",
+    "many_dimensions": "sums over D = 32 and D = 128; determinants still within the range",
+}
+
+
+def test_plain_form_agrees_with_the_reference():
+    # Two derivations: a mutant differs from what is right by its one step.
+    rng = np.random.default_rng(0)
+    x, logits, means = rng.normal(size=(300, 3)), rng.normal(size=4), rng.normal(size=(4, 3))
+    chol = np.tril(rng.normal(size=(4, 3, 3)), -1) + 0.7 * np.eye(3)
+    for ours, theirs in zip(
+        Plain()(x, logits, means, chol), own.reference(x, logits, means, chol), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+    icf = rng.normal(size=(4, 6))
+    arguments = (x, logits, means, icf, 1.3, 2)
+    for ours, theirs in zip(PlainPrecision()(*arguments), own.precision(*arguments), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+def test_names_are_unique_and_say_what_is_wrong():
+    assert len({name for _, name in NAMES}) == len(NAMES) >= 60
+    sentences = {describe(name) for _, name in NAMES}
+    assert len(sentences) == len(NAMES)
+    for _, name in NAMES:
+        assert describe(name).endswith(".")
+
+
+@pytest.mark.parametrize(("parametrization", "name"), NAMES)
+def test_mutant_is_killed(parametrization, name):
+    killers = sorted(KILLED_BY[name], key=work)
+    assert killers, "no vector kills it"
+    for case in killers[:3]:
+        comparison = answer_of(MUTANTS[parametrization][name], case)
+        assert comparison.status == "wrong", case.id
+        assert comparison.share > MARGIN, case.id
+    assert {case.parametrization for case in killers} == {parametrization}
+
+
+def test_kills_are_those_of_known_mutants():
+    known = {name for _, name in NAMES}
+    assert {name for case in CASES.values() for name in case.kills} == known
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_lists_of_kills_are_what_the_mutants_do(family):
+    for case in family.cases:
+        if work(case) <= 30_000:  # D = 128 takes half a minute
+            assert list(case.kills) == killed(case), case.id
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_family_is_needed(family):
+    """Without it some mutant would survive, or it is justified above."""
+    alone = [
+        name
+        for name, killers in KILLED_BY.items()
+        if {case.family for case in killers} == {family.name}
+    ]
+    assert alone or family.name in JUSTIFIED
+
+
+def test_justifications_are_of_families_that_exist():
+    assert set(JUSTIFIED) <= {family.name for family in FAMILIES}
+
+
+def test_what_kills_a_mutant_passes_what_it_is_a_variant_of():
+    # That a variant of something wrong is wrong says nothing about the variation.
+    plain = {"cholesky": Plain(), "precision": PlainPrecision()}
+    for parametrization, name in NAMES:
+        if name != "plain":
+            cases = sorted(KILLED_BY[name], key=work)
+            passes = (answer_of(plain[parametrization], case).status == "pass" for case in cases)
+            assert any(passes), name
+
+
+# --- names for wrong answers --------------------------------------------------------------------
+
+SMALL = [case for case in CASES.values() if work(case) <= 600 and case.level != "higher"]
+
+# Those whose faults are in the digits, or need a case that is not small, are named where they are
+# killed, with whatever else gives the same answers.
+TOLD = (
+    "no_log_2pi",
+    "abs_log_sigma",
+    "cholesky_inverse_of_sigma",
+    "sigma_for_factor",
+    "transposed_factor",
+    "precision_for_covariance",
+    "log_det_outside_sum",
+    "mean_for_sum",
+    "no_tril",
+    "logits_not_normalised",
+    "sum_over_k_dropped",
+    "last_row_dropped",
+    "third_component",
+    "packed_by_columns",
+    "weights_ignored",
+    "chol_gradient_sign",
+    "misplaced_parenthesis",
+    "tie_to_first",
+)
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_wrong_answers_are_named(name):
+    def answer(x, logits, means, chol, *, sample_weight=None, reduction="mean"):
+        return MUTANTS["cholesky"][name](
+            x, logits, means, chol, sample_weight=sample_weight, reduction=reduction
+        )
+
+    cases = [case for case in SMALL if case.parametrization == "cholesky"][::20]
+    cases += [case for case in SMALL if name in case.kills][:5]
+    report = run_cases(FunctionAdapter(answer), [Family("some", "", {}, tuple(cases))])
+    assert report.suspects[0].name == name
+    assert report.suspects[0].explained >= 0.7 * report.suspects[0].examined
+    assert f"looks like the mutant {name}: {describe(name)}" in str(report)
+
+
+def test_wrong_wishart_sign_is_named():
+    def answer(x, alpha, means, icf, gamma, m):
+        return MUTANTS["precision"]["wishart_sign"](x, alpha, means, icf, gamma, m)
+
+    cases = [case for case in CASES.values() if case.parametrization == "precision"]
+    cases = sorted(cases, key=work)[:4]
+    report = run_cases(FunctionAdapter(answer), [Family("some", "", {}, tuple(cases))])
+    assert [suspect.name for suspect in report.suspects] == ["wishart_sign"]
+
+
+def test_answer_that_looks_like_no_mutant_is_not_named():
+    case = KILLED_BY["no_log_2pi"][0]
+    for value in (np.nan, 123.0):
+        blocks = tuple(np.full(shape, value) for shape in case.shapes)
+        assert name_suspects([Wrong(case, Answered(blocks))], []) == ((), {})
+
+
+def test_mutant_that_fails_what_passes_is_not_named():
+    wrong = KILLED_BY["no_log_2pi"][0]
+    outcome = FunctionAdapter(MUTANTS["cholesky"]["no_log_2pi"]).evaluate(wrong)
+    assert name_suspects([Wrong(wrong, outcome)], [])[0][0].name == "no_log_2pi"
+    others = KILLED_BY["no_log_2pi"][1:3]
+    assert "no_log_2pi" not in {s.name for s in name_suspects([Wrong(wrong, outcome)], others)[0]}

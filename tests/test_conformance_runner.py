@@ -1,0 +1,665 @@
+# ruff: noqa: ARG001, ARG005  (adapters have the arguments that they have)
+"""The runner of the certified vectors: what passes, what does not, and how a run ends."""
+
+import importlib.util
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from decimal import Decimal, localcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmm_np.cli import main
+from gmm_np.conformance import Family, RunnerError, VectorError, read_vectors, run
+from gmm_np.conformance import compare as compare_module
+from gmm_np.conformance.adapters import gmm_np as own
+from gmm_np.conformance.cases import DIRECTORY, read_family
+from gmm_np.conformance.command import split_command
+from gmm_np.conformance.compare import MOST_DIGITS, Answered, Bound, Rejected, Unsupported, judge
+from gmm_np.conformance.function_adapter import FunctionAdapter, ToolError
+from gmm_np.conformance.process_adapter import ProcessAdapter, python_command
+from gmm_np.conformance.runner import MOST_BREAKDOWNS, run_cases
+
+TOOL = str(Path(__file__).with_name("conformance_tool.py"))
+ADAPTERS = Path(own.__file__).parent
+REFERENCE = "gmm_np.conformance.adapters.gmm_np:reference"
+FAMILIES = read_vectors()
+CASES = {case.id: case for family in FAMILIES for case in family.cases}
+# What the plainest of adapters supports.
+PLAIN = [
+    case
+    for case in CASES.values()
+    if (case.parametrization, case.dtype, case.reduction) == ("cholesky", "binary64", "mean")
+    and "weights" not in case.inputs
+    and case.level == "lower"
+]
+VALID = [case for case in PLAIN if case.result == "valid"]
+
+
+def one_family(cases):
+    return [Family("some", "some cases", {}, tuple(cases))]
+
+
+def tool(mode, *arguments, timeout=20.0):
+    return ProcessAdapter([sys.executable, TOOL, mode, *map(str, arguments)], timeout)
+
+
+def ask(adapter, cases=None, **options):
+    """Run a few cases and end the adapter."""
+    try:
+        return run_cases(adapter, one_family(VALID[:3] if cases is None else cases), **options)
+    finally:
+        adapter.close()
+
+
+def statuses(report):
+    return [case.status for case in report.cases]
+
+
+def exact(case):
+    """The certified answer, rounded to double."""
+    return Answered(tuple(case.certified(name) for name in case.blocks))
+
+
+# --- comparing ----------------------------------------------------------------------------------
+
+
+def bound(certified, rounding="1e-16", floor="0", factor="4"):
+    numbers = (Decimal(text) for text in (certified, rounding, factor, floor))
+    return Bound(*numbers, overflow=Decimal(2**1024 - 2**970))
+
+
+def compare(answer, *arguments, **options):
+    """Digits and share of one answer."""
+    with localcontext(compare_module._EXACT):
+        one = bound(*arguments, **options)
+        error, share = one.compare(answer)
+        return compare_module._digits_of([error], [one]), share
+
+
+def test_differences_are_exact():
+    # The double nearest to 0.1 is 0.1000000000000000055511151231257827...
+    assert compare(0.1, "0.1000000000000000055511151231257827") == (MOST_DIGITS, pytest.approx(0.0))
+    _, share = compare(0.1, "0.1")
+    assert share == pytest.approx(5.551115123125783e-18 / 4e-16, rel=1e-14)
+    # No double is as near to 1 as this certified value, and the difference is still seen.
+    digits, share = compare(1.0, "1.00000000000000000000000000000001", rounding="1e-40")
+    assert (digits, share) == (MOST_DIGITS, pytest.approx(1e-32 / 4e-40, rel=1e-14))
+
+
+@pytest.mark.parametrize(
+    ("answer", "certified", "digits"),
+    [
+        (1.0, "1.00000001", 8.0),
+        (-2.5, "2.5", 0.0),
+        (2.0, "1", 0.0),
+        (1e-300, "1.001e-300", 3.0),
+        (1.0, "1", MOST_DIGITS),
+    ],
+)
+def test_digits_are_the_log_relative_error(answer, certified, digits):
+    assert compare(answer, certified)[0] == pytest.approx(digits, abs=1e-3)
+
+
+def test_digits_of_an_exact_zero_count_below_the_addends():
+    digits, share = compare(1e-10, "0", rounding="1e-16", factor="4")
+    assert share == pytest.approx(1e-10 / 4e-16)
+    assert digits == pytest.approx(-math.log10(1e-10 / (1e-16 * 2**53)))
+
+
+@pytest.mark.parametrize("certified", ["1", "0", "6e397", "-4.8e-911"])
+def test_nan_never_passes(certified):
+    assert compare(math.nan, certified, floor="1e300") == (0.0, math.inf)
+
+
+def test_beyond_the_range_the_infinity_of_the_sign_is_right():
+    assert compare(math.inf, "6.9e397", rounding="1e382")[1] == 0.0
+    assert compare(-math.inf, "-6.9e397", rounding="1e382")[1] == 0.0
+    assert compare(-math.inf, "6.9e397", rounding="1e382")[1] == math.inf
+    assert compare(1.7e308, "6.9e397", rounding="1e382")[1] > 1
+    assert compare(math.inf, "1.7e308", rounding="1e292")[1] == math.inf
+    assert compare(math.inf, "0")[1] == math.inf
+
+
+def test_what_may_be_flushed_may_be_zero():
+    assert compare(0.0, "-4.8e-911", rounding="1e-926", floor="1e-320") == (MOST_DIGITS, 0.0)
+    assert compare(0.0, "-4.8e-911", rounding="1e-926")[1] > 1
+
+
+@pytest.mark.parametrize("case", VALID[:5], ids=lambda case: case.id)
+def test_certified_answer_passes_and_each_entry_counts(case):
+    assert judge(case, exact(case)).status == "pass"
+    for index, name in enumerate(case.blocks):
+        entries = np.argwhere(np.tril(np.ones(case.shapes[index])) if name == "chol" else
+                              np.ones(case.shapes[index]))  # fmt: skip
+        for place in entries:
+            blocks = [block.copy() for block in exact(case).blocks]
+            # 1e-6 of the larger of the entry and its addends: far beyond the allowance.
+            flat = case.outputs[name]
+            scale = max(map(float, flat["scale"])) + abs(blocks[index][tuple(place)])
+            blocks[index][tuple(place)] += 1e-6 * (scale + 1e-6)
+            comparison = judge(case, Answered(tuple(blocks)))
+            assert (comparison.status, comparison.kind) == ("wrong", "inexact"), (name, place)
+
+
+def test_upper_triangle_has_to_be_zero():
+    case = next(case for case in VALID if case.n_features > 1)
+    for entry in (1e-300, math.nan):
+        blocks = [block.copy() for block in exact(case).blocks]
+        blocks[3][0, 0, 1] = entry
+        comparison = judge(case, Answered(tuple(blocks)))
+        assert (comparison.status, comparison.kind) == ("wrong", "shape")
+        assert "above the diagonal" in comparison.message
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7, 3)])
+def test_shape_of_a_gradient_has_to_be_that_of_its_argument(shape):
+    case = next(case for case in VALID if case.n_components > 1)
+    blocks = list(exact(case).blocks)
+    blocks[1] = np.zeros(shape)
+    assert judge(case, Answered(tuple(blocks))).kind == "shape"
+
+
+def test_rejection_is_right_only_where_it_is_allowed():
+    expected = {"valid": "wrong", "invalid": "pass", "either": "pass"}
+    seen = {case.result: judge(case, Rejected("no")).status for case in CASES.values()}
+    assert seen == expected
+    invalid = next(case for case in CASES.values() if case.result == "invalid")
+    zeros = Answered(tuple(np.zeros(shape) for shape in invalid.shapes))
+    assert judge(invalid, zeros).kind == "answered"
+
+
+# --- adapters in Python -------------------------------------------------------------------------
+
+
+def nothing_but_nan(x, logits, means, chol):
+    value, *gradients = (np.full(np.shape(a), math.nan) for a in (0.0, logits, means, chol))
+    return value, *gradients[:2], np.tril(gradients[2])
+
+
+def test_nan_passes_no_valid_case():
+    report = ask(FunctionAdapter(nothing_but_nan), PLAIN)
+    by_id = {case.id: case for case in report.cases}
+    assert {by_id[case.id].status for case in VALID} == {"wrong"}
+    assert report.exit_code == 4
+
+
+def test_value_alone_passes_in_part():
+    def value(x, logits, means, chol):
+        return own.reference(x, logits, means, chol)[0]
+
+    report = ask(FunctionAdapter(value))
+    assert statuses(report) == ["pass"] * 3
+    assert {case.missing for case in report.cases} == {("logits", "means", "chol")}
+    assert "in part" in str(report)
+
+
+def test_keywords_are_passed_only_where_they_are_declared():
+    seen = []
+
+    def bare(x, logits, means, chol):
+        seen.append("bare")
+        return own.reference(x, logits, means, chol)
+
+    def full(x, logits, means, chol, *, sample_weight=None, reduction="mean"):
+        seen.append((sample_weight is not None, reduction))
+        return own.reference(
+            x, logits, means, chol, sample_weight=sample_weight, reduction=reduction
+        )
+
+    cholesky = [c for c in CASES.values() if c.parametrization == "cholesky"]
+    sums = [c for c in cholesky if c.reduction == "sum"][:2]
+    weighted = [c for c in cholesky if "weights" in c.inputs and c.result == "valid"][:2]
+    assert sums
+    assert weighted
+    assert set(statuses(ask(FunctionAdapter(bare), [*sums, *weighted]))) == {"unsupported"}
+    assert seen == []
+    assert set(statuses(ask(FunctionAdapter(full), [*sums, *weighted]))) == {"pass"}
+    assert {reduction for _, reduction in seen} == {"mean", "sum"}
+    assert {weighted for weighted, _ in seen} == {False, True}
+
+
+def test_arguments_come_in_the_dtype_of_the_case_and_may_be_written_to():
+    seen = []
+
+    def greedy(x, logits, means, chol):
+        seen.append({a.dtype.name for a in (x, logits, means, chol)})
+        answer = own.reference(x, logits, means, chol)
+        for array in (x, logits, means, chol):
+            array[...] = math.nan
+        return answer
+
+    single = [
+        c
+        for c in CASES.values()
+        if c.dtype == "binary32" and c.result == "valid" and c.reduction == "mean"
+    ][:1]
+    for _ in range(2):
+        assert set(statuses(ask(FunctionAdapter(greedy), [VALID[0], *single]))) == {"pass"}
+    assert seen[:2] == [{"float64"}, {"float32"}]
+
+
+def test_exception_is_a_rejection_and_not_implemented_is_not():
+    def refuse(x, logits, means, chol):
+        raise ArithmeticError("no")
+
+    def absent(x, logits, means, chol):
+        raise NotImplementedError
+
+    def forgotten(x, logits, means, chol):
+        raise ModuleNotFoundError("torch")
+
+    assert statuses(ask(FunctionAdapter(refuse))) == ["wrong"] * 3
+    report = ask(FunctionAdapter(absent))
+    assert (statuses(report), report.exit_code) == (["unsupported"] * 3, 6)
+    report = ask(FunctionAdapter(forgotten))
+    assert (statuses(report), report.exit_code) == (["crash"] * 3, 3)
+
+
+@pytest.mark.parametrize("answer", [(1.0, 2.0), "one", ("a", None, None, None), object()])
+def test_what_is_no_answer_is_garbage(answer):
+    report = ask(FunctionAdapter(lambda x, logits, means, chol: answer))
+    assert (statuses(report), report.exit_code) == (["garbage"] * 3, 3)
+
+
+# --- adapters that are processes ----------------------------------------------------------------
+
+
+def test_tool_that_imports_nothing_of_the_project_passes():
+    report = ask(tool("right"), PLAIN)
+    assert set(statuses(report)) == {"pass"}, str(report)
+    assert report.adapter == "plain Python"
+
+
+def test_tool_is_sent_neither_answers_nor_what_is_expected(tmp_path):
+    log = tmp_path / "messages"
+    ask(tool("record", log), PLAIN)
+    messages = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [m["id"] for m in messages] == list(range(len(messages)))
+    assert [m["kind"] for m in messages] == ["start", "define", *["evaluate"] * len(PLAIN)]
+    names = set()
+    for message in messages[2:]:
+        assert set(message) == {"id", "kind", "module", "function", "input", "description"}
+        names |= set(message["input"])
+    assert names == {"x", "logits", "means", "chol", "reduction", "dtype"}
+    for case, message in zip(PLAIN, messages[2:], strict=True):
+        assert message["description"] == case.id
+        assert message["input"]["chol"] == case.inputs["chol"]
+        assert len(message["input"]["x"]) == case.n_samples or case.result == "invalid"
+
+
+def test_rows_of_x_are_repeated_for_the_tool():
+    case = next(c for c in CASES.values() if "count" in c.inputs and c.n_samples < 20_000)
+    sent = json.loads(case.input_json())
+    counts = case.inputs["count"]
+    assert sum(counts) == case.n_samples == len(sent["x"])
+    np.testing.assert_array_equal(sent["x"], case.arrays["x"])
+    np.testing.assert_array_equal(sent["x"][: counts[0] + 1][-1], case.inputs["x"][1])
+
+
+def test_hanging_tool_is_ended_with_its_children(tmp_path):
+    pids = tmp_path / "pids"
+    started = time.monotonic()
+    report = ask(tool("hang", pids, timeout=3.0), PLAIN[:1])
+    assert (statuses(report), report.exit_code) == (["timeout"], 5)
+    assert time.monotonic() - started < 30
+    children = pids.read_text(encoding="utf-8").split()
+    assert len(children) == 1
+    assert not _runs(int(children[0]))
+
+
+def _runs(pid):
+    """Whether a process runs; one that has ended may wait for its parent's notice for a moment."""
+    stat = Path(f"/proc/{pid}/stat")
+    for _ in range(50):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        if stat.exists() and stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z":
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def hang(x, logits, means, chol):
+    while True:
+        pass
+
+
+def test_hanging_python_function_is_ended():
+    adapter = ProcessAdapter(python_command(f"{__name__}:hang"), timeout=2.0)
+    os.environ["PYTHONPATH"], before = str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] += os.pathsep + before
+    try:
+        report = ask(adapter, PLAIN[:1])
+    finally:
+        os.environ["PYTHONPATH"] = before
+    assert (statuses(report), report.exit_code) == (["timeout"], 5)
+
+
+def test_tool_that_crashes_is_started_again():
+    report = ask(tool("crash"), PLAIN[:4])
+    assert statuses(report) == ["crash"] * MOST_BREAKDOWNS + ["not_run"]
+    assert report.exit_code == 3
+    assert "the sky has fallen" in next(report.cases).message
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("garbage", "not a line of JSON: 'no JSON'"),
+        ("list", "an object with the id"),
+        ("other id", "an object with the id"),
+        ("bare NaN", "write it as a string"),
+        ("text", "'one' is no number"),
+        ("unknown output", '"output" must be an object'),
+        ("no output", '"output" must be an object'),
+    ],
+)
+def test_garbage_is_told_from_a_wrong_answer(mode, message):
+    report = ask(tool(mode))
+    assert (statuses(report), report.exit_code) == (["garbage"] * 3, 3)
+    assert message in next(report.cases).message
+
+
+def test_tool_may_answer_in_part_or_not_at_all():
+    assert {case.missing for case in ask(tool("value alone")).cases} == {
+        ("logits", "means", "chol")
+    }
+    assert statuses(ask(tool("unsupported"))) == ["unsupported"] * 3
+    assert statuses(ask(tool("fails"))) == ["wrong"] * 3  # it has rejected what is valid
+
+
+def test_tool_is_started_without_a_shell(tmp_path):
+    canary = tmp_path / "canary"
+    words = split_command(f"'{sys.executable}' '{TOOL}' right ; touch '{canary}' $HOME *")
+    assert words[2:] == ["right", ";", "touch", str(canary), "$HOME", "*"]
+    assert statuses(ask(ProcessAdapter(words), VALID[:1])) == ["pass"]
+    assert not canary.exists()
+
+
+# --- the run as a whole -------------------------------------------------------------------------
+
+
+def test_levels_and_flags_select_exactly():
+    lower = {case.id for family in read_vectors(levels=["lower"]) for case in family.cases}
+    assert lower == {case.id for case in CASES.values() if case.level == "lower"}
+    two = {c.id for f in read_vectors(levels=["lower", "higher"]) for c in f.cases}
+    assert two == {case.id for case in CASES.values() if case.level != "average"}
+    flag = next(iter(VALID[0].flags))
+    flagged = {case.id for family in read_vectors(flags=[flag]) for case in family.cases}
+    assert flagged == {case.id for case in CASES.values() if flag in case.flags}
+    with pytest.raises(ValueError, match="no flag is called Nonsense; there are "):
+        read_vectors(flags=["Nonsense"])
+    with pytest.raises(ValueError, match="no level is called low; there are "):
+        read_vectors(levels=["low"])
+
+
+def test_expected_failures():
+    def off(x, logits, means, chol):
+        value, *gradients = own.reference(x, logits, means, chol)
+        return value + (1.0 if len(x) == wrong.n_samples else 0.0), *gradients
+
+    wrong = VALID[0]
+    right = next(case for case in VALID if case.n_samples != wrong.n_samples)
+    cases = [wrong, right]
+    assert statuses(ask(FunctionAdapter(off), cases)) == ["wrong", "pass"]
+    report = ask(FunctionAdapter(off), cases, expected_failures=[wrong.id])
+    assert (statuses(report), report.exit_code) == (["xfail", "pass"], 0)
+    report = ask(FunctionAdapter(off), cases, expected_failures=[wrong.id, right.id])
+    assert (statuses(report), report.exit_code) == (["xfail", "xpass"], 4)
+    assert "UNEXPECTED PASS" in str(report)
+    with pytest.raises(ValueError, match="no case is called nonsense"):
+        run(off, expected_failures=["nonsense"])
+
+
+def test_exit_codes_by_their_order_of_weight():
+    def kinds(*outcomes):
+        class Scripted:
+            name = "scripted"
+
+            def __init__(self):
+                self.outcomes = iter(outcomes)
+
+            def evaluate(self, case):
+                outcome = next(self.outcomes)
+                if isinstance(outcome, str):
+                    raise ToolError(outcome, "as the script says")
+                return exact(case) if outcome is None else outcome
+
+            def close(self):
+                pass
+
+        return ask(Scripted(), VALID[: len(outcomes)])
+
+    wrong, unsupported = Rejected("no"), Unsupported("no")
+    assert kinds(None).exit_code == 0
+    assert kinds(None, unsupported).exit_code == 0
+    assert kinds(unsupported).exit_code == 6
+    assert kinds(None, wrong).exit_code == 4
+    assert kinds(None, wrong, "crash").exit_code == 3
+    assert kinds(None, wrong, "garbage").exit_code == 3
+    assert kinds("garbage", wrong, "timeout").exit_code == 5
+    with pytest.raises(ToolError):
+        kinds("usage")
+
+
+def test_report_as_json_is_strict_and_says_what_the_table_says(tmp_path, capsys):
+    known, out = tmp_path / "known", tmp_path / "report.json"
+    known.write_text("# nothing yet\n", encoding="utf-8")
+    command = ["conformance", "--command", f"{sys.executable} {TOOL} right", "--level", "lower"]
+    code = main([*command, "--xfail", str(known), "--json", str(out)])
+    printed = capsys.readouterr().out
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    report = json.loads(out.read_text(encoding="utf-8"), parse_constant=refuse)
+    assert report["exit_code"] == code
+    assert sum(report["counts"].values()) == sum(len(f["cases"]) for f in report["families"])
+    for family in report["families"]:
+        assert {case["level"] for case in family["cases"]} == {"lower"}
+        assert family["verdict"] in printed
+
+
+def test_wrong_usage_has_exit_code_2(tmp_path, capsys):
+    known = tmp_path / "known"
+    known.write_text("two words\n", encoding="utf-8")
+    reference = ["conformance", "--python", REFERENCE]
+    for command, message in (
+        (["conformance", "--python", "nothing.here:f"], "No module named 'nothing'"),
+        (["conformance", "--python", "math:nothing"], "no attribute 'nothing'"),
+        (["conformance", "--python", "math"], "package.module:function"),
+        (["conformance", "--command", "/nothing/here"], "cannot start /nothing/here"),
+        (["conformance", "--command", ""], "--command is empty"),
+        ([*reference, "--flag", "Nonsense"], "no flag is called Nonsense"),
+        ([*reference, "--xfail", str(known)], "line 1: one id a line"),
+        ([*reference, "--xfail", str(tmp_path / "none")], "none"),
+    ):
+        assert main(command) == 2, command
+        assert message in capsys.readouterr().err
+    for wrong in (["--level", "low"], ["--timeout", "-1"], []):
+        with pytest.raises(SystemExit, match="2"):
+            main(["conformance", "--python", REFERENCE, *wrong] if wrong else ["conformance"])
+
+
+def test_runner_that_fails_has_exit_code_1(monkeypatch, capsys):
+    def damaged(*_, **__):
+        raise VectorError("the disk is on fire")
+
+    monkeypatch.setattr("gmm_np.conformance.runner.read_vectors", damaged)
+    assert main(["conformance", "--python", REFERENCE]) == 1
+    assert "the runner failed: the disk is on fire" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr("gmm_np.conformance.runner.judge", lambda *_: 1 / 0)
+    with pytest.raises(RunnerError, match="ZeroDivisionError"):
+        run(own.reference, levels=["lower"])
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def damage(tmp_path, change):
+    """Copy a family's file, changed."""
+    source = DIRECTORY / f"{VALID[0].family}.json"
+    file = json.loads(source.read_text(encoding="utf-8"))
+    change(file)
+    copy = tmp_path / source.name
+    copy.write_text(json.dumps(file), encoding="utf-8")
+    return copy
+
+
+def test_input_that_is_not_the_digests_is_found(tmp_path):
+    def change(file):
+        inputs = file["groups"][0]["tests"][0]["inputs"]
+        inputs["logits"][0] = math.nextafter(float(inputs["logits"][0]), 2.0)
+
+    case = read_family(damage(tmp_path, change)).cases[0]
+    with pytest.raises(VectorError, match="not those of the digest"):
+        run_cases(FunctionAdapter(own.reference), one_family([case]))
+
+
+@pytest.mark.parametrize("name", ["number_of_tests", "number_of_outputs"])
+def test_file_that_has_lost_something_is_found(tmp_path, name):
+    def change(file):
+        file[name] += 1
+
+    with pytest.raises(VectorError, match="tests and outputs, and holds"):
+        read_family(damage(tmp_path, change))
+
+
+def test_what_is_no_file_of_vectors_is_said_to_be_none(tmp_path):
+    (tmp_path / "a.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(VectorError, match=r"a\.json: not a file of vectors"):
+        read_family(tmp_path / "a.json")
+    with pytest.raises(VectorError, match="holds no vectors"):
+        read_vectors(tmp_path / "none")
+
+
+def test_every_digest_is_that_of_the_inputs():
+    for case in CASES.values():
+        if case.n_samples <= 20_000:
+            case.__dict__.pop("arrays", None)
+            assert case.arrays
+
+
+# --- this library, and adapters in other languages ----------------------------------------------
+
+
+def test_reference_passes_every_case_and_uses_at_most_a_quarter_of_the_allowance():
+    report = run(own.reference)
+    assert report, str(report)
+    unsupported = {case.id for case in report.cases if case.status == "unsupported"}
+    assert unsupported == {c.id for c in CASES.values() if c.parametrization == "precision"}
+    assert max(case.share for case in report.cases) <= 0.25
+
+
+@pytest.mark.parametrize("method", ["auto", "direct"])
+def test_engine_rejects_what_is_invalid_and_keeps_ten_digits(method):
+    # The moments kernel promises ten digits of each block, not the rounding of the inputs: where
+    # it is beyond the allowance it has to keep those, and nothing may be NaN or refused.
+    report = run(getattr(own, method))
+    wrong = [case for case in report.cases if case.status == "wrong"]
+    assert {case.kind for case in wrong} <= {"inexact"}
+    for case in wrong:
+        assert min(case.digits) >= min(10.0, case.admits), case
+    assert len(wrong) <= (1 if method == "direct" else 0.1 * len(CASES)), str(report)
+
+
+def test_the_precision_objective_passes_every_case_of_its_own():
+    cases = [case for case in CASES.values() if case.parametrization == "precision"]
+    assert cases
+    report = ask(FunctionAdapter(own.precision), cases)
+    assert set(statuses(report)) == {"pass"}, str(report)
+
+
+def compiled(tmp_path):
+    program = tmp_path / "mixture"
+    source = ADAPTERS / "mixture.c"
+    subprocess.run(["cc", "-O2", "-std=c99", "-o", program, source, "-lm"], check=True)
+    return [str(program)]
+
+
+# Neither is needed by the package: what is not there has no adapter to test. The tool in plain
+# Python above goes through the same protocol everywhere.
+LANGUAGES = {
+    "cc": compiled,
+    "node": lambda _: ["node", str(ADAPTERS / "mixture.js")],
+}
+
+
+@pytest.mark.parametrize("language", [name for name in LANGUAGES if shutil.which(name)])
+def test_adapter_in_another_language_passes(language, tmp_path):
+    adapter = ProcessAdapter(LANGUAGES[language](tmp_path))
+    cases = [
+        case
+        for case in CASES.values()
+        if case.level != "higher" and case.parametrization == "cholesky" and case.n_samples < 20_000
+    ]
+    report = ask(adapter, cases)
+    assert set(statuses(report)) == {"pass"}, str(report)
+
+
+def test_import_does_not_load_the_runner():
+    code = (
+        "import sys, gmm_np; assert 'gmm_np.conformance' not in sys.modules; "
+        "assert gmm_np.conformance.run; assert 'gmm_np.conformance' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_docs_show_an_exchange_that_happens():
+    page = Path(__file__).parents[1].joinpath("docs", "conformance.md").read_text(encoding="utf-8")
+    exchange = page.partition("<!-- exchange: begin -->")[2].partition("<!-- exchange: end -->")[0]
+    sent = [json.loads(line[2:]) for line in exchange.splitlines() if line.startswith("> ")]
+    answered = [json.loads(line[2:]) for line in exchange.splitlines() if line.startswith("< ")]
+    assert [message["kind"] for message in sent] == ["start", "define", "evaluate"]
+    case = CASES[sent[2]["description"]]
+    assert sent[2]["input"] == json.loads(case.input_json())
+    text = "".join(f"{json.dumps(message)}\n" for message in sent)
+    process = subprocess.run(
+        [sys.executable, TOOL, "right"], input=text, capture_output=True, text=True, check=True
+    )
+    assert [json.loads(line) for line in process.stdout.splitlines()] == answered
+    adapter = tool("right")
+    assert judge(case, adapter.evaluate(case)).status == "pass"
+    adapter.close()
+
+
+def load_report_script():
+    path = Path(__file__).parents[1] / "scripts" / "conformance_report.py"
+    spec = importlib.util.spec_from_file_location("conformance_report", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["conformance_report"] = module  # dataclasses look for it there
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_table_of_peers_says_what_the_runner_found(monkeypatch, tmp_path):
+    script = load_report_script()
+    answers = {"right": own.reference, "no gradients": nothing_but_nan}
+
+    def fake_run(command, **_):
+        name = command[command.index("--python") + 1].rpartition(".")[2]
+        report = ask(FunctionAdapter(answers[name], f"{name} (version 1)"))
+        Path(command[command.index("--json") + 1]).write_text(json.dumps(report.as_json()))
+
+    monkeypatch.setattr(script.subprocess, "run", fake_run)
+    results = {
+        name: script.run(script.Peer(name, (name,)), tmp_path, timeout=1.0) for name in answers
+    }
+    first, _, second = script.tables(results).partition("\n\n")
+    row = [cell.strip() for cell in first.splitlines()[2].strip("|").split("|")]
+    assert (row[0], row[3]) == ("some", "**3/3 wrong**")
+    assert 13 <= float(row[2]) <= MOST_DIGITS
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in second.splitlines()[2:4]]
+    assert rows[0][:4] == ["right", "version 1", "3", "3"]
+    assert rows[1][:4] == ["no gradients", "version 1", "3", "0"]
+    assert rows[1][4:9] == ["", "", "3", "", ""]  # by kind: they are NaN

@@ -1,0 +1,500 @@
+"""The certified vectors: their format, their digests, their digits, and the reference on them."""
+
+import hashlib
+import json
+import math
+import re
+import sys
+from copy import deepcopy
+from fractions import Fraction
+from pathlib import Path
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+from gmm_np.reference import nll_backward, nll_forward
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+from certify import multiple  # noqa: E402
+from certify.problem import Problem  # noqa: E402
+
+pytestmark = pytest.mark.needs_extras
+
+VECTORS = ROOT / "gmm_np" / "conformance" / "vectors"
+SCHEMA = json.loads((VECTORS / "schema.json").read_text(encoding="utf-8"))
+FILES = sorted(path for path in VECTORS.glob("*.json") if path.name != "schema.json")
+DOCUMENTS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in FILES}
+DTYPES = {"binary64": "<f8", "binary32": "<f4"}
+HALF_ULP = {"binary64": Fraction(1, 2**53), "binary32": Fraction(1, 2**24)}
+FACTOR = 5  # C, calibrated: it may not grow for a case to pass
+NAMES = {
+    "cholesky": ("logits", "means", "chol", "x", "weights"),
+    "precision": ("alpha", "means", "icf", "x", "gamma", "m"),
+}
+
+
+# --- a validator for as much of JSON schema as ours uses -----------------------------------------
+
+TYPES = {
+    "object": lambda v: isinstance(v, dict),
+    "array": lambda v: isinstance(v, list),
+    "string": lambda v: isinstance(v, str),
+    "number": lambda v: isinstance(v, int | float) and not isinstance(v, bool),
+    "integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
+}
+def faults(value, schema, place=""):
+    """Where a value is not what the schema says; a keyword that is not known is an error."""
+    found = []
+    for keyword, rule in schema.items():
+        if keyword in CONDITIONS:
+            found += [] if CONDITIONS[keyword](rule, value) else [f"{place}: {keyword} {rule!r:.80}"]
+        elif keyword in PARTS:
+            for part, part_schema, name in PARTS[keyword](rule, value, schema):
+                found += faults(part, part_schema, place + name)
+        elif keyword not in ANNOTATIONS:
+            raise KeyError(keyword)
+    return found
+
+
+ANNOTATIONS = {"$schema", "title", "description", "$defs", "then", "else"}
+CONDITIONS = {
+    "type": lambda r, v: TYPES[r](v),
+    "const": lambda r, v: v == r,
+    "enum": lambda r, v: v in r,
+    "pattern": lambda r, v: isinstance(v, str) and re.search(r, v) is not None,
+    "minLength": lambda r, v: len(v) >= r,
+    "minimum": lambda r, v: v >= r,
+    "exclusiveMinimum": lambda r, v: v > r,
+    "minItems": lambda r, v: len(v) >= r,
+    "uniqueItems": lambda _, v: len(set(v)) == len(v),
+    "required": lambda r, v: all(name in v for name in r),
+    "anyOf": lambda r, v: any(not faults(v, schema) for schema in r),
+    "not": lambda r, v: bool(faults(v, r)),
+}
+PARTS = {
+    "$ref": lambda r, v, _: [(v, resolve(r), "")],
+    "items": lambda r, v, _: [(item, r, f"[{i}]") for i, item in enumerate(v)],
+    "properties": lambda r, v, _: [(v[name], r[name], f".{name}") for name in r if name in v],
+    "additionalProperties": lambda r, v, s: [
+        (v[name], {"not": {}} if r is False else r, f".{name}")
+        for name in v
+        if name not in s.get("properties", {})
+    ],
+    "propertyNames": lambda r, v, _: [(name, r, f".{name}") for name in v],
+    "allOf": lambda r, v, _: [(v, schema, "") for schema in r],
+    "if": lambda r, v, s: [(v, s.get("else" if faults(v, r) else "then", {}), "")],
+}
+
+
+def resolve(reference):
+    node = SCHEMA
+    for part in reference.removeprefix("#/").split("/"):
+        node = node[part]
+    return node
+
+
+# --- what the tests have in common ----------------------------------------------------------------
+
+
+def cases_of(document):
+    for group in document["groups"]:
+        for test in group["tests"]:
+            yield group, test
+
+
+def every_test():
+    return [(group, test) for document in DOCUMENTS.values() for group, test in cases_of(document)]
+
+
+def digest(group, test):
+    """As the schema says, by NumPy."""
+    dtype, inputs, sha = DTYPES[group["dtype"]], test["inputs"], hashlib.sha256()
+    for name in NAMES[group["parametrization"]]:
+        if name not in inputs:
+            continue
+        rows = inputs[name]
+        if name in ("x", "weights") and "count" in inputs:
+            rows = np.repeat(np.array(rows, np.float64), inputs["count"], axis=0)
+        rectangular = isinstance(rows, np.ndarray)
+        array = rows if rectangular else np.array(list(leaves(rows)), np.float64)
+        sha.update(array.astype(dtype).tobytes())
+    return sha.hexdigest()
+
+
+def leaves(value):
+    if isinstance(value, list | np.ndarray):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield float(value)
+
+
+def wrong_digits(group, test, digits):
+    """Blocks whose certified values differ from a computation with so many digits."""
+    inputs = test["inputs"]
+    values = {
+        name: numbers(inputs[name], group["dtype"])
+        for name in ("logits", "means", "chol", "x", "weights")
+        if name in inputs
+    }
+    problem = Problem(
+        **values,
+        count=inputs.get("count"),
+        dtype=group["dtype"],
+        reduction=group["reduction"],
+    )
+    computed = multiple.evaluate(problem, digits)
+    with mp.workdps(digits):
+        return {
+            name
+            for name, block in test["outputs"].items()
+            for text, value in zip(block["certified"], computed[name], strict=True)
+            if not half_ulp_away(mp.mpf(text), value)
+        }
+
+
+def numbers(value, dtype):
+    if isinstance(value, list):
+        return [numbers(item, dtype) for item in value]
+    return float(np.dtype(DTYPES[dtype]).type(value))
+
+
+def half_ulp_away(certified, value):
+    """Whether 34 digits of `value` are the certified ones. "0" stands for less than 1e-1000."""
+    if certified == 0:
+        return abs(value) < mp.mpf(10) ** -1000
+    return abs(certified - value) <= abs(certified) * mp.mpf(10) ** -33 / 2
+
+
+def certified_faults(group, test):
+    """Wrong blocks with as many digits as it takes: what cancels needs more."""
+    found = set()
+    for digits in (120, 480, 1920):
+        found = wrong_digits(group, test, digits)
+        if not found:
+            break
+    return found
+
+
+def faults_of_document(document):
+    """Everything that the tests below ask of a file, for one that was tampered with."""
+    found = faults(document, SCHEMA)
+    for group, test in cases_of(document):
+        if digest(group, test) != test["digest"]:
+            found.append(f"{test['id']}: digest")
+        elif test["result"] != "invalid" and certified_faults(group, test):
+            found.append(f"{test['id']}: certified")
+    return found
+
+
+# --- the files -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_file_is_what_the_schema_says(name):
+    assert faults(DOCUMENTS[name], SCHEMA) == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_counts_names_flags_and_lengths_agree(name):
+    document = DOCUMENTS[name]
+    tests = [test for _, test in cases_of(document)]
+    assert document["family"] == name
+    assert document["number_of_tests"] == len(tests)
+    blocks = [block for test in tests for block in test.get("outputs", {}).values()]
+    assert document["number_of_outputs"] == sum(len(block["certified"]) for block in blocks)
+    assert {flag for test in tests for flag in test["flags"]} == set(document["notes"])
+    for block in blocks:
+        assert len({len(values) for values in block.values()}) == 1
+    for group, test in cases_of(document):
+        if test["result"] == "invalid":
+            continue
+        k, d = test["K"], test["D"]
+        sizes = [len(block["certified"]) for block in test["outputs"].values()]
+        assert sizes == [1, k, k * d, k * d * (d + 1) // 2], test["id"]
+        inputs = test["inputs"]
+        assert test["N"] == sum(inputs.get("count", [1] * len(inputs["x"])))
+        assert np.shape(inputs["means"]) == (k, d)
+        if group["parametrization"] == "cholesky":
+            assert np.shape(inputs["chol"]) == (k, d, d)
+
+
+def test_there_are_enough_cases_of_each_level_in_few_enough_bytes():
+    tests = [test for _, test in every_test()]
+    assert len({test["id"] for test in tests}) == len(tests) >= 300
+    levels = [test["level"] for test in tests]
+    assert min(levels.count(level) for level in ("lower", "average", "higher")) >= 60
+    assert sum(path.stat().st_size for path in VECTORS.iterdir()) <= 20e6
+
+
+def test_the_generator_and_the_constant_are_the_same_in_all_files():
+    heads = {
+        (document["factor"], json.dumps(document["generator"])) for document in DOCUMENTS.values()
+    }
+    assert len(heads) == 1
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_digests_are_those_of_the_inputs(name):
+    for group, test in cases_of(DOCUMENTS[name]):
+        assert digest(group, test) == test["digest"], test["id"]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_inputs_are_in_shortest_decimal_form(name):
+    text = (VECTORS / f"{name}.json").read_text(encoding="utf-8")
+    spelled = json.loads(text, parse_float=str)
+    for group, test in cases_of(spelled):
+        for input_name in NAMES[group["parametrization"]]:
+            for number in texts(test["inputs"].get(input_name, [])):
+                if isinstance(number, str) and number not in ("NaN", "Infinity", "-Infinity"):
+                    shortest = repr(float(number))
+                    if group["dtype"] == "binary32":
+                        shortest = repr(float(str(np.float32(number))))
+                    assert number == shortest, test["id"]
+
+
+def texts(value):
+    if isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+    else:
+        yield value
+
+
+# --- the certified values ----------------------------------------------------------------------------
+
+
+def small(group, test, outputs):
+    return (
+        group["parametrization"] == "cholesky"
+        and test["result"] != "invalid"
+        and sum(len(block["certified"]) for block in test["outputs"].values()) <= outputs
+        and len(test["inputs"]["x"]) <= 20
+    )
+
+
+SAMPLE = [pair for pair in every_test() if small(*pair, 40)][::6]
+
+
+@pytest.mark.parametrize("pair", SAMPLE, ids=lambda pair: pair[1]["id"])
+def test_certified_digits_are_those_of_multiple_precision(pair):
+    assert certified_faults(*pair) == set()
+
+
+@pytest.mark.slow
+def test_all_certified_digits_are_those_of_multiple_precision():
+    wrong = [
+        test["id"]
+        for group, test in every_test()
+        if small(group, test, 1200) and certified_faults(group, test)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("identity", ["dense-003", "binary32-002", "weights-002"])
+def test_spread_is_half_an_ulp_in_each_input(identity):
+    # By differences in each input, where the generator has the Hessian in closed form.
+    group, test = next(pair for pair in every_test() if pair[1]["id"] == identity)
+    inputs = {
+        name: numbers(test["inputs"][name], group["dtype"])
+        for name in ("logits", "means", "chol", "x", "weights")
+        if name in test["inputs"]
+    }
+    step = mp.mpf(10) ** -25
+    totals = {name: [mp.mpf(0)] * len(b["spread"]) for name, b in test["outputs"].items()}
+    with mp.workdps(80):
+        for name, value in inputs.items():
+            for path in paths(value):
+                ends = [
+                    multiple.evaluate(
+                        Problem(
+                            **{**inputs, name: nudged(value, path, 1 + sign * step)},
+                            reduction=group["reduction"],
+                        ),
+                        80,
+                    )
+                    for sign in (1, -1)
+                ]
+                for block, total in totals.items():
+                    for i, (up, down) in enumerate(zip(*(end[block] for end in ends), strict=True)):
+                        total[i] += abs(up - down) / (2 * step)
+        unit = mp.mpf(1) * HALF_ULP[group["dtype"]].numerator / HALF_ULP[group["dtype"]].denominator
+        for block, total in totals.items():
+            for text, value in zip(test["outputs"][block]["spread"], total, strict=True):
+                # Three digits, rounded up.
+                assert unit * value <= mp.mpf(text) <= unit * value * 1.0101 + mp.mpf(10) ** -40
+
+
+def paths(value):
+    if not isinstance(value, list):
+        return [()] if value else []
+    return [(i, *path) for i, item in enumerate(value) for path in paths(item)]
+
+
+def nudged(value, path, factor):
+    if not path:
+        return mp.mpf(value) * factor
+    changed = list(value)
+    changed[path[0]] = nudged(value[path[0]], path[1:], factor)
+    return changed
+
+
+def test_scale_is_no_less_than_the_value_that_it_is_the_scale_of():
+    for _, test in every_test():
+        for name, block in test.get("outputs", {}).items():
+            for text, size in zip(block["certified"], block["scale"], strict=True):
+                if text != "0":
+                    assert abs(Fraction(text)) <= Fraction(size) * Fraction(101, 100), (
+                        test["id"],
+                        name,
+                    )
+
+
+# --- the checks are checked ----------------------------------------------------------------------------
+
+
+def tampered(document, change):
+    changed = deepcopy(document)
+    change(changed)
+    assert changed != document
+    return faults_of_document(changed)
+
+
+def first_of(document):
+    return next(cases_of(document))
+
+
+def change_digit(text, at):
+    return text[:at] + ("1" if text[at] != "1" else "2") + text[at + 1 :]
+
+
+def test_one_changed_digit_is_detected():
+    document = DOCUMENTS["one_correlated"]
+    assert faults_of_document(document) == []
+
+    def last_certified_digit(changed):
+        block = first_of(changed)[1]["outputs"]["chol"]["certified"]
+        block[1] = change_digit(block[1], block[1].index("e") - 1)
+
+    def an_input(changed):
+        row = first_of(changed)[1]["inputs"]["x"][0]
+        row[0] = math.nextafter(row[0], 100.0)
+
+    def a_digest(changed):
+        test = first_of(changed)[1]
+        test["digest"] = change_digit(test["digest"], 17)
+
+    def an_input_and_its_digest(changed):
+        group, test = first_of(changed)
+        test["inputs"]["x"][0][0] += 2.0**-40
+        test["digest"] = digest(group, test)
+
+    def a_digit_less(changed):
+        block = first_of(changed)[1]["outputs"]["nll"]["certified"]
+        mantissa, exponent = block[0].split("e")
+        block[0] = f"{mantissa[:-1]}e{exponent}"
+
+    for change, expected in [
+        (last_certified_digit, "certified"),
+        (an_input, "digest"),
+        (a_digest, "digest"),
+        (an_input_and_its_digest, "certified"),
+        (a_digit_less, "certified"),
+    ]:
+        found = tampered(document, change)
+        assert found, change.__name__
+        assert any(expected in fault for fault in found), (change.__name__, found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(extra=1),
+        lambda d: d.pop("comment"),
+        lambda d: d["groups"][0].update(dtype="binary16"),
+        lambda d: first_of(d)[1].update(level="lowest"),
+        lambda d: first_of(d)[1]["inputs"].update(sigma=[[1.0]]),
+        lambda d: first_of(d)[1]["inputs"].update(logits=["nan"]),
+        lambda d: first_of(d)[1].pop("outputs"),
+        lambda d: first_of(d)[1].update(result="invalid"),
+        lambda d: first_of(d)[1]["outputs"].pop("chol"),
+        lambda d: first_of(d)[1]["outputs"]["nll"]["certified"].__setitem__(0, 1.0),
+        lambda d: first_of(d)[1].update(flags=["Correlated", "Correlated"]),
+    ],
+)
+def test_schema_refuses(change):
+    document = deepcopy(DOCUMENTS["one_correlated"])
+    change(document)
+    assert faults(document, SCHEMA)
+
+
+# --- the reference -----------------------------------------------------------------------------------
+
+
+def answers(group, test):
+    """The reference's outputs as flat lists, or the error that it raised."""
+    inputs, dtype = test["inputs"], DTYPES[group["dtype"]]
+    arrays = {}
+    for name in ("x", "logits", "means", "chol", "weights"):
+        if name in inputs:
+            value = inputs[name]
+            if len({np.shape(row) for row in value}) <= 1:
+                value = np.array(value, np.float64).astype(dtype)
+                if name in ("x", "weights") and "count" in inputs:
+                    value = np.repeat(value, inputs["count"], axis=0)
+            arrays[name] = value
+    weight = arrays.pop("weights", None)
+    try:
+        value, cache = nll_forward(
+            *arrays.values(), sample_weight=weight, reduction=group["reduction"]
+        )
+    except ValueError as error:
+        return error
+    gradients = nll_backward(cache)
+    rows, columns = np.tril_indices(test["D"])
+    return {
+        "nll": [value],
+        "logits": gradients.pi_logits.tolist(),
+        "means": gradients.means.ravel().tolist(),
+        "chol": gradients.scale[:, rows, columns].ravel().tolist(),
+    }
+
+
+def shares(group, test, found):
+    """Share of the allowance of each entry, and whether it lacks 13 digits that rounding admits."""
+    u, largest = HALF_ULP[group["dtype"]], Fraction(float(np.finfo(DTYPES[group["dtype"]]).max))
+    for name, block in test["outputs"].items():
+        for answer, *texts_of in zip(found[name], *block.values(), strict=True):
+            certified, spread, scale, floor = map(Fraction, texts_of)
+            if abs(certified) > largest:
+                infinity = math.inf if certified > 0 else -math.inf
+                yield (0.0 if answer == infinity else math.inf), False
+                continue
+            if not math.isfinite(answer):
+                yield math.inf, True
+                continue
+            error = max(abs(Fraction(answer) - certified) - floor, Fraction(0))
+            unit = spread + u * scale
+            share = float(error / (FACTOR * unit)) if error else 0.0
+            yield share, unit <= abs(certified) / 10**13 < error
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in DOCUMENTS if name != "wishart_objective"]
+)
+def test_reference_uses_at_most_a_quarter_of_the_allowance(name):
+    document = DOCUMENTS[name]
+    assert document["factor"] == FACTOR
+    for group, test in cases_of(document):
+        found = answers(group, test)
+        if isinstance(found, ValueError):
+            assert test["result"] in ("invalid", "either"), (test["id"], found)
+            continue
+        assert test["result"] != "invalid", test["id"]
+        used = list(shares(group, test, found))
+        assert max(share for share, _ in used) <= 0.25, test["id"]
+        if test["level"] != "higher":
+            assert not any(lost for _, lost in used), test["id"]

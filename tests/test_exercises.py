@@ -1,0 +1,477 @@
+"""The exercises: stubs fail, solutions pass, and mistakes are called by their names."""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from gmm_np import reference
+from gmm_np.cli import main
+from gmm_np.exercises import check_file, lines_of, start, stubs
+from gmm_np.lesson.exercise_set import EXERCISES
+from gmm_np.lesson.grading import grade_part
+from gmm_np.lesson.known_mistakes import KNOWN
+
+PARTS = [part for exercise in EXERCISES for part in exercise.parts]
+TITLE = {part.name: exercise.title for exercise in EXERCISES for part in exercise.parts}
+KINDS = {
+    "a sign",
+    "a transpose",
+    "a missing term",
+    "a wrong reduction",
+    "a factor of two",
+    "an upper triangle",
+}
+
+# The reference itself, as a learner's file.
+BY_THE_REFERENCE = """
+import numpy as np
+from gmm_np.reference import *
+from gmm_np.reference import (
+    half_log_det_backward, half_log_det_forward, log_density_backward, log_density_forward,
+    log_softmax_backward, log_softmax_forward, logsumexp_backward, logsumexp_forward,
+    quadratic_form_backward, quadratic_form_forward,
+)
+
+def nll(x, pi_logits, means, scale_tril):
+    value, cache = nll_forward(x, pi_logits, means, scale_tril)
+    return value, *nll_backward(cache)
+
+def diagonal_log_density_forward(x, mean, deviation):
+    return log_density_forward(x, mean, np.diag(deviation))[0]
+
+def diagonal_log_density_backward(d_log_density, x, mean, deviation):
+    cache = log_density_forward(x, mean, np.diag(deviation))[1]
+    _, d_mean, d_factor = log_density_backward(d_log_density, cache)
+    return d_mean, np.diag(d_factor)
+
+def factor_gradient(factor, n, S):
+    root = np.linalg.cholesky(S)
+    x = np.vstack([root.T, np.zeros(len(S))])
+    share = np.append(np.ones(len(S)), n - len(S))
+    cache = log_density_forward(x, np.zeros(len(S)), factor)[1]
+    return log_density_backward(-share, cache)[2]
+"""
+
+# What a learner might write; it shares nothing with the known wrong forms.
+BY_HAND = """
+import numpy as np
+from scipy.linalg import cho_solve, solve_triangular
+
+def logsumexp_forward(terms):
+    largest = terms.max(axis=1, keepdims=True)
+    e = np.exp(terms - largest)
+    total = e.sum(axis=1, keepdims=True)
+    return largest[:, 0] + np.log(total[:, 0]), e / total
+
+def logsumexp_backward(d_value, softmax):
+    return d_value[:, None] * softmax
+
+def log_softmax_forward(pi_logits):
+    shifted = pi_logits - pi_logits.max()
+    log_pi = shifted - np.log(np.sum(np.exp(shifted)))
+    return log_pi, np.exp(log_pi)
+
+def log_softmax_backward(d_log_pi, pi):
+    return d_log_pi - pi * np.sum(d_log_pi)
+
+def quadratic_form_forward(x, mean, factor):
+    residual = x - mean
+    whitened = solve_triangular(factor, residual.T, lower=True).T
+    quadratic = np.sum(whitened ** 2, axis=1)
+    return quadratic, (x, mean, factor, whitened)
+
+def quadratic_form_backward(d_quadratic, cache):
+    x, mean, factor, whitened = cache
+    pull = solve_triangular(factor, whitened.T, lower=True, trans="T").T
+    d_residual = 2 * d_quadratic[:, None] * pull
+    d_mean = -d_residual.sum(axis=0)
+    d_factor = -np.tril(d_residual.T @ whitened)
+    return d_residual, d_mean, d_factor
+
+def half_log_det_forward(factor):
+    diagonal = np.diag(factor)
+    return np.sum(np.log(diagonal)), diagonal
+
+def half_log_det_backward(d_half_log_det, diagonal):
+    return np.diag(d_half_log_det / diagonal)
+
+def nll(x, pi_logits, means, scale_tril):
+    N, D = x.shape
+    log_pi, pi = log_softmax_forward(pi_logits)
+    columns, kept = [], []
+    for k in range(len(means)):
+        q, form = quadratic_form_forward(x, means[k], scale_tril[k])
+        h, diagonal = half_log_det_forward(scale_tril[k])
+        columns.append(log_pi[k] - q / 2 - h - D / 2 * np.log(2 * np.pi))
+        kept.append((form, diagonal))
+    likelihood, resp = logsumexp_forward(np.stack(columns, axis=1))
+    value = -np.sum(likelihood) / N
+    d_joint = logsumexp_backward(np.full(N, -1 / N), resp)
+    d_logits = log_softmax_backward(d_joint.sum(axis=0), pi)
+    d_x = np.zeros(x.shape)
+    d_means, d_factors = np.zeros(means.shape), np.zeros(scale_tril.shape)
+    for k, (form, diagonal) in enumerate(kept):
+        d_x_k, d_means[k], d_factors[k] = quadratic_form_backward(-d_joint[:, k] / 2, form)
+        d_factors[k] += half_log_det_backward(-d_joint[:, k].sum(), diagonal)
+        d_x += d_x_k
+    return value, d_logits, d_means, d_factors, d_x
+
+def diagonal_log_density_forward(x, mean, deviation):
+    q = (((x - mean) / deviation) ** 2).sum(axis=1)
+    return -q / 2 - np.sum(np.log(deviation)) - x.shape[1] / 2 * np.log(2 * np.pi)
+
+def diagonal_log_density_backward(d_log_density, x, mean, deviation):
+    z = (x - mean) / deviation
+    d_mean = (d_log_density[:, None] * z / deviation).sum(axis=0)
+    return d_mean, (d_log_density[:, None] * (z ** 2 - 1) / deviation).sum(axis=0)
+
+def factor_gradient(factor, n, S):
+    half = cho_solve((factor, True), S)
+    whole = cho_solve((factor, True), half.T).T
+    return n * np.diag(1 / np.diag(factor)) - np.tril(whole @ factor)
+"""
+
+# Function, a piece of BY_HAND, what a mistaken learner writes there, and the kind of it.
+PLANTED = [
+    # logsumexp
+    ("logsumexp_forward", "largest[:, 0] + np.log(total", "np.log(total", "a missing term"),
+    (
+        "logsumexp_forward",
+        "e.sum(axis=1, keepdims=True)",
+        "e.mean(axis=1, keepdims=True)",
+        "a wrong reduction",
+    ),
+    ("logsumexp_forward", "e / total\n", "e\n", "a missing term"),
+    ("logsumexp_forward", "return largest[:, 0] +", "return -largest[:, 0] -", "a sign"),
+    ("logsumexp_backward", "d_value[:, None] * softmax", "softmax", "a missing term"),
+    (
+        "logsumexp_backward",
+        "d_value[:, None] * softmax",
+        "d_value.sum() * softmax",
+        "a wrong reduction",
+    ),
+    ("logsumexp_backward", "d_value[:, None] * softmax", "-d_value[:, None] * softmax", "a sign"),
+    # log_softmax
+    (
+        "log_softmax_forward",
+        "np.log(np.sum(np.exp(shifted)))",
+        "np.sum(np.exp(shifted)) * 0",
+        "a missing term",
+    ),
+    (
+        "log_softmax_forward",
+        "shifted - np.log(np.sum",
+        "shifted - np.log(np.mean",
+        "a wrong reduction",
+    ),
+    ("log_softmax_backward", "d_log_pi - pi *", "d_log_pi + pi *", "a sign"),
+    ("log_softmax_backward", " - pi * np.sum(d_log_pi)", "", "a missing term"),
+    ("log_softmax_backward", "pi * np.sum(d_log_pi)", "pi * d_log_pi", "a wrong reduction"),
+    # quadratic form
+    (
+        "quadratic_form_forward",
+        "solve_triangular(factor, residual.T, lower=True).T",
+        "solve_triangular(factor.T, residual.T, lower=False).T",
+        "a transpose",
+    ),
+    (
+        "quadratic_form_forward",
+        "np.sum(whitened ** 2, axis=1)",
+        "0.5 * np.sum(whitened ** 2, axis=1)",
+        "a factor of two",
+    ),
+    (
+        "quadratic_form_forward",
+        "np.sum(whitened ** 2, axis=1)",
+        "np.sum(whitened ** 2)",
+        "a wrong reduction",
+    ),
+    ("quadratic_form_forward", "residual = x - mean", "residual = mean - x", "a sign"),
+    (
+        "quadratic_form_backward",
+        "-np.tril(d_residual.T @ whitened)",
+        "-(d_residual.T @ whitened)",
+        "an upper triangle",
+    ),
+    (
+        "quadratic_form_backward",
+        "-np.tril(d_residual.T @ whitened)",
+        "-np.tril(whitened.T @ d_residual)",
+        "a transpose",
+    ),
+    (
+        "quadratic_form_backward",
+        "-np.tril(d_residual.T @ whitened)",
+        "np.tril(d_residual.T @ whitened)",
+        "a sign",
+    ),
+    (
+        "quadratic_form_backward",
+        "-d_residual.sum(axis=0)",
+        "-d_residual.mean(axis=0)",
+        "a wrong reduction",
+    ),
+    (
+        "quadratic_form_backward",
+        "2 * d_quadratic[:, None] * pull",
+        "d_quadratic[:, None] * pull",
+        "a factor of two",
+    ),
+    (
+        "quadratic_form_backward",
+        "2 * d_quadratic[:, None] * pull",
+        "2 * d_quadratic[:, None] * whitened",
+        "a missing term",
+    ),
+    # log-determinant
+    (
+        "half_log_det_forward",
+        "np.sum(np.log(diagonal))",
+        "2 * np.sum(np.log(diagonal))",
+        "a factor of two",
+    ),
+    ("half_log_det_forward", "np.sum(np.log(diagonal))", "np.sum(abs(np.log(diagonal)))", "a sign"),
+    ("half_log_det_forward", "np.sum(np.log(diagonal))", "np.prod(diagonal)", "a missing term"),
+    (
+        "half_log_det_backward",
+        "np.diag(d_half_log_det / diagonal)",
+        "d_half_log_det / diagonal",
+        "a wrong reduction",
+    ),
+    (
+        "half_log_det_backward",
+        "np.diag(d_half_log_det / diagonal)",
+        "np.ones((3, 3)) * (d_half_log_det / diagonal)",
+        "an upper triangle",
+    ),
+    (
+        "half_log_det_backward",
+        "np.diag(d_half_log_det / diagonal)",
+        "np.diag(1 / diagonal)",
+        "a missing term",
+    ),
+    # the whole
+    ("nll", "value = -np.sum(likelihood) / N", "value = -np.sum(likelihood)", "a wrong reduction"),
+    ("nll", " - D / 2 * np.log(2 * np.pi))", ")", "a missing term"),
+    ("nll", "value = -np.sum", "value = np.sum", "a sign"),
+    ("nll", "log_pi[k] - q / 2", "log_pi[k] - q", "a factor of two"),
+    ("nll", "np.full(N, -1 / N)", "np.full(N, -1.0)", "a wrong reduction"),
+    ("nll", "        d_factors[k] += half", "        half", "a missing term"),
+    ("nll", "d_factors[k] += half", "d_factors[k] -= half", "a sign"),
+    (
+        "nll",
+        "return value, d_logits, d_means, d_factors,",
+        "return value, d_logits, d_means, d_factors.transpose(0, 2, 1),",
+        "a transpose",
+    ),
+    # a diagonal family
+    ("diagonal_log_density_forward", "-q / 2 - np.sum", "-q - np.sum", "a factor of two"),
+    ("diagonal_log_density_forward", " - x.shape[1] / 2 * np.log(2 * np.pi)", "", "a missing term"),
+    ("diagonal_log_density_forward", "-q / 2 - np.sum", "-q / 2 + np.sum", "a sign"),
+    ("diagonal_log_density_backward", "* (z ** 2 - 1) /", "* (z ** 2 + 1) /", "a sign"),
+    ("diagonal_log_density_backward", "* (z ** 2 - 1) /", "* z ** 2 /", "a missing term"),
+    (
+        "diagonal_log_density_backward",
+        "* z / deviation).sum(axis=0)",
+        "* z / deviation).mean(axis=0)",
+        "a wrong reduction",
+    ),
+    # the gradient of a factor from S
+    ("factor_gradient", "np.tril(whole @ factor)", "whole @ factor", "an upper triangle"),
+    ("factor_gradient", "- np.tril(whole @ factor)", "+ np.tril(whole @ factor)", "a sign"),
+    ("factor_gradient", "np.tril(whole @ factor)", "np.tril(whole)", "a missing term"),
+    ("factor_gradient", "np.tril(whole @ factor)", "np.tril(factor.T @ whole)", "a transpose"),
+    ("factor_gradient", "return n * np.diag", "return 2 * n * np.diag", ""),
+    (
+        "factor_gradient",
+        "np.tril(whole @ factor)",
+        "np.tril(whole @ factor) / 2",
+        "a factor of two",
+    ),
+]
+
+
+def findings(tmp_path, text):
+    file = tmp_path / "mine.py"
+    file.write_text(text, encoding="utf-8")
+    return {finding.part.name: finding for _, finding in check_file(file)}
+
+
+def test_every_stub_fails(tmp_path):
+    found = findings(tmp_path, stubs())
+    assert {name: finding.verdict for name, finding in found.items()} == {
+        part.name: "missing" for part in PARTS
+    }
+
+
+@pytest.mark.parametrize("text", [BY_THE_REFERENCE, BY_HAND], ids=["reference", "by hand"])
+def test_every_solution_passes(tmp_path, text):
+    found = findings(tmp_path, text)
+    assert len(found) == len(PARTS) == 12
+    assert {name: (f.verdict, f.text) for name, f in found.items()} == {
+        part.name: ("right", "") for part in PARTS
+    }
+
+
+@pytest.mark.parametrize(("function", "old", "new", "kind"), PLANTED)
+def test_planted_mistake_is_called_by_its_name(function, old, new, kind):
+    first = BY_HAND.index(f"def {function}(")
+    last = BY_HAND.find("\ndef ", first)
+    body = BY_HAND[first : last if last > 0 else None]
+    assert body.count(old) == 1
+    names = {}
+    exec(BY_HAND.replace(body, body.replace(old, new)), names)
+    (part,) = (part for part in PARTS if part.name == function)
+    found = grade_part(part, names[function])
+    assert found.verdict == "wrong"
+    assert found.kind == kind, found.text
+    assert (f"looks like {kind}" if kind else "no mistake known here") in found.text
+
+
+def test_at_least_three_mistakes_are_planted_in_each_exercise():
+    named = [TITLE[function] for function, _, _, kind in PLANTED if kind]
+    assert min(named.count(exercise.title) for exercise in EXERCISES) >= 3
+    assert {kind for _, _, _, kind in PLANTED} - {""} == KINDS
+
+
+def test_known_mistakes_are_told_apart_from_the_right_answer():
+    """None of them is right by chance, and each belongs to an output that there is."""
+    import numpy as np
+
+    outputs = {
+        f"{part.name}.{output.split(' ')[0]}": (part, place)
+        for part in PARTS
+        for place, output in enumerate(part.outputs)
+    }
+    assert set(KNOWN) <= set(outputs)
+    for key, mistakes in KNOWN.items():
+        part, place = outputs[key]
+        arguments = part.draw(np.random.default_rng(1))
+        right = np.asarray(part.solution(*arguments)[place])
+        for mistake in mistakes:
+            wrong = np.asarray(mistake.wrong(*arguments))
+            assert mistake.kind in KINDS
+            assert np.isfinite(wrong).all()
+            if wrong.shape == right.shape:
+                assert abs(wrong - right).max() > 1e-6 * abs(right).max(), (key, mistake.what)
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new"),
+    [
+        (
+            "logsumexp_forward",
+            "largest = terms.max(axis=1, keepdims=True)",
+            "largest = np.zeros((len(terms), 1))",
+        ),
+        ("log_softmax_forward", "pi_logits - pi_logits.max()", "pi_logits"),
+    ],
+)
+def test_what_overflows_is_told(tmp_path, function, old, new):
+    assert BY_HAND.count(old) == 1
+    found = findings(tmp_path, BY_HAND.replace(old, new))[function]
+    assert (found.verdict, found.kind) == ("wrong", "overflow")
+    assert "(10)" in found.text
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict", "message"),
+    [
+        ("pass", "missing", "returns nothing"),
+        ("return d_log_pi, pi", "wrong", "returns 2 outputs"),
+        ("return 'text'", "wrong", "numbers"),
+        ("return (d_log_pi - pi * d_log_pi.sum())[:2]", "wrong", "has the shape (2,)"),
+        ("return d_log_pi * np.nan", "wrong", "is nan"),
+        ("return 1 // 0", "wrong", "ZeroDivisionError"),
+        ("d_log_pi -= pi * d_log_pi.sum(); return d_log_pi", "wrong", "changes its arguments"),
+    ],
+)
+def test_what_is_no_answer_is_told(tmp_path, body, verdict, message):
+    text = f"import numpy as np\ndef log_softmax_backward(d_log_pi, pi):\n    {body}\n"
+    found = findings(tmp_path, text)
+    assert found["log_softmax_backward"].verdict == verdict
+    assert message in found["log_softmax_backward"].text
+    assert found["nll"].verdict == "missing"
+    assert "no function" in found["nll"].text
+
+
+def test_solutions_name_the_lines_of_the_reference():
+    source = Path(reference.__file__).read_text(encoding="utf-8").splitlines()
+    for part in PARTS:
+        for name, place in zip(part.lines, lines_of(part), strict=True):
+            first, last = map(int, re.search(r"lines (\d+) to (\d+)", place).groups())
+            assert source[first - 1].startswith(f"def {name}(")
+            assert source[last - 1].startswith("    return")
+            assert place in stubs()
+
+
+def test_stubs_say_equation_shapes_and_hint():
+    text = stubs()
+    assert max(map(len, text.splitlines())) <= 100
+    for part in PARTS:
+        stub = text[text.index(f"def {part.name}(") :].partition("raise NotImplementedError")[0]
+        for piece in (*part.arguments, part.hint, *part.equations.splitlines()):
+            assert piece in stub
+
+
+def test_start_writes_a_file_and_never_over_one(tmp_path, capsys):
+    assert main(["exercises", "start", str(tmp_path / "new")]) == 0
+    file = tmp_path / "new" / "exercises.py"
+    assert file.read_text(encoding="utf-8") == stubs()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    file.write_text("mine")
+    assert main(["exercises", "start", str(tmp_path / "new")]) == 2
+    assert "may hold your work" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["exercises.py"]
+
+
+def test_start_works_where_there_are_no_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert start(tmp_path).read_text(encoding="utf-8") == stubs()
+    with pytest.raises(FileExistsError):
+        start(tmp_path)
+
+
+def test_check_says_what_to_do_and_ends_with_its_code(tmp_path, capsys):
+    file = start(tmp_path)
+    assert main(["exercises", "check", str(file)]) == 1
+    out = capsys.readouterr().out
+    assert "0 of 12 functions are right." in out
+    assert out.count("missing") == 12
+    assert "gmm_np/reference.py, lines" in out
+    file.write_text(BY_HAND)
+    assert main(["exercises", "check", str(file)]) == 0
+    assert "12 of 12 functions are right: all exercises are done." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\ndef f(:\n", "line 2"),
+        ("x = 1\n\ny = x / 0\n", "line 3: ZeroDivisionError"),
+        ("raise SystemExit(0)\n", "line 1: SystemExit"),
+    ],
+)
+def test_a_file_that_does_not_run_is_exit_code_2(tmp_path, capsys, text, message):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    assert main(["exercises", "check", str(file)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_file_is_exit_code_2(tmp_path, capsys):
+    assert main(["exercises", "check", str(tmp_path / "none.py")]) == 2
+    assert "none.py" in capsys.readouterr().err
+
+
+def test_help_says_that_the_file_is_run(capsys):
+    with pytest.raises(SystemExit):
+        main(["exercises", "check", "--help"])
+    assert "The file is Python and is run" in " ".join(capsys.readouterr().out.split())
