@@ -20,7 +20,12 @@ from gmm_np.fit_log import Fit, FitLog
 from gmm_np.fitted import FittedMixture
 from gmm_np.fitting import Callback, CollapseError, Data, FitInterrupted
 from gmm_np.gradient_solvers import fit_lbfgs
-from gmm_np.hyperparameters import as_generator, check_hyperparameters
+from gmm_np.hyperparameters import (
+    COVARIANCE_TYPES,
+    SOLVERS,
+    as_generator,
+    check_hyperparameters,
+)
 from gmm_np.likelihood import is_stream, statistics
 from gmm_np.online import remember, weight_of_memory
 from gmm_np.parameters import Parameters
@@ -33,6 +38,8 @@ from gmm_np.sklearn_speech import (
 )
 from gmm_np.starts import make_start
 from gmm_np.statistics import em_update
+
+__all__ = ["COVARIANCE_TYPES", "SOLVERS", "GaussianMixture"]
 
 # Rows of a minibatch of Adam.
 BATCH_SIZE: Final = 256
