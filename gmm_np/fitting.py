@@ -21,6 +21,9 @@ from gmm_np.statistics import Statistics
 
 Callback = Callable[[int, float], object]
 
+# The engine reads data column by column: up to so many numbers (64 MiB) they are turned once for
+# all passes, and not in each pass.
+LARGEST_COPY: Final = 2**23
 # Starts and reseeding look at so many rows at most.
 SAMPLE_ROWS: Final = 2**16
 
@@ -144,6 +147,8 @@ class Data:
                 suspicious = not math.isfinite(chunk.sum(dtype=np.float64))
             if suspicious and not np.isfinite(chunk).all():
                 raise not_finite(self.x)
+        if self.x.size <= LARGEST_COPY and not isinstance(self.x, np.memmap):
+            self.x = np.asfortranarray(self.x, np.float64)
         self.weight = check_sample_weight(sample_weight, len(self.x))  # type: ignore[arg-type]
         self.total_weight = float(len(self.x) if self.weight is None else self.weight.sum())
 

@@ -7,59 +7,45 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from numbers import Integral, Real
 from os import PathLike
-from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np import given, model_file
 from gmm_np.adam import fit_adam
-from gmm_np.checks import FloatArray
-from gmm_np.covariances import (
-    covariances_of,
-    factor_of_precisions_cholesky,
-    precisions_cholesky_of,
-    precisions_of,
-)
-from gmm_np.em import EM, ON_COLLAPSE
-from gmm_np.estimator import Estimator
+from gmm_np.em import EM
+from gmm_np.fit_log import Fit, FitLog
+from gmm_np.fitted import FittedMixture
 from gmm_np.fitting import Callback, CollapseError, Data, FitInterrupted
 from gmm_np.gradient_solvers import fit_lbfgs
-from gmm_np.likelihood import is_stream, log_prob, responsibilities, statistics
+from gmm_np.hyperparameters import (
+    COVARIANCE_TYPES,
+    SOLVERS,
+    as_generator,
+    check_hyperparameters,
+)
+from gmm_np.likelihood import is_stream, statistics
 from gmm_np.online import remember, weight_of_memory
 from gmm_np.parameters import Parameters
-from gmm_np.priors import Dirichlet, Normal, Prior, Wishart
+from gmm_np.priors import Prior
 from gmm_np.sklearn_speech import (
     check_array,
-    check_feature_names,
     check_weight,
     convergence_warning,
     feature_names,
-    not_fitted_error,
 )
-from gmm_np.starts import STARTS, make_start
+from gmm_np.starts import make_start
 from gmm_np.statistics import em_update
 
-COVARIANCE_TYPES: Final = ("full", "tied", "diag", "spherical", "shared_spherical")
-SOLVERS: Final = ("em", "lbfgs", "adam")
+__all__ = ["COVARIANCE_TYPES", "SOLVERS", "GaussianMixture"]
+
 # Rows of a minibatch of Adam.
 BATCH_SIZE: Final = 256
 
 
-class Fit(NamedTuple):
-    """What one start came to."""
-
-    parameters: Parameters
-    lower_bounds: list[float]
-    converged: bool
-    collapsed: tuple[int, ...] = ()
-    reseeded: tuple[int, ...] = ()
-
-
-class GaussianMixture(Estimator):
+class GaussianMixture(FittedMixture):
     """Gaussian mixture, fitted to data by maximum likelihood.
 
     Parameters, attributes and methods have the names and meanings of scikit-learn's class of this
@@ -127,7 +113,7 @@ class GaussianMixture(Estimator):
     --------
     >>> import numpy as np
     >>> from gmm_np import GaussianMixture
-    >>> x = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> x = np.array([[0, 2], [2, 2], [1, 4], [1, 0], [9, 2], [11, 2], [10, 4], [10, 0]])
     >>> mixture = GaussianMixture(n_components=2, random_state=0).fit(x)
     >>> mixture.means_[mixture.predict([[0, 0], [12, 3]])].round(6).tolist()
     [[1.0, 2.0], [10.0, 2.0]]
@@ -135,11 +121,6 @@ class GaussianMixture(Estimator):
 
     _estimator_type = "DensityEstimator"  # for scikit-learn before its tags
 
-    weights_: FloatArray
-    means_: FloatArray
-    covariances_: FloatArray
-    precisions_: FloatArray
-    precisions_cholesky_: FloatArray
     converged_: bool
     n_iter_: int
     lower_bound_: float
@@ -227,14 +208,14 @@ class GaussianMixture(Estimator):
             If the best start did not converge, or a component has collapsed.
         """
         del y
-        self._check_hyperparameters()
+        check_hyperparameters(self)
         data = self._check_fit_data(X, sample_weight)
-        rng = _generator(self.random_state)
+        rng = as_generator(self.random_state)
         resume = bool(self.warm_start) and self.__sklearn_is_fitted__()
         best: Fit | None = None
         collapse: CollapseError | None = None
         for start_index in range(1 if resume else self.n_init):
-            log = _Log(self.verbose, self.verbose_interval, callback)
+            log = FitLog(self.verbose, self.verbose_interval, callback)
             log.begin(start_index)
             start = self.parameters_ if resume else self._start(data, rng)
             before = -self.lower_bound_ if resume else np.inf
@@ -247,13 +228,13 @@ class GaussianMixture(Estimator):
                 continue
             except FitInterrupted as stop:
                 partial = Fit(stop.parameters, [-value for value in stop.history], False)
-                if partial.lower_bounds and _better(partial, best):
+                if partial.lower_bounds and partial.better_than(best):
                     best = partial
                 if best is not None:
                     self._keep(best, data)
                 raise
             log.end(found)
-            if _better(found, best):
+            if found.better_than(best):
                 best = found
         if best is None:
             assert collapse is not None
@@ -291,7 +272,7 @@ class GaussianMixture(Estimator):
         """
         if not self.__sklearn_is_fitted__():
             return self.fit(X, y, sample_weight)
-        self._check_hyperparameters()
+        check_hyperparameters(self)
         if self.priors:
             raise ValueError(
                 "partial_fit would count the priors again with each block. Fit a stream of blocks, "
@@ -321,7 +302,7 @@ class GaussianMixture(Estimator):
         return self.fit(X, y, sample_weight).predict(X)
 
     def _solve(
-        self, data: Data, start: Parameters, rng: np.random.Generator, before: float, log: _Log
+        self, data: Data, start: Parameters, rng: np.random.Generator, before: float, log: FitLog
     ) -> Fit:
         """Fit from one start."""
         if self.max_iter == 0:
@@ -384,125 +365,6 @@ class GaussianMixture(Estimator):
         self.lower_bound_ = best.lower_bounds[-1] if best.lower_bounds else -np.inf
         self._weight_seen = data.total_weight
 
-    def _set_parameters(self, parameters: Parameters) -> None:
-        scale, family = parameters.scale.astype(np.float64), parameters.family
-        logits = parameters.pi_logits.astype(np.float64)
-        weights = np.exp(logits - logits.max())
-        self.weights_ = weights / weights.sum()
-        self.means_ = parameters.means.astype(np.float64)
-        self.covariances_ = covariances_of(scale, family)
-        self.precisions_cholesky_ = precisions_cholesky_of(scale, family)
-        self.precisions_ = precisions_of(self.precisions_cholesky_, family)
-        copies = (a.copy() for a in (self.weights_, self.means_, self.precisions_cholesky_))
-        self._fitted = (*copies, parameters)
-
-    @property
-    def parameters_(self) -> Parameters:
-        """The fitted mixture for the functions of `gmm_np`.
-
-        Made anew where `weights_`, `means_` or `precisions_cholesky_` were set by hand.
-        """
-        self._check_is_fitted()
-        current = (self.weights_, self.means_, self.precisions_cholesky_)
-        fitted = getattr(self, "_fitted", None)
-        if fitted is not None and all(map(np.array_equal, current, fitted[:3])):
-            return fitted[3]  # type: ignore[no-any-return]
-        weights, means, precisions_cholesky = (np.asarray(a, np.float64) for a in current)
-        with np.errstate(divide="ignore"):
-            logits = np.log(weights)
-        family = self.covariance_type
-        scale = factor_of_precisions_cholesky(precisions_cholesky, family)
-        return Parameters(logits, means, scale, family)
-
-    # --- using a fitted mixture --------------------------------------------------------------
-
-    def score_samples(self, X: Any) -> FloatArray:
-        """Return the log-likelihood of each row, [N], in nats."""
-        p = self.parameters_
-        return log_prob(self._check_data(X), p.pi_logits, p.means, p.scale, family=p.family)
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the mean log-likelihood of the rows, in nats a sample; + weighted."""
-        del y
-        log_likelihood = self.score_samples(X)
-        weight = check_weight(sample_weight, len(log_likelihood))
-        return float(np.average(log_likelihood, weights=weight))
-
-    def predict_proba(self, X: Any) -> FloatArray:
-        """Return the probability of each component for each row, [N, K]."""
-        p = self.parameters_
-        rows = self._check_data(X)
-        return responsibilities(rows, p.pi_logits, p.means, p.scale, family=p.family)
-
-    def predict(self, X: Any) -> NDArray[np.int64]:
-        """Return the most probable component of each row, [N]."""
-        p = self.parameters_
-        rows = self._check_data(X)
-        step = max(2**20 // p.n_components, 1)  # no N x K array
-        parts = (rows[start : start + step] for start in range(0, len(rows), step))
-        model = (p.pi_logits, p.means, p.scale)
-        return np.concatenate(
-            [responsibilities(part, *model, family=p.family).argmax(axis=1) for part in parts]
-        )
-
-    def sample(self, n_samples: int = 1) -> tuple[FloatArray, NDArray[np.int64]]:
-        """Draw rows from the mixture.
-
-        Returns
-        -------
-        X : ndarray, shape [n_samples, D]
-            Sorted by component.
-        y : ndarray, shape [n_samples]
-            The component of each row.
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is not at least 1.
-        """
-        p = self.parameters_
-        if n_samples < 1:
-            raise ValueError(
-                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one "
-                "sample."
-            )
-        rng = _generator(self.random_state)
-        y = np.repeat(np.arange(p.n_components), rng.multinomial(n_samples, self.weights_))
-        x = rng.standard_normal((len(y), p.n_features))
-        scale = p.scale.astype(np.float64)
-        if p.family == "full":
-            for k in range(p.n_components):
-                x[y == k] = x[y == k] @ scale[k].T
-        elif p.family == "tied":
-            x = x @ scale.T
-        elif p.family == "diag":
-            x *= scale[y]
-        else:
-            x *= scale[y, None] if p.family == "spherical" else scale
-        return x + p.means[y], y
-
-    def bic(self, X: Any) -> float:
-        """Return the Bayesian information criterion on X; lower is better."""
-        log_likelihood = self.score_samples(X)
-        penalty = self._n_parameters() * np.log(len(log_likelihood))
-        return float(-2 * log_likelihood.sum() + penalty)
-
-    def aic(self, X: Any) -> float:
-        """Return Akaike's information criterion on X; lower is better."""
-        return float(-2 * self.score_samples(X).sum() + 2 * self._n_parameters())
-
-    def _n_parameters(self) -> int:
-        """Free parameters of the mixture."""
-        k, d = self.parameters_.means.shape
-        covariance = {
-            "full": k * d * (d + 1) // 2,
-            "tied": d * (d + 1) // 2,
-            "diag": k * d,
-            "spherical": k,
-            "shared_spherical": 1,
-        }[self.covariance_type]
-        return int(covariance + k * d + k - 1)
-
     # --- files -------------------------------------------------------------------------------
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -536,7 +398,7 @@ class GaussianMixture(Estimator):
         """
         stored = model_file.load(path, set(cls._defaults()))
         mixture = cls(**stored.hyperparameters)
-        mixture._check_hyperparameters()
+        check_hyperparameters(mixture)
         mixture._set_parameters(stored.parameters)
         mixture.n_features_in_ = stored.parameters.n_features
         if stored.feature_names is not None:
@@ -549,25 +411,6 @@ class GaussianMixture(Estimator):
         return mixture
 
     # --- checks ------------------------------------------------------------------------------
-
-    def __sklearn_is_fitted__(self) -> bool:
-        """Whether there are parameters to use."""
-        return all(
-            hasattr(self, f"{name}_") for name in ("weights", "means", "precisions_cholesky")
-        )
-
-    def _check_is_fitted(self) -> None:
-        if not self.__sklearn_is_fitted__():
-            raise not_fitted_error()(
-                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
-                "appropriate arguments before using this estimator."
-            )
-
-    def _check_data(self, X: Any) -> NDArray[Any]:
-        """Return rows to be used with a fitted mixture."""
-        names = getattr(self, "feature_names_in_", None)
-        check_feature_names(names, X)
-        return check_array(X, self.parameters_.n_features)
 
     def _check_fit_data(self, X: Any, sample_weight: Any) -> Data:
         """Return data to fit to, and set what they say about features."""
@@ -594,44 +437,6 @@ class GaussianMixture(Estimator):
             self.feature_names_in_ = names
         return Data(rows, weight)
 
-    def _check_hyperparameters(self) -> None:
-        """Raise ValueError where a parameter of the estimator is out of its range."""
-        for name, least in (("n_components", 1), ("max_iter", 0), ("n_init", 1)):
-            self._check_number(name, Integral, "an int", least)
-        self._check_number("verbose_interval", Integral, "an int", 1)
-        for name in ("tol", "reg_covar"):
-            self._check_number(name, Real, "a float", 0)
-        for name, choices in (
-            ("covariance_type", COVARIANCE_TYPES),
-            ("init_params", STARTS),
-            ("solver", SOLVERS),
-            ("on_collapse", ON_COLLAPSE),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, str) or value not in choices:
-                raise ValueError(
-                    f"The {name!r} parameter of {type(self).__name__} must be a str among "
-                    f"{set(choices)}. Got {value!r} instead."
-                )
-
-        priors = () if self.priors is None else self.priors
-        if not isinstance(priors, list | tuple) or not all(
-            isinstance(prior, Wishart | Dirichlet | Normal) for prior in priors
-        ):
-            raise ValueError(
-                f"The 'priors' parameter of {type(self).__name__} must be None or a list of "
-                f"Wishart, Dirichlet and Normal of gmm_np.priors. Got {priors!r} instead."
-            )
-
-    def _check_number(self, name: str, kind: type, article: str, least: int) -> None:
-        value: Any = getattr(self, name)
-        is_number = isinstance(value, kind) and not isinstance(value, bool | np.bool_)
-        if not (is_number and value >= least):
-            raise ValueError(
-                f"The {name!r} parameter of {type(self).__name__} must be {article} in the range "
-                f"[{least}, inf). Got {value!r} instead."
-            )
-
     def _warn_of(self, best: Fit) -> None:
         if not best.converged and self.max_iter > 0:
             self._warn(
@@ -652,64 +457,3 @@ class GaussianMixture(Estimator):
 
     def _warn(self, message: str) -> None:
         warnings.warn(message, convergence_warning(), stacklevel=4)
-
-
-class _Log:
-    """Prints what `verbose` asks for, in scikit-learn's words, and calls the user's callback."""
-
-    def __init__(self, verbose: int, interval: int, callback: Callback | None) -> None:
-        self.verbose, self.interval, self.callback = int(verbose), interval, callback
-        self.started = self.last = perf_counter()
-        self.value = np.inf
-
-    def __call__(self, iteration: int, value: float) -> None:
-        change, self.value = self.value - value, value
-        if self.verbose and iteration % self.interval == 0:
-            line = f"  Iteration {iteration}"
-            if self.verbose > 1:
-                now = perf_counter()
-                line += f"\t time lapse {now - self.last:.5f}s\t ll change {change:.5f}"
-                self.last = now
-            print(line)
-        if self.callback is not None:
-            self.callback(iteration, value)
-
-    def begin(self, start_index: int) -> None:
-        if self.verbose:
-            print(f"Initialization {start_index}")
-
-    def end(self, found: Fit) -> None:
-        if not self.verbose or not found.lower_bounds:
-            return
-        how = "converged" if found.converged else "did not converge"
-        line = f"Initialization {how}."
-        if self.verbose > 1:
-            lapse = perf_counter() - self.started
-            line += f" time lapse {lapse:.5f}s\t lower bound {found.lower_bounds[-1]:.5f}."
-        print(line)
-
-
-def _better(found: Fit, best: Fit | None) -> bool:
-    if best is None or not best.lower_bounds:
-        return True
-    return bool(found.lower_bounds) and found.lower_bounds[-1] > best.lower_bounds[-1]
-
-
-def _generator(random_state: Any) -> np.random.Generator:
-    """Return the generator that `random_state` stands for.
-
-    Raises
-    ------
-    ValueError
-        If it is none of what it may be.
-    """
-    if random_state is None or isinstance(random_state, np.random.Generator):
-        return np.random.default_rng(random_state)
-    if isinstance(random_state, np.random.RandomState):
-        return np.random.default_rng(random_state.randint(0, 2**31, size=4))
-    if isinstance(random_state, Integral) and int(random_state) >= 0:
-        return np.random.default_rng(int(random_state))
-    raise ValueError(
-        f"{random_state!r} cannot be used to seed a numpy.random.Generator: random_state must be "
-        "an int from 0, a Generator, a RandomState or None."
-    )

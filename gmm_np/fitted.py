@@ -1,0 +1,177 @@
+"""What a fitted mixture is used for, in scikit-learn's names.
+
+Letters in shapes: N samples, K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_np.checks import FloatArray
+from gmm_np.covariances import (
+    covariances_of,
+    factor_of_precisions_cholesky,
+    precisions_cholesky_of,
+    precisions_of,
+)
+from gmm_np.estimator import Estimator
+from gmm_np.hyperparameters import as_generator
+from gmm_np.likelihood import log_prob, responsibilities
+from gmm_np.parameters import Parameters
+from gmm_np.sklearn_speech import (
+    check_array,
+    check_feature_names,
+    check_weight,
+    not_fitted_error,
+)
+
+
+class FittedMixture(Estimator):
+    """A mixture that has `weights_`, `means_` and `precisions_cholesky_`, once it is fitted."""
+
+    covariance_type: str
+    random_state: Any
+    weights_: FloatArray
+    means_: FloatArray
+    covariances_: FloatArray
+    precisions_: FloatArray
+    precisions_cholesky_: FloatArray
+
+    def _set_parameters(self, parameters: Parameters) -> None:
+        scale, family = parameters.scale.astype(np.float64), parameters.family
+        logits = parameters.pi_logits.astype(np.float64)
+        weights = np.exp(logits - logits.max())
+        self.weights_ = weights / weights.sum()
+        self.means_ = parameters.means.astype(np.float64)
+        self.covariances_ = covariances_of(scale, family)
+        self.precisions_cholesky_ = precisions_cholesky_of(scale, family)
+        self.precisions_ = precisions_of(self.precisions_cholesky_, family)
+        copies = (a.copy() for a in (self.weights_, self.means_, self.precisions_cholesky_))
+        self._fitted = (*copies, parameters)
+
+    @property
+    def parameters_(self) -> Parameters:
+        """The fitted mixture for the functions of `gmm_np`.
+
+        Made anew where `weights_`, `means_` or `precisions_cholesky_` were set by hand.
+        """
+        self._check_is_fitted()
+        current = (self.weights_, self.means_, self.precisions_cholesky_)
+        fitted = getattr(self, "_fitted", None)
+        if fitted is not None and all(map(np.array_equal, current, fitted[:3])):
+            return fitted[3]  # type: ignore[no-any-return]
+        weights, means, precisions_cholesky = (np.asarray(a, np.float64) for a in current)
+        with np.errstate(divide="ignore"):
+            logits = np.log(weights)
+        family = self.covariance_type
+        scale = factor_of_precisions_cholesky(precisions_cholesky, family)
+        return Parameters(logits, means, scale, family)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there are parameters to use."""
+        return all(
+            hasattr(self, f"{name}_") for name in ("weights", "means", "precisions_cholesky")
+        )
+
+    def _check_is_fitted(self) -> None:
+        if not self.__sklearn_is_fitted__():
+            raise not_fitted_error()(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
+                "appropriate arguments before using this estimator."
+            )
+
+    def _check_data(self, X: Any) -> NDArray[Any]:
+        """Return rows to be used with a fitted mixture."""
+        names = getattr(self, "feature_names_in_", None)
+        check_feature_names(names, X)
+        return check_array(X, self.parameters_.n_features)
+
+    def score_samples(self, X: Any) -> FloatArray:
+        """Return the log-likelihood of each row, [N], in nats."""
+        p = self.parameters_
+        return log_prob(self._check_data(X), p.pi_logits, p.means, p.scale, family=p.family)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the mean log-likelihood of the rows, in nats a sample; + weighted."""
+        del y
+        log_likelihood = self.score_samples(X)
+        weight = check_weight(sample_weight, len(log_likelihood))
+        return float(np.average(log_likelihood, weights=weight))
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Return the probability of each component for each row, [N, K]."""
+        p = self.parameters_
+        rows = self._check_data(X)
+        return responsibilities(rows, p.pi_logits, p.means, p.scale, family=p.family)
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Return the most probable component of each row, [N]."""
+        p = self.parameters_
+        rows = self._check_data(X)
+        step = max(2**20 // p.n_components, 1)  # no N x K array
+        parts = (rows[start : start + step] for start in range(0, len(rows), step))
+        model = (p.pi_logits, p.means, p.scale)
+        return np.concatenate(
+            [responsibilities(part, *model, family=p.family).argmax(axis=1) for part in parts]
+        )
+
+    def sample(self, n_samples: int = 1) -> tuple[FloatArray, NDArray[np.int64]]:
+        """Draw rows from the mixture.
+
+        Returns
+        -------
+        X : ndarray, shape [n_samples, D]
+            Sorted by component.
+        y : ndarray, shape [n_samples]
+            The component of each row.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not at least 1.
+        """
+        p = self.parameters_
+        if n_samples < 1:
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one "
+                "sample."
+            )
+        rng = as_generator(self.random_state)
+        y = np.repeat(np.arange(p.n_components), rng.multinomial(n_samples, self.weights_))
+        x = rng.standard_normal((len(y), p.n_features))
+        scale = p.scale.astype(np.float64)
+        if p.family == "full":
+            for k in range(p.n_components):
+                x[y == k] = x[y == k] @ scale[k].T
+        elif p.family == "tied":
+            x = x @ scale.T
+        elif p.family == "diag":
+            x *= scale[y]
+        else:
+            x *= scale[y, None] if p.family == "spherical" else scale
+        return x + p.means[y], y
+
+    def bic(self, X: Any) -> float:
+        """Return the Bayesian information criterion on X; lower is better."""
+        log_likelihood = self.score_samples(X)
+        penalty = self._n_parameters() * np.log(len(log_likelihood))
+        return float(-2 * log_likelihood.sum() + penalty)
+
+    def aic(self, X: Any) -> float:
+        """Return Akaike's information criterion on X; lower is better."""
+        return float(-2 * self.score_samples(X).sum() + 2 * self._n_parameters())
+
+    def _n_parameters(self) -> int:
+        """Free parameters of the mixture."""
+        k, d = self.parameters_.means.shape
+        covariance = {
+            "full": k * d * (d + 1) // 2,
+            "tied": d * (d + 1) // 2,
+            "diag": k * d,
+            "spherical": k,
+            "shared_spherical": 1,
+        }[self.covariance_type]
+        return int(covariance + k * d + k - 1)

@@ -1,0 +1,75 @@
+"""The parameters of the estimator, checked in scikit-learn's words when they are used."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, Final
+
+import numpy as np
+
+from gmm_np.em import ON_COLLAPSE
+from gmm_np.priors import Dirichlet, Normal, Wishart
+from gmm_np.starts import STARTS
+
+COVARIANCE_TYPES: Final = ("full", "tied", "diag", "spherical", "shared_spherical")
+SOLVERS: Final = ("em", "lbfgs", "adam")
+
+
+def check_hyperparameters(estimator: Any) -> None:
+    """Raise ValueError where a parameter of the estimator is out of its range."""
+    for name, least in (("n_components", 1), ("max_iter", 0), ("n_init", 1)):
+        _check_number(estimator, name, Integral, "an int", least)
+    _check_number(estimator, "verbose_interval", Integral, "an int", 1)
+    for name in ("tol", "reg_covar"):
+        _check_number(estimator, name, Real, "a float", 0)
+    for name, choices in (
+        ("covariance_type", COVARIANCE_TYPES),
+        ("init_params", STARTS),
+        ("solver", SOLVERS),
+        ("on_collapse", ON_COLLAPSE),
+    ):
+        value = getattr(estimator, name)
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(
+                f"The {name!r} parameter of {type(estimator).__name__} must be a str among "
+                f"{set(choices)}. Got {value!r} instead."
+            )
+
+    priors = () if estimator.priors is None else estimator.priors
+    if not isinstance(priors, list | tuple) or not all(
+        isinstance(prior, Wishart | Dirichlet | Normal) for prior in priors
+    ):
+        raise ValueError(
+            f"The 'priors' parameter of {type(estimator).__name__} must be None or a list of "
+            f"Wishart, Dirichlet and Normal of gmm_np.priors. Got {priors!r} instead."
+        )
+
+
+def _check_number(estimator: Any, name: str, kind: type, article: str, least: int) -> None:
+    value: Any = getattr(estimator, name)
+    is_number = isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+    if not (is_number and value >= least):
+        raise ValueError(
+            f"The {name!r} parameter of {type(estimator).__name__} must be {article} in the range "
+            f"[{least}, inf). Got {value!r} instead."
+        )
+
+
+def as_generator(random_state: Any) -> np.random.Generator:
+    """Return the generator that `random_state` stands for.
+
+    Raises
+    ------
+    ValueError
+        If it is none of what it may be.
+    """
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return np.random.default_rng(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(0, 2**31, size=4))
+    if isinstance(random_state, Integral) and int(random_state) >= 0:
+        return np.random.default_rng(int(random_state))
+    raise ValueError(
+        f"{random_state!r} cannot be used to seed a numpy.random.Generator: random_state must be "
+        "an int from 0, a Generator, a RandomState or None."
+    )
