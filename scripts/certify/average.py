@@ -320,8 +320,6 @@ def many_components() -> Family:
 
 def many_samples() -> Family:
     """N of 1e4 and 1e6, by repeated rows."""
-    # Components so wide that nothing but the sums is in question.
-    wide = {"low": 1.0, "high": 1.9, "off": 0.3}
     cases = []
     for level, total, distinct, k, d, reduction in [
         ("average", 10_000, 400, 2, 1, "mean"),
@@ -330,14 +328,12 @@ def many_samples() -> Family:
         ("average", 10_000, 400, 1, 2, "mean"),
         ("higher", 1_000_000, 400, 3, 1, "mean"),
     ]:
-        problem = drawn(445 + len(cases), distinct, k, d, **wide)
+        problem = overlapping(445 + len(cases), distinct, k, d)
         problem = replace(problem, count=shared_out(total, distinct, 440 + len(cases)))
         text = f"N = {total}, K = {k}, D = {d}, as a {reduction}."
         cases.append(Case(level, text, replace(problem, reduction=reduction), ("ManySamples",)))
     # The many small losses are lost if they are added one by one to the few large ones.
-    draw = Draw(451)
-    means = draw.matrix(2, 2, 0.5)
-    base = Problem(draw.vector(2), means, draw.factors(2, 2, **wide), draw.around(means, 600))
+    base = overlapping(451, 600, 2, 2)
     flags = ("ManySamples", "MixedMagnitudes")
     few = [[1e3, 3e2], [-4e2, 9e2]]
     # Rows that differ after the few: repetitions of one would all be rounded in one direction.
@@ -357,6 +353,14 @@ def many_samples() -> Family:
     cases.append(Case("higher", text, half, flags))
     comment = "Sums that lose digits with each addition; memory that grows with N K D^2."
     return Family("many_samples", comment, cases)
+
+
+def overlapping(seed: int, n: int, k: int, d: int) -> Problem:
+    """Draw wide components near each other, so that nothing but the sums is in question."""
+    draw = Draw(seed)
+    means = draw.matrix(k, d, 0.5)
+    factors = draw.factors(k, d, low=1.0, high=1.9, off=0.3)
+    return Problem(draw.vector(k), means, factors, draw.around(means, n))
 
 
 def shared_out(total: int, parts: int, seed: int) -> list[int]:
