@@ -482,6 +482,7 @@ def test_wrong_usage_has_exit_code_2(tmp_path, capsys):
         ([*reference, "--flag", "Nonsense"], "no flag is called Nonsense"),
         ([*reference, "--xfail", str(known)], "line 1: one id a line"),
         ([*reference, "--xfail", str(tmp_path / "none")], "none"),
+        ([*reference, "--json", str(tmp_path / "none" / "out")], "no directory"),
     ):
         assert main(command) == 2, command
         assert message in capsys.readouterr().err
