@@ -563,15 +563,16 @@ def test_reference_passes_every_case_and_uses_at_most_a_quarter_of_the_allowance
 
 
 @pytest.mark.parametrize("method", ["auto", "direct"])
-def test_engine_rejects_what_is_invalid_and_keeps_ten_digits(method):
-    # The moments kernel promises ten digits of each block, not the rounding of the inputs: where
-    # it is beyond the allowance it has to keep those, and nothing may be NaN or refused.
+def test_engine_passes_all_but_sums_of_a_million_and_there_keeps_ten_digits(method):
+    # It adds a block's samples in one matrix product, the reference pairwise: with a million of
+    # them that costs digits, of which the engine promises ten.
     report = run(getattr(own, method))
     wrong = [case for case in report.cases if case.status == "wrong"]
-    assert {case.kind for case in wrong} <= {"inexact"}
+    million = {case.id for case in CASES.values() if case.n_samples >= 1_000_000}
+    assert {case.id for case in wrong} <= million, str(report)
     for case in wrong:
+        assert case.kind == "inexact"
         assert min(case.digits) >= min(10.0, case.admits), case
-    assert len(wrong) <= (1 if method == "direct" else 0.1 * len(CASES)), str(report)
 
 
 def test_the_precision_objective_passes_every_case_of_its_own():
