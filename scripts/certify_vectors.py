@@ -21,8 +21,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
 
-from certify import allowance, average, balls, higher, lower, multiple, objective  # noqa: E402
-from certify import published, rejected  # noqa: E402
+from certify import (  # noqa: E402
+    allowance,
+    average,
+    balls,
+    higher,
+    lower,
+    multiple,
+    objective,
+    published,
+    rejected,
+)
 from certify.agreement import certify  # noqa: E402
 from certify.document import Case, Family, family_document  # noqa: E402
 from certify.notes import NOTES  # noqa: E402
@@ -79,7 +88,7 @@ def write_whole(path: Path, text: str) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
-    os.replace(name, path)
+    Path(name).replace(path)
 
 
 def main() -> int:

@@ -62,7 +62,6 @@ def peers(build: Path) -> list[Peer]:
         Peer("PyTorch", ("pytorch:mixture_same_family",)),
         Peer("JAX formula", ("jax:formula",)),
         Peer("JAX density", ("jax:multivariate_normal",)),
-        Peer("JAX log p", ("jax:formula_of_probabilities",)),
         Peer("autograd", ("autograd:multivariate_normal",)),
         Peer("SciPy", ("scipy:multivariate_normal",)),
         Peer("scikit-learn", ("sklearn:score_samples",)),
@@ -152,18 +151,25 @@ def main() -> None:
     """Run the peers and print or write the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--peer", action="append", help="by heading; all by default")
+    parser.add_argument(
+        "--join", type=Path, action="append", default=[], help="what --json wrote: not run again"
+    )
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for one case")
     parser.add_argument("--write", type=Path, help="file with the two marks")
     parser.add_argument("--json", type=Path, help="where to write all results")
     options = parser.parse_args()
+    joined: dict[str, Any] = {}
+    for path in options.join:
+        joined |= json.loads(path.read_text(encoding="utf-8"))
     results = {}
     with tempfile.TemporaryDirectory() as name:
         build = Path(name)
         for peer in peers(build):
             if options.peer and peer.title not in options.peer:
                 continue
-            print(peer.title, file=sys.stderr, flush=True)
-            result = run(peer, build, options.timeout)
+            if peer.title not in joined:
+                print(peer.title, file=sys.stderr, flush=True)
+            result = joined.get(peer.title) or run(peer, build, options.timeout)
             if "families" in result:
                 results[peer.title] = result
     if options.json is not None:

@@ -184,10 +184,11 @@ def nothing_but_nan(x, logits, means, chol):
 
 
 def test_nan_passes_no_valid_case():
-    report = ask(FunctionAdapter(nothing_but_nan), PLAIN)
-    by_id = {case.id: case for case in report.cases}
-    assert {by_id[case.id].status for case in VALID} == {"wrong"}
-    assert report.exit_code == 4
+    for case in CASES.values():
+        if case.result != "invalid" and case.parametrization == "cholesky":
+            arrays = (case.arrays[name] for name in ("x", "logits", "means", "chol"))
+            assert judge(case, Answered(nothing_but_nan(*arrays))).status == "wrong", case.id
+    assert ask(FunctionAdapter(nothing_but_nan)).exit_code == 4
 
 
 def test_value_alone_passes_in_part():
@@ -482,6 +483,7 @@ def test_wrong_usage_has_exit_code_2(tmp_path, capsys):
         ([*reference, "--flag", "Nonsense"], "no flag is called Nonsense"),
         ([*reference, "--xfail", str(known)], "line 1: one id a line"),
         ([*reference, "--xfail", str(tmp_path / "none")], "none"),
+        ([*reference, "--json", str(tmp_path / "none" / "out")], "no directory"),
     ):
         assert main(command) == 2, command
         assert message in capsys.readouterr().err
@@ -561,16 +563,17 @@ def test_reference_passes_every_case_and_uses_at_most_a_quarter_of_the_allowance
     assert max(case.share for case in report.cases) <= 0.25
 
 
-@pytest.mark.parametrize("method", ["auto", "direct"])
-def test_engine_rejects_what_is_invalid_and_keeps_ten_digits(method):
-    # The moments kernel promises ten digits of each block, not the rounding of the inputs: where
-    # it is beyond the allowance it has to keep those, and nothing may be NaN or refused.
+@pytest.mark.parametrize("method", ["auto", pytest.param("direct", marks=pytest.mark.slow)])
+def test_engine_passes_all_but_sums_of_a_million_and_there_keeps_ten_digits(method):
+    # It adds a block's samples in one matrix product, the reference pairwise: with a million of
+    # them that costs digits, of which the engine promises ten.
     report = run(getattr(own, method))
     wrong = [case for case in report.cases if case.status == "wrong"]
-    assert {case.kind for case in wrong} <= {"inexact"}
+    million = {case.id for case in CASES.values() if case.n_samples >= 1_000_000}
+    assert {case.id for case in wrong} <= million, str(report)
     for case in wrong:
+        assert case.kind == "inexact"
         assert min(case.digits) >= min(10.0, case.admits), case
-    assert len(wrong) <= (1 if method == "direct" else 0.1 * len(CASES)), str(report)
 
 
 def test_the_precision_objective_passes_every_case_of_its_own():
@@ -627,10 +630,12 @@ def test_docs_show_an_exchange_that_happens():
     process = subprocess.run(
         [sys.executable, TOOL, "right"], input=text, capture_output=True, text=True, check=True
     )
-    assert [json.loads(line) for line in process.stdout.splitlines()] == answered
-    adapter = tool("right")
-    assert judge(case, adapter.evaluate(case)).status == "pass"
-    adapter.close()
+    replies = [json.loads(line) for line in process.stdout.splitlines()]
+    assert replies[:2] == answered[:2]
+    for reply in (replies[2], answered[2]):  # they may differ in the last digit
+        assert reply["success"] is True
+        outcome = Answered(tuple(reply["output"][name] for name in case.blocks))
+        assert judge(case, outcome).status == "pass"
 
 
 def load_report_script():

@@ -35,7 +35,7 @@ NAMES = {
 }
 
 
-# --- a validator for as much of JSON schema as ours uses -----------------------------------------
+# --- a validator for as much of JSON schema as ours uses ------------------------------------------
 
 TYPES = {
     "object": lambda v: isinstance(v, dict),
@@ -44,12 +44,16 @@ TYPES = {
     "number": lambda v: isinstance(v, int | float) and not isinstance(v, bool),
     "integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
 }
+
+
 def faults(value, schema, place=""):
     """Where a value is not what the schema says; a keyword that is not known is an error."""
     found = []
     for keyword, rule in schema.items():
         if keyword in CONDITIONS:
-            found += [] if CONDITIONS[keyword](rule, value) else [f"{place}: {keyword} {rule!r:.80}"]
+            found += (
+                [] if CONDITIONS[keyword](rule, value) else [f"{place}: {keyword} {rule!r:.80}"]
+            )
         elif keyword in PARTS:
             for part, part_schema, name in PARTS[keyword](rule, value, schema):
                 found += faults(part, part_schema, place + name)
@@ -189,7 +193,7 @@ def faults_of_document(document):
     return found
 
 
-# --- the files -------------------------------------------------------------------------------------
+# --- the files ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -264,7 +268,7 @@ def texts(value):
         yield value
 
 
-# --- the certified values ----------------------------------------------------------------------------
+# --- the certified values -------------------------------------------------------------------------
 
 
 def small(group, test, outputs):
@@ -353,7 +357,7 @@ def test_scale_is_no_less_than_the_value_that_it_is_the_scale_of():
                     )
 
 
-# --- the checks are checked ----------------------------------------------------------------------------
+# --- the checks are checked -----------------------------------------------------------------------
 
 
 def tampered(document, change):
@@ -431,7 +435,7 @@ def test_schema_refuses(change):
     assert faults(document, SCHEMA)
 
 
-# --- the reference -----------------------------------------------------------------------------------
+# --- the reference --------------------------------------------------------------------------------
 
 
 def answers(group, test):
@@ -482,9 +486,7 @@ def shares(group, test, found):
             yield share, unit <= abs(certified) / 10**13 < error
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in DOCUMENTS if name != "wishart_objective"]
-)
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "wishart_objective"])
 def test_reference_uses_at_most_a_quarter_of_the_allowance(name):
     document = DOCUMENTS[name]
     assert document["factor"] == FACTOR

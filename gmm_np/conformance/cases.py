@@ -153,7 +153,14 @@ class Case:
         return digest.hexdigest()
 
     def input_json(self) -> str:
-        """Return the inputs as JSON text, rows of x repeated, with the reduction and the dtype."""
+        """Return the inputs as JSON text, rows of x repeated, with the reduction and the dtype.
+
+        Raises
+        ------
+        VectorError
+            If they are not those that the digest was made of.
+        """
+        _ = self.arrays  # which checks the digest
         counts = self.inputs.get("count")
         members = []
         for name in self._names():

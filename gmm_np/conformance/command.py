@@ -91,6 +91,8 @@ def run_command(options: argparse.Namespace) -> int:
     from gmm_np.conformance.runner import run
 
     adapter = options.python if options.python is not None else split_command(options.tool)
+    if options.json is not None and not options.json.absolute().parent.is_dir():
+        raise ValueError(f"--json: no directory {options.json.parent}; make it first.")
     known = read_expected_failures(options.xfail) if options.xfail is not None else ()
     try:
         report = run(

@@ -112,8 +112,10 @@ def _compare(case: Case, answers: tuple[Any, ...]) -> Comparison:
             faults.append(f"{name}: {error}")
             kinds.add("shape")
             continue
-        digits[name], worst, fault = _compare_block(case, name, entries)
+        found, worst, fault = _compare_block(case, name, entries)
         share = max(share, worst)
+        if found is not None:
+            digits[name] = found
         if fault:
             faults.append(f"{name}: {fault}")
             kinds.add("nan" if any(map(math.isnan, entries)) else "inexact")
@@ -140,8 +142,11 @@ def _entries(answer: Any, shape: tuple[int, ...], *, triangular: bool) -> list[f
     return [float(entry) for entry in array[:, rows, columns].ravel()]
 
 
-def _compare_block(case: Case, name: str, entries: list[float]) -> tuple[float, float, str]:
-    """Return the digits and the worst share of one output, and what is wrong with it, or ""."""
+def _compare_block(case: Case, name: str, entries: list[float]) -> tuple[float | None, float, str]:
+    """Return the digits and the worst share of one output, and what is wrong with it, or "".
+
+    There are no digits to speak of where rounding leaves none, unless it is wrong.
+    """
     worst_share, wrong, fault = 0.0, 0, ""
     errors: list[Decimal | None] = []
     with localcontext(_EXACT):
@@ -154,7 +159,7 @@ def _compare_block(case: Case, name: str, entries: list[float]) -> tuple[float, 
                 right = f"{bound.certified:.17e}" if bound.certified else "0"
                 fault = f"{entry!r} at {_place(index, case, name)} for {right}"
             worst_share = max(worst_share, share)
-        digits = _digits_of(errors, bounds)
+        digits = _digits_of(errors, bounds) if wrong or _admitted(bounds) >= 1 else None
     if wrong:
         fault = f"{wrong} of {len(entries)} wrong, the worst {fault}"
     return digits, worst_share, fault
@@ -226,14 +231,19 @@ def bounds_of(case: Case, name: str) -> Iterable[Bound]:
 
 @cache
 def admitted_digits(case: Case) -> float:
-    """Return the fewest digits that rounding alone leaves of an output of this case."""
+    """Return the fewest digits that rounding leaves of an output of this case, if it leaves any."""
     admitted = [MOST_DIGITS]
     with localcontext(_EXACT):
         for name in case.outputs:
-            bounds = list(bounds_of(case, name))
-            if any(abs(bound.certified) > bound.floor for bound in bounds):
-                admitted.append(_digits(max(bound.rounding for bound in bounds), _size(bounds)))
-    return min(admitted)
+            admitted.append(_admitted(list(bounds_of(case, name))))
+    return min(digits for digits in admitted if digits >= 1)
+
+
+def _admitted(bounds: list[Bound]) -> float:
+    """Return the digits that rounding leaves of one output."""
+    if all(abs(bound.certified) <= bound.floor for bound in bounds):
+        return MOST_DIGITS
+    return _digits(max(bound.rounding for bound in bounds), _size(bounds))
 
 
 def _ratio(numerator: Decimal, denominator: Decimal) -> float:

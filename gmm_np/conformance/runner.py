@@ -70,10 +70,11 @@ def run(
         made.name = adapter
     else:
         made = ProcessAdapter(adapter, timeout)
-    known = {case.id for family in read_vectors() for case in family.cases}
-    unknown = sorted(set(expected_failures) - known)
+    unknown = set(expected_failures)
     if unknown:
-        raise ValueError(f"no case is called {unknown[0]}, which is named as an expected failure.")
+        unknown -= {case.id for family in read_vectors() for case in family.cases}
+    if unknown:
+        raise ValueError(f"no case is called {min(unknown)}, an expected failure.")
     families = read_vectors(levels=levels, flags=flags)
     if not families:
         raise ValueError("no case has such a level and such a flag; ask for fewer at once.")

@@ -89,7 +89,7 @@ def _decimal(value: Any, ball: arb, digits: int) -> str | None:
     with mp.workdps(digits):
         # The value's own error: what the last doubling of the digits could still have left.
         error = abs(value) * mp.mpf(10) ** (-2 * AGREE)
-        low, high = _exact(ball.lower()), _exact(ball.upper())
+        low, high = exact(ball.lower()), exact(ball.upper())
         if not low - error <= value <= high + error:
             return None
         texts = {scientific(v) for v in (low, value, high)}
@@ -98,7 +98,7 @@ def _decimal(value: Any, ball: arb, digits: int) -> str | None:
     return texts.pop()
 
 
-def _exact(number: arb) -> Any:
+def exact(number: arb) -> Any:
     """Return a ball's midpoint for mpmath, without rounding if the digits suffice."""
     mantissa, exponent = number.mid().man_exp()
     return mp.ldexp(mp.mpf(int(mantissa)), int(exponent))

@@ -31,7 +31,7 @@ def families() -> list[Family]:
 
 
 def far_samples() -> Family:
-    """Samples far from all components."""
+    """Far from all components."""
     cases = []
     for level, sigmas, n, k, d in [
         ("average", 50, 1, 1, 1),
@@ -50,10 +50,20 @@ def far_samples() -> Family:
         cases.append(Case(level, text, replace(problem, x=x), ("Far",)))
     # Far, and still undecided between two components: the squares nearly cancel.
     for sigmas in (50.0, 1e4):
-        problem = Problem([0.25, -0.5], [[-0.5 / sigmas], [0.5 / sigmas]], [[[1.0]], [[1.0]]],
-                          [[sigmas], [-sigmas]])
-        cases.append(Case("average", f"{sigmas:g} sigma from two components that both have a share.",
-                          problem, ("Far",)))
+        problem = Problem(
+            [0.25, -0.5],
+            [[-0.5 / sigmas], [0.5 / sigmas]],
+            [[[1.0]], [[1.0]]],
+            [[sigmas], [-sigmas]],
+        )
+        cases.append(
+            Case(
+                "average",
+                f"{sigmas:g} sigma from two components that both have a share.",
+                problem,
+                ("Far",),
+            )
+        )
     comment = "Densities that underflow: log(0) without a maximum taken out, 0/0 in the gradient."
     return Family("far_samples", comment, cases)
 
@@ -75,12 +85,19 @@ def large_logits() -> Family:
         text = f"Logits {', '.join(f'{a:g}' for a in logits)}."
         cases.append(Case("average", text, replace(problem, logits=logits), ("LargeLogits",)))
     for gap, weight in [(100.0, -2000.0), (60.0, -800.0)]:
-        problem = Problem([0.0, weight], [[0.0, 0.5], [gap, -0.5]],
-                          [diagonal([1.0, 1.25]), diagonal([0.75, 1.0])],
-                          [[0.5, 0.25], [gap + 0.5, 0.25], [gap - 0.25, -1.5]])
-        text = f"A weight of exp({weight:g}), which is zero in doubles: its samples are near it alone."
+        problem = Problem(
+            [0.0, weight],
+            [[0.0, 0.5], [gap, -0.5]],
+            [diagonal([1.0, 1.25]), diagonal([0.75, 1.0])],
+            [[0.5, 0.25], [gap + 0.5, 0.25], [gap - 0.25, -1.5]],
+        )
+        text = (
+            f"A weight of exp({weight:g}), which is zero in doubles: its samples are near it alone."
+        )
         cases.append(Case("average", text, problem, ("LargeLogits",)))
-    comment = "A softmax whose exponentials overflow; components whose weight is exp(-2000) and less."
+    comment = (
+        "A softmax whose exponentials overflow; components whose weight is exp(-2000) and less."
+    )
     return Family("large_logits", comment, cases)
 
 
@@ -99,11 +116,23 @@ def component_off() -> Family:
         cases.append(Case(level, text, problem, ("ComponentOff", "ZeroProbability")))
     base = drawn(356, 3, 2, 2)
     near = replace(base, logits=[off, 0.0], x=[base.means[0], base.means[0], base.means[1]])
-    cases.append(Case("average", "Samples on the mean of the component that is off.", near,
-                      ("ComponentOff", "ZeroProbability")))
+    cases.append(
+        Case(
+            "average",
+            "Samples on the mean of the component that is off.",
+            near,
+            ("ComponentOff", "ZeroProbability"),
+        )
+    )
     far = replace(base, logits=[0.0, off], x=[[60.0, -60.0], [0.5, 0.25], [-45.0, 70.0]])
-    cases.append(Case("average", "Samples far from the component that is on.", far,
-                      ("ComponentOff", "ZeroProbability", "Far")))
+    cases.append(
+        Case(
+            "average",
+            "Samples far from the component that is on.",
+            far,
+            ("ComponentOff", "ZeroProbability", "Far"),
+        )
+    )
     comment = "-inf + inf and 0 * inf: NaN in a value or in a gradient that has to be zero."
     return Family("component_off", comment, cases)
 
@@ -124,32 +153,63 @@ def duplicates() -> Family:
         text = f"{k} equal components, D = {d}, logits {logits}."
         cases.append(Case("average", text, problem, ("Duplicates",)))
     base = drawn(366, 5, 3, 2)
-    problem = replace(base, means=[base.means[0], base.means[1], base.means[0]],
-                      chol=[base.chol[0], base.chol[1], base.chol[0]])
-    cases.append(Case("average", "The first and the last of three are equal.", problem,
-                      ("Duplicates",)))
+    problem = replace(
+        base,
+        means=[base.means[0], base.means[1], base.means[0]],
+        chol=[base.chol[0], base.chol[1], base.chol[0]],
+    )
+    cases.append(
+        Case("average", "The first and the last of three are equal.", problem, ("Duplicates",))
+    )
     comment = "A maximum whose gradient goes to one of the tied components alone."
     return Family("duplicates", comment, cases)
 
 
 def ties() -> Family:
-    """Samples between components."""
+    """Between components."""
     mirrored = Problem([0.0, 0.0], [[-1.0], [1.0]], [[[0.75]], [[0.75]]], [[0.0]])
     cases = [
-        Case("average", "One sample between two: gradients of the logits cancel to zero.",
-             mirrored, ("Ties",)),
-        Case("average", "The same 40 sigma away.",
-             replace(mirrored, means=[[-30.0], [30.0]]), ("Ties", "Far")),
-        Case("average", "Samples on both sides of the tie.",
-             replace(mirrored, x=[[0.0], [0.5], [-0.5]]), ("Ties",)),
-        Case("average", "Four components at the corners of a square, the sample in its centre.",
-             Problem([0.5] * 4, [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]],
-                     [diagonal([0.5, 0.5])] * 4, [[0.0, 0.0]]), ("Ties",)),
-        Case("average", "A tie of the exponents, with weights that differ.",
-             replace(mirrored, logits=[1.0, -1.0]), ("Ties",)),
-        Case("average", "A tie between components of different widths.",
-             Problem([0.0, math.log(2.0)], [[0.0], [0.0]], [[[1.0]], [[2.0]]], [[0.0], [0.25]]),
-             ("Ties",)),
+        Case(
+            "average",
+            "One sample between two: gradients of the logits cancel to zero.",
+            mirrored,
+            ("Ties",),
+        ),
+        Case(
+            "average",
+            "The same 40 sigma away.",
+            replace(mirrored, means=[[-30.0], [30.0]]),
+            ("Ties", "Far"),
+        ),
+        Case(
+            "average",
+            "Samples on both sides of the tie.",
+            replace(mirrored, x=[[0.0], [0.5], [-0.5]]),
+            ("Ties",),
+        ),
+        Case(
+            "average",
+            "Four components at the corners of a square, the sample in its centre.",
+            Problem(
+                [0.5] * 4,
+                [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]],
+                [diagonal([0.5, 0.5])] * 4,
+                [[0.0, 0.0]],
+            ),
+            ("Ties",),
+        ),
+        Case(
+            "average",
+            "A tie of the exponents, with weights that differ.",
+            replace(mirrored, logits=[1.0, -1.0]),
+            ("Ties",),
+        ),
+        Case(
+            "average",
+            "A tie between components of different widths.",
+            Problem([0.0, math.log(2.0)], [[0.0], [0.0]], [[[1.0]], [[2.0]]], [[0.0], [0.25]]),
+            ("Ties",),
+        ),
     ]
     comment = "Gradients that have to cancel, and a maximum that is reached twice."
     return Family("ties", comment, cases)
@@ -158,12 +218,19 @@ def ties() -> Family:
 def saturated() -> Family:
     """Responsibilities within rounding of one."""
     cases = []
-    for gap, n, k, d in [(12.0, 4, 2, 1), (9.0, 4, 2, 2), (20.0, 6, 3, 2), (15.0, 5, 3, 3),
-                         (40.0, 4, 2, 2), (30.0, 6, 4, 3)]:
+    for gap, n, k, d in [
+        (12.0, 4, 2, 1),
+        (9.0, 4, 2, 2),
+        (20.0, 6, 3, 2),
+        (15.0, 5, 3, 3),
+        (40.0, 4, 2, 2),
+        (30.0, 6, 4, 3),
+    ]:
         draw = Draw(380 + len(cases))
         means = [[round(gap * j + v, 3) for v in draw.vector(d, 0.3)] for j in range(k)]
-        problem = Problem(draw.vector(k), means, draw.factors(k, d, low=0.7, high=1.4),
-                          draw.around(means, n, 0.9))
+        problem = Problem(
+            draw.vector(k), means, draw.factors(k, d, low=0.7, high=1.4), draw.around(means, n, 0.9)
+        )
         text = f"Means {gap:g} apart, N = {n}, K = {k}, D = {d}."
         cases.append(Case("average", text, problem, ("Saturated",)))
     comment = "A share taken as one less the others; gradients of the rest that are lost beside it."
@@ -171,13 +238,17 @@ def saturated() -> Family:
 
 
 def small_shares() -> Family:
-    """A component whose whole gradient has a small factor."""
+    """Small factors of a component's whole gradient."""
     cases = []
     for distance in (4.0, 8.0, 12.0, 20.0, 30.0, 36.0):
         draw = Draw(390 + len(cases))
         means = [[0.0, 0.25], [distance, -0.5]]
-        problem = Problem([0.25, -0.25], means, draw.factors(2, 2, low=0.8, high=1.3, off=0.2),
-                          draw.around(means[:1], 3, 0.5))
+        problem = Problem(
+            [0.25, -0.25],
+            means,
+            draw.factors(2, 2, low=0.8, high=1.3, off=0.2),
+            draw.around(means[:1], 3, 0.5),
+        )
         text = f"No sample nearer than about {distance:g} sigma to the second component."
         cases.append(Case("average", text, problem, ("SmallShares",)))
     for logit in (-20.0, -200.0, -640.0):
@@ -257,28 +328,39 @@ def many_samples() -> Family:
         ("average", 10_000, 400, 1, 2, "mean"),
         ("higher", 1_000_000, 400, 3, 1, "mean"),
     ]:
-        problem = drawn(445 + len(cases), distinct, k, d)
+        problem = overlapping(445 + len(cases), distinct, k, d)
         problem = replace(problem, count=shared_out(total, distinct, 440 + len(cases)))
         text = f"N = {total}, K = {k}, D = {d}, as a {reduction}."
         cases.append(Case(level, text, replace(problem, reduction=reduction), ("ManySamples",)))
-    # Losses from 1 to 1e12: the many small ones are lost if they are added one by one to the few.
-    base = drawn(451, 300, 2, 2)
-    few = [[3e5, -2e5], [1e6, 5e5], [-2e4, 7e4]]
-    for far, text in [(2, "two among a million are far"), (150, "half of the million are far")]:
-        x = [*base.x]
-        for i in range(far):
-            x[(i * 2) % 300 if far > 2 else 100 + i] = [
-                round(v + 0.5 * i, 3) for v in few[i % len(few)]
-            ]
-        count = shared_out(1_000_000, 300, 452)
-        if far == 2:
-            count[102] += count[100] + count[101] - 2
-            count[100] = count[101] = 1
-        problem = replace(base, x=x, count=count)
-        cases.append(Case("higher", f"N = 1e6, losses up to 1e12: {text}.", problem,
-                          ("ManySamples", "MixedMagnitudes")))
+    # The many small losses are lost if they are added one by one to the few large ones.
+    base = overlapping(451, 600, 2, 2)
+    flags = ("ManySamples", "MixedMagnitudes")
+    few = [[1e3, 3e2], [-4e2, 9e2]]
+    # Rows that differ after the few: repetitions of one would all be rounded in one direction.
+    rows = replace(
+        base,
+        x=[*base.x, *few, *base.x[:300]],
+        count=[*shared_out(1_000_000 - 302, 600, 452), *[1] * 302],
+    )
+    text = "N = 1e6: two among a million are 1e3 away, their losses 5e5."
+    cases.append(Case("higher", text, rows, flags))
+    far = [[3e5, -2e5], [1e6, 5e5], [-2e4, 7e4]]
+    x = [*base.x]
+    for i in range(300):
+        x[2 * i] = [round(v + 0.5 * i, 3) for v in far[i % 3]]
+    half = replace(base, x=x, count=shared_out(1_000_000, 600, 452))
+    text = "N = 1e6: half of the million are up to 1e6 away."
+    cases.append(Case("higher", text, half, flags))
     comment = "Sums that lose digits with each addition; memory that grows with N K D^2."
     return Family("many_samples", comment, cases)
+
+
+def overlapping(seed: int, n: int, k: int, d: int) -> Problem:
+    """Draw wide components near each other, so that nothing but the sums is in question."""
+    draw = Draw(seed)
+    means = draw.matrix(k, d, 0.5)
+    factors = draw.factors(k, d, low=1.0, high=1.9, off=0.3)
+    return Problem(draw.vector(k), means, factors, draw.around(means, n))
 
 
 def shared_out(total: int, parts: int, seed: int) -> list[int]:
@@ -294,7 +376,7 @@ def shared_out(total: int, parts: int, seed: int) -> list[int]:
 
 
 def offset() -> Family:
-    """Data far from the origin."""
+    """Far from the origin."""
     cases = []
     for level, far, n, k, d in [
         ("average", 1e4, 4, 1, 1),
@@ -307,8 +389,11 @@ def offset() -> Family:
         ("higher", -1e8, 4, 2, 4),
     ]:
         problem = drawn(460 + len(cases), n, k, d)
-        moved = replace(problem, means=[[round(v + far, 3) for v in row] for row in problem.means],
-                        x=[[round(v + far, 3) for v in row] for row in problem.x])
+        moved = replace(
+            problem,
+            means=[[round(v + far, 3) for v in row] for row in problem.means],
+            x=[[round(v + far, 3) for v in row] for row in problem.x],
+        )
         text = f"{far:g} from the origin, standard deviations near one, N = {n}, K = {k}, D = {d}."
         cases.append(Case(level, text, moved, ("Offset",)))
     comment = "Squares that are expanded, raw moments, and covariances computed from them."
@@ -331,17 +416,33 @@ def weights() -> Family:
             cases.append(Case(level, f"{text[:-1]}, as a {reduction}.", problem, ("Weights",)))
     dropped = replace(base, weights=[1.0, 0.0, 1.0, 1.0], x=[base.x[0], [1e5, -1e5], *base.x[2:]])
     cases.append(Case("average", "A dropped row that is 1e5 away.", dropped, ("Weights", "Far")))
-    cases.append(Case("higher", "Weights of 1e300, whose sum is near the end of the range.",
-                      replace(base, weights=[1e300, 2e300, 5e299, 1e298]), ("Weights",)))
-    cases.append(Case("higher", "Weights of 1e-300.",
-                      replace(base, weights=[1e-300, 2e-300, 5e-301, 0.0]), ("Weights",)))
+    cases.append(
+        Case(
+            "higher",
+            "Weights of 1e300, whose sum is near the end of the range.",
+            replace(base, weights=[1e300, 2e300, 5e299, 1e298]),
+            ("Weights",),
+        )
+    )
+    cases.append(
+        Case(
+            "higher",
+            "Weights of 1e-300.",
+            replace(base, weights=[1e-300, 2e-300, 5e-301, 0.0]),
+            ("Weights",),
+        )
+    )
     tiny = replace(base, count=[3, 1, 2, 5], weights=[0.5, 2.0, 1.25, 0.125])
-    cases.append(Case("average", "Weights on rows that stand in the data several times.", tiny,
-                      ("Weights",)))
-    cases.append(Case("average", "K = 3, D = 3, weights of 1 to 5.",
-                      replace(drawn(485, 5, 3, 3), weights=[1.0, 2.0, 3.0, 4.0, 5.0]),
-                      ("Weights",)))
+    cases.append(
+        Case("average", "Weights on rows that stand in the data several times.", tiny, ("Weights",))
+    )
+    cases.append(
+        Case(
+            "average",
+            "K = 3, D = 3, weights of 1 to 5.",
+            replace(drawn(485, 5, 3, 3), weights=[1.0, 2.0, 3.0, 4.0, 5.0]),
+            ("Weights",),
+        )
+    )
     comment = "Weights that are ignored, normalised twice, squared, or left out of the divisor."
     return Family("weights", comment, cases)
-
-

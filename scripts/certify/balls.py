@@ -3,7 +3,7 @@
 Every number is a ball that is proven to hold the true value. The route shares nothing with
 `multiple.py`: no triangular solve and no logarithm of a sum, but
 
-    p_n = sum_k pi_k det(Sigma_k)^(-1/2) (2 pi)^(-D/2) exp(-e^T Lambda_k e / 2),   Lambda = Sigma^-1,
+    p_n = sum_k pi_k det(Sigma_k)^(-1/2) (2 pi)^(-D/2) exp(-e^T Lambda_k e / 2),  Lambda = Sigma^-1,
     df/da_k = (1/W) sum_n w_n pi_k sum_j pi_j (phi_nj - phi_nk) / p_n,
     df/dL_k = (1/W) tril((n_k Lambda_k - Lambda_k S_k Lambda_k) L_k).
 """
@@ -37,9 +37,7 @@ def _evaluate(problem: Problem) -> Blocks:
     factor = {k: arb_mat(problem.factors[k]) for k in on}
     covariance = {k: factor[k] * factor[k].transpose() for k in on}
     inverse = {k: covariance[k].inv() for k in on}
-    normaliser = {
-        k: ((2 * arb.pi()) ** n_dims * covariance[k].det()).sqrt() for k in on
-    }
+    normaliser = {k: ((2 * arb.pi()) ** n_dims * covariance[k].det()).sqrt() for k in on}
     weight = [arb(w) for w in problem.weights or [1.0] * len(problem.x)]
     weight = [w * c for w, c in zip(weight, problem.multiplicity, strict=True)]
     divisor = sum(weight, arb(0)) if problem.reduction == "mean" else arb(1)
@@ -83,4 +81,3 @@ def _evaluate(problem: Problem) -> Blocks:
         "means": d_means,
         "chol": d_chol,
     }
-

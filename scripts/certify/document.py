@@ -56,7 +56,9 @@ def family_document(
         problem = case.problem
         key = (problem.parametrization, problem.dtype, problem.reduction)
         identity = f"{family.name}-{index + 1:03d}"
-        groups.setdefault(key, []).append(_test(identity, case, outputs[index], kills.get(identity, [])))
+        groups.setdefault(key, []).append(
+            _test(identity, case, outputs[index], kills.get(identity, []))
+        )
     count = sum(
         len(block["certified"]) for blocks in outputs if blocks for block in blocks.values()
     )
@@ -76,10 +78,8 @@ def family_document(
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     body = ",\n".join(
         "{"
-        + f'"parametrization": "{p}", "dtype": "{t}", "reduction": "{r}",\n'
-        + f'"generator": {json.dumps(GENERATOR)},\n"tests": [\n'
-        + ",\n".join(tests)
-        + "\n]}"
+        f'"parametrization": "{p}", "dtype": "{t}", "reduction": "{r}",\n'
+        f'"generator": {json.dumps(GENERATOR)},\n"tests": [\n' + ",\n".join(tests) + "\n]}"
         for (p, t, r), tests in groups.items()
     )
     return "{\n" + ",\n".join(lines) + ',\n"groups": [\n' + body + "\n]\n}\n"

@@ -26,30 +26,43 @@ def families() -> list[Family]:
 
 
 def collapsed() -> Family:
-    """A component of width 1e-8 on a sample."""
+    """Components of width 1e-8 on a sample."""
     cases = []
     for d in (1, 2, 3):
         base = drawn(500 + d, 4, 2, d)
         tight = scaled(Draw(505 + d).factor(d, low=0.8, high=1.2, off=0.3), 1e-8)
         on = replace(base, chol=[base.chol[0], tight], means=[base.means[0], base.x[1]])
-        cases.append(Case("higher", f"sigma = 1e-8 on one of the samples, D = {d}.", on,
-                          ("Collapsed",)))
+        cases.append(
+            Case("higher", f"sigma = 1e-8 on one of the samples, D = {d}.", on, ("Collapsed",))
+        )
         beside = replace(on, x=[*base.x[:3], [v + 2e-8 for v in base.x[1]]])
-        cases.append(Case("higher", f"And a sample two of its sigmas beside it, D = {d}.", beside,
-                          ("Collapsed",)))
+        cases.append(
+            Case(
+                "higher",
+                f"And a sample two of its sigmas beside it, D = {d}.",
+                beside,
+                ("Collapsed",),
+            )
+        )
     base = drawn(510, 4, 3, 2)
-    both = replace(base, chol=[base.chol[0], *[diagonal([1e-8, 1e-8])] * 2],
-                   means=[base.means[0], base.x[1], base.x[2]])
+    both = replace(
+        base,
+        chol=[base.chol[0], *[diagonal([1e-8, 1e-8])] * 2],
+        means=[base.means[0], base.x[1], base.x[2]],
+    )
     cases.append(Case("higher", "Two collapsed components, on two samples.", both, ("Collapsed",)))
-    flat = replace(base, chol=[base.chol[0], diagonal([1e-8, 1.5]), base.chol[2]],
-                   means=[base.means[0], base.x[1], base.means[2]])
+    flat = replace(
+        base,
+        chol=[base.chol[0], diagonal([1e-8, 1.5]), base.chol[2]],
+        means=[base.means[0], base.x[1], base.means[2]],
+    )
     cases.append(Case("higher", "Collapsed in one direction alone.", flat, ("Collapsed",)))
     comment = "Variances clamped at an epsilon, or an epsilon added to the diagonal."
     return Family("collapsed", comment, cases)
 
 
 def extreme_scales() -> Family:
-    """Standard deviations of 1e-150 and 1e150."""
+    """Widths of 1e-150 and 1e150."""
     cases = []
     for size in (1e-100, 1e100, 1e-150, 1e150):
         for k, d in [(1, 1), (2, 2)]:
@@ -68,15 +81,30 @@ def extreme_scales() -> Family:
     ]:
         del n
         factors = [diagonal([1e-150, 1e150]), diagonal([1.0, 2e150])]
-        cases.append(Case("higher", f"1e-150 and 1e150 in one model, {text}.",
-                          Problem([0.0, 0.5], means, factors, x), ("ExtremeScales",)))
+        cases.append(
+            Case(
+                "higher",
+                f"1e-150 and 1e150 in one model, {text}.",
+                Problem([0.0, 0.5], means, factors, x),
+                ("ExtremeScales",),
+            )
+        )
     correlated = [[1e150, 0.0], [0.5e150, 1e-150]]
-    problem = Problem([0.0], [[0.0, 0.0]], [correlated], [placed([0.0, 0.0], correlated, [0.5, 0.0])])
-    cases.append(Case("higher", "1e-150 and 1e150 in one factor, correlated.", problem,
-                      ("ExtremeScales",)))
+    problem = Problem(
+        [0.0], [[0.0, 0.0]], [correlated], [placed([0.0, 0.0], correlated, [0.5, 0.0])]
+    )
+    cases.append(
+        Case("higher", "1e-150 and 1e150 in one factor, correlated.", problem, ("ExtremeScales",))
+    )
     wide = Problem([0.0, 0.0], [[0.0], [1e150]], [[[1e150]], [[1e-150]]], [[1e150], [3e149]])
-    cases.append(Case("higher", "A component of 1e-150 on a sample, beside one of 1e150.", wide,
-                      ("ExtremeScales", "Collapsed")))
+    cases.append(
+        Case(
+            "higher",
+            "A component of 1e-150 on a sample, beside one of 1e150.",
+            wide,
+            ("ExtremeScales", "Collapsed"),
+        )
+    )
     comment = "Covariances, whose entries are squares, where the factors are well within the range."
     return Family("extreme_scales", comment, cases)
 
@@ -86,20 +114,34 @@ def subnormal() -> Family:
     tiny = 5e-324
     items = [
         ("A subnormal sample.", Problem([0.0], [[0.0]], [[[1.0]]], [[3e-310]])),
-        ("The smallest sample, and the smallest mean with the other sign.",
-         Problem([0.0, 0.0], [[-tiny], [0.5]], [[[1.0]], [[1.0]]], [[tiny], [1.0]])),
-        ("Subnormal entries off the diagonal.",
-         Problem([0.0], [[0.0, 0.0]], [[[1.0, 0.0], [4e-320, 1.0]]], [[0.5, -0.25]])),
-        ("A subnormal logit is next to zero.",
-         Problem([1e-310, 0.0], [[0.0], [1.0]], [[[1.0]], [[1.0]]], [[0.25]])),
-        ("A weight of a component of about 1e-310.",
-         Problem([0.0, -713.0], [[0.0], [1.0]], [[[1.0]], [[1.5]]], [[0.25], [0.75]])),
-        ("A standard deviation of 1e-308 at its mean.",
-         Problem([0.0], [[0.0]], [[[1e-308]]], [[0.0]])),
-        ("A standard deviation of 1e-305, and a sample half of it away.",
-         Problem([0.0], [[0.0]], [[[1e-305]]], [[5e-306]])),
-        ("A responsibility of about 1e-300.",
-         Problem([0.0, 0.0], [[0.0], [37.2]], [[[1.0]], [[1.0]]], [[0.0], [0.125]])),
+        (
+            "The smallest sample, and the smallest mean with the other sign.",
+            Problem([0.0, 0.0], [[-tiny], [0.5]], [[[1.0]], [[1.0]]], [[tiny], [1.0]]),
+        ),
+        (
+            "Subnormal entries off the diagonal.",
+            Problem([0.0], [[0.0, 0.0]], [[[1.0, 0.0], [4e-320, 1.0]]], [[0.5, -0.25]]),
+        ),
+        (
+            "A subnormal logit is next to zero.",
+            Problem([1e-310, 0.0], [[0.0], [1.0]], [[[1.0]], [[1.0]]], [[0.25]]),
+        ),
+        (
+            "A weight of a component of about 1e-310.",
+            Problem([0.0, -713.0], [[0.0], [1.0]], [[[1.0]], [[1.5]]], [[0.25], [0.75]]),
+        ),
+        (
+            "A standard deviation of 1e-308 at its mean.",
+            Problem([0.0], [[0.0]], [[[1e-308]]], [[0.0]]),
+        ),
+        (
+            "A standard deviation of 1e-305, and a sample half of it away.",
+            Problem([0.0], [[0.0]], [[[1e-305]]], [[5e-306]]),
+        ),
+        (
+            "A responsibility of about 1e-300.",
+            Problem([0.0, 0.0], [[0.0], [37.2]], [[[1.0]], [[1.0]]], [[0.0], [0.125]]),
+        ),
     ]
     cases = [Case("higher", text, problem, ("Subnormal",)) for text, problem in items]
     comment = "Subnormal inputs that are flushed, and inverses that overflow."
@@ -107,20 +149,29 @@ def subnormal() -> Family:
 
 
 def beyond_range() -> Family:
-    """Outputs beyond the range."""
+    """Beyond the range."""
     items = [
-        ("A sample of 1e200: the value is 5e399.",
-         Problem([0.0], [[0.0]], [[[1.0]]], [[1e200]])),
-        ("The value is 1.1e308 and the gradient of L is beyond the range.",
-         Problem([0.0], [[0.0]], [[[1.0]]], [[1.5e154]])),
-        ("Gradients of the mean of 1e300 and of L beyond the range.",
-         Problem([0.0], [[0.0]], [[[1e-150]]], [[1.0]])),
-        ("Two components, one sample at 1e180: the nearer one takes it.",
-         Problem([0.0, 1.0], [[0.0], [1.0]], [[[1.0]], [[2.0]]], [[1e180], [0.5]])),
-        ("D = 2: one coordinate beyond, the other near.",
-         Problem([0.0], [[0.0, 0.0]], [[[1.0, 0.0], [0.0, 1.0]]], [[1e170, 0.5]])),
-        ("Infinite gradients with both signs.",
-         Problem([0.0], [[0.0, 0.0]], [[[1.0, 0.0], [0.0, 1.0]]], [[1e170, -1e170]])),
+        ("A sample of 1e200: the value is 5e399.", Problem([0.0], [[0.0]], [[[1.0]]], [[1e200]])),
+        (
+            "The value is 1.1e308 and the gradient of L is beyond the range.",
+            Problem([0.0], [[0.0]], [[[1.0]]], [[1.5e154]]),
+        ),
+        (
+            "Gradients of the mean of 1e300 and of L beyond the range.",
+            Problem([0.0], [[0.0]], [[[1e-150]]], [[1.0]]),
+        ),
+        (
+            "Two components, one sample at 1e180: the nearer one takes it.",
+            Problem([0.0, 1.0], [[0.0], [1.0]], [[[1.0]], [[2.0]]], [[1e180], [0.5]]),
+        ),
+        (
+            "D = 2: one coordinate beyond, the other near.",
+            Problem([0.0], [[0.0, 0.0]], [[[1.0, 0.0], [0.0, 1.0]]], [[1e170, 0.5]]),
+        ),
+        (
+            "Infinite gradients with both signs.",
+            Problem([0.0], [[0.0, 0.0]], [[[1.0, 0.0], [0.0, 1.0]]], [[1e170, -1e170]]),
+        ),
     ]
     cases = [Case("higher", text, problem, ("BeyondRange",)) for text, problem in items]
     comment = "NaN where the answer is an infinity, or beside it."
@@ -132,29 +183,67 @@ def stationary() -> Family:
     cases = []
     # One component: the mean and the covariance of the data, in numbers that binary holds.
     x = [[1.0], [-1.0]]
-    cases.append(Case("higher", "N = 2, K = D = 1, exactly at the maximum: all gradients are zero.",
-                      Problem([0.0], [[0.0]], [[[1.0]]], x), ("Stationary",)))
+    cases.append(
+        Case(
+            "higher",
+            "N = 2, K = D = 1, exactly at the maximum: all gradients are zero.",
+            Problem([0.0], [[0.0]], [[[1.0]]], x),
+            ("Stationary",),
+        )
+    )
     square = [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]
-    cases.append(Case("higher", "The corners of a square: Sigma = I is the maximum.",
-                      Problem([0.0], [[0.0, 0.0]], [diagonal([1.0, 1.0])], square),
-                      ("Stationary",)))
+    cases.append(
+        Case(
+            "higher",
+            "The corners of a square: Sigma = I is the maximum.",
+            Problem([0.0], [[0.0, 0.0]], [diagonal([1.0, 1.0])], square),
+            ("Stationary",),
+        )
+    )
     skewed = [placed([0.0, 0.0], [[1.0, 0.0], [3.0, 0.5]], z) for z in square]
-    cases.append(Case("higher", "The same, skewed: L = [[1, 0], [3, 1/2]].",
-                      Problem([0.0], [[0.0, 0.0]], [[[1.0, 0.0], [3.0, 0.5]]], skewed),
-                      ("Stationary",)))
+    cases.append(
+        Case(
+            "higher",
+            "The same, skewed: L = [[1, 0], [3, 1/2]].",
+            Problem([0.0], [[0.0, 0.0]], [[[1.0, 0.0], [3.0, 0.5]]], skewed),
+            ("Stationary",),
+        )
+    )
     thin = [[1.0, 0.0], [1.0, 2.0**-20]]
-    cases.append(Case("higher", "The same with a condition number of 4e12.",
-                      Problem([0.0], [[0.0, 0.0]], [thin],
-                              [placed([0.0, 0.0], thin, z) for z in square]),
-                      ("Stationary", "IllConditioned")))
-    cases.append(Case("higher", "The maximum, 1e6 from the origin.",
-                      Problem([0.0], [[1e6]], [[[0.5]]], [[1e6 + 0.5], [1e6 - 0.5]]),
-                      ("Stationary", "Offset")))
-    cases.append(Case("higher", "Two components on two pairs of samples, 30 apart.",
-                      Problem([0.0, 0.0], [[0.0], [30.0]], [[[1.0]], [[1.0]]],
-                              [[1.0], [-1.0], [29.0], [31.0]]), ("Stationary",)))
-    cases.append(Case("higher", "One step of 1e-9 beside the maximum.",
-                      Problem([0.0], [[1e-9]], [[[1.0 + 1e-9]]], x), ("Stationary",)))
+    cases.append(
+        Case(
+            "higher",
+            "The same with a condition number of 4e12.",
+            Problem([0.0], [[0.0, 0.0]], [thin], [placed([0.0, 0.0], thin, z) for z in square]),
+            ("Stationary", "IllConditioned"),
+        )
+    )
+    cases.append(
+        Case(
+            "higher",
+            "The maximum, 1e6 from the origin.",
+            Problem([0.0], [[1e6]], [[[0.5]]], [[1e6 + 0.5], [1e6 - 0.5]]),
+            ("Stationary", "Offset"),
+        )
+    )
+    cases.append(
+        Case(
+            "higher",
+            "Two components on two pairs of samples, 30 apart.",
+            Problem(
+                [0.0, 0.0], [[0.0], [30.0]], [[[1.0]], [[1.0]]], [[1.0], [-1.0], [29.0], [31.0]]
+            ),
+            ("Stationary",),
+        )
+    )
+    cases.append(
+        Case(
+            "higher",
+            "One step of 1e-9 beside the maximum.",
+            Problem([0.0], [[1e-9]], [[[1.0 + 1e-9]]], x),
+            ("Stationary",),
+        )
+    )
     comment = "Addends that cancel: what is left must be rounding of the addends, and no more."
     return Family("stationary", comment, cases)
 
@@ -166,21 +255,30 @@ def determinants() -> Family:
         d = 128
         draw = Draw(560 + len(cases))
         mean = [round(size * v, 9) for v in draw.vector(d)]
-        factors = [diagonal([round(size * draw.uniform(0.5, 2.0), 9) for _ in range(d)])
-                   for _ in range(k)]
+        factors = [
+            diagonal([round(size * draw.uniform(0.5, 2.0), 9) for _ in range(d)]) for _ in range(k)
+        ]
         if k == 2:
             factors[1] = diagonal([1.0 / size] * d)
         x = [placed(mean, factors[0], draw.vector(d)) for _ in range(2)]
         problem = Problem([0.0] * k, [mean] * k, factors, x)
-        text = f"D = 128, sigma near {size:g}: a determinant of about 1e{int(256 * math.log10(size))}"
-        cases.append(Case("higher", text + (" and its inverse." if k == 2 else "."), problem,
-                          ("Determinant", "ManyDimensions")))
+        text = (
+            f"D = 128, sigma near {size:g}: a determinant of about 1e{int(256 * math.log10(size))}"
+        )
+        cases.append(
+            Case(
+                "higher",
+                text + (" and its inverse." if k == 2 else "."),
+                problem,
+                ("Determinant", "ManyDimensions"),
+            )
+        )
     comment = "log(det) in place of a sum of logarithms."
     return Family("determinants", comment, cases)
 
 
 def negative_diagonal() -> Family:
-    """A negative entry on the diagonal."""
+    """Negative entries on the diagonal."""
     cases = []
     for factor, text in [
         ([[-1.5]], "D = 1, sigma = -1.5."),

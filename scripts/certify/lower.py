@@ -126,7 +126,16 @@ def one_correlated() -> Family:
 
 def dense() -> Family:
     """Nothing special: several of everything."""
-    sizes = [(5, 3, 2), (8, 3, 2), (3, 2, 2), (6, 3, 3), (10, 4, 3), (7, 5, 4), (4, 3, 5), (9, 7, 2)]
+    sizes = [
+        (5, 3, 2),
+        (8, 3, 2),
+        (3, 2, 2),
+        (6, 3, 3),
+        (10, 4, 3),
+        (7, 5, 4),
+        (4, 3, 5),
+        (9, 7, 2),
+    ]
     cases = [
         Case("lower", f"N = {n}, K = {k}, D = {d}, dense.", drawn(140 + i, n, k, d), ("Dense",))
         for i, (n, k, d) in enumerate(sizes)
@@ -150,7 +159,7 @@ def diagonal_factors() -> Family:
 
 
 def both_sides_of_one() -> Family:
-    """Standard deviations below and above one."""
+    """Widths on both sides of one."""
     cases = []
     for i, deviations in enumerate(
         [[0.5], [0.2, 3.0], [0.1, 0.4], [4.0, 0.25, 1.0], [0.6, 0.7, 0.8], [0.05, 20.0]]
@@ -180,7 +189,7 @@ def one_sample() -> Family:
 
 
 def shifted_logits() -> Family:
-    """A constant added to all logits."""
+    """Logits with a constant added to all."""
     cases = []
     problem = Problem(
         [0.25, -0.5, 1.125],
@@ -244,7 +253,10 @@ def factor_not_covariance() -> Family:
         problem = drawn(200 + i, n, k, d, low=0.3, high=0.6, off=0.3)
         text = f"N = {n}, K = {k}, D = {d}, factors well below their covariances' roots of one."
         cases.append(Case("lower", text, problem, ("FactorNotCovariance", "GmmScratchInverse")))
-    comment = "The factor taken for the covariance or the covariance for the factor, which Sigma = I hides."
+    comment = (
+        "The factor taken for the covariance or the covariance for the factor, which Sigma = I "
+        "hides."
+    )
     return Family("factor_not_covariance", comment, cases)
 
 
@@ -262,7 +274,7 @@ def covariance_not_precision() -> Family:
 
 
 def packing() -> Family:
-    """The order of the gradient's entries."""
+    """Order of the gradient's entries."""
     cases = []
     for i, (n, k, d) in enumerate([(1, 1, 3), (3, 1, 3), (4, 2, 3), (3, 2, 4), (5, 1, 6)]):
         problem = drawn(220 + i, n, k, d, off=0.9)
@@ -286,7 +298,9 @@ def transposed() -> Family:
         draw = Draw(230 + i)
         d = len(factor)
         means = draw.matrix(2, d)
-        mirrored = [[v if c == r else -v for c, v in enumerate(row)] for r, row in enumerate(factor)]
+        mirrored = [
+            [v if c == r else -v for c, v in enumerate(row)] for r, row in enumerate(factor)
+        ]
         problem = Problem(draw.vector(2), means, [factor, mirrored], draw.around(means, 3))
         text = f"D = {d}, entries off the diagonal larger than those on it."
         cases.append(Case("lower", text, problem, ("Transposed",)))
@@ -308,26 +322,48 @@ def last_row() -> Family:
     )
     last_component = replace(base, logits=[-3.0] * (k - 1) + [4.0])
     zeros = [[0.0] * d for _ in range(n - 1)]
-    last_sample = replace(base, means=[[0.0] * d] * k, chol=[identity(d)] * k,
-                          x=[*zeros, [1.5, -2.0, 0.5, 3.0]])
+    last_sample = replace(
+        base, means=[[0.0] * d] * k, chol=[identity(d)] * k, x=[*zeros, [1.5, -2.0, 0.5, 3.0]]
+    )
     two = drawn(241, 2, 3, 3)
     cases = [
-        Case("lower", "Only the last row of each factor differs from the identity.",
-             last_dimension, ("LastRow",)),
-        Case("lower", "The last component has nearly all of the weight.",
-             last_component, ("LastRow",)),
-        Case("lower", "Equal components; every sample but the last lies on the mean.",
-             last_sample, ("LastRow",)),
-        Case("lower", "Of two samples the last is 20 away.",
-             replace(two, x=[two.x[0], [20.0, -3.0, 5.0]]), ("LastRow",)),
-        Case("lower", "Only the last mean differs from zero.",
-             replace(two, means=[[0.0] * 3, [0.0] * 3, [1.0, -2.0, 0.5]]), ("LastRow",)),
+        Case(
+            "lower",
+            "Only the last row of each factor differs from the identity.",
+            last_dimension,
+            ("LastRow",),
+        ),
+        Case(
+            "lower",
+            "The last component has nearly all of the weight.",
+            last_component,
+            ("LastRow",),
+        ),
+        Case(
+            "lower",
+            "Equal components; every sample but the last lies on the mean.",
+            last_sample,
+            ("LastRow",),
+        ),
+        Case(
+            "lower",
+            "Of two samples the last is 20 away.",
+            replace(two, x=[two.x[0], [20.0, -3.0, 5.0]]),
+            ("LastRow",),
+        ),
+        Case(
+            "lower",
+            "Only the last mean differs from zero.",
+            replace(two, means=[[0.0] * 3, [0.0] * 3, [1.0, -2.0, 0.5]]),
+            ("LastRow",),
+        ),
     ]
     return Family("last_row", "Loops and slices that end one too early.", cases)
 
 
 def single(problem: Problem) -> Problem:
     """Round a problem to binary32."""
+
     def rounded(value: object) -> object:
         if isinstance(value, list):
             return [rounded(item) for item in value]
@@ -343,25 +379,52 @@ def single(problem: Problem) -> Problem:
 def binary32() -> Family:
     """Single precision."""
     cases = [
-        Case("lower", f"N = {n}, K = {k}, D = {d} in binary32.",
-             single(drawn(250 + i, n, k, d)), ("Binary32",))
+        Case(
+            "lower",
+            f"N = {n}, K = {k}, D = {d} in binary32.",
+            single(drawn(250 + i, n, k, d)),
+            ("Binary32",),
+        )
         for i, (n, k, d) in enumerate([(1, 1, 1), (4, 2, 2), (5, 3, 3), (6, 2, 4), (1, 3, 2)])
     ]
     cases.append(
-        Case("lower", "As a sum.", replace(single(drawn(256, 6, 2, 2)), reduction="sum"),
-             ("Binary32",))
+        Case(
+            "lower",
+            "As a sum.",
+            replace(single(drawn(256, 6, 2, 2)), reduction="sum"),
+            ("Binary32",),
+        )
     )
     for i, offset in enumerate([100.0, 4096.0]):
         problem = drawn(257 + i, 5, 2, 2)
-        moved = replace(problem, means=[[v + offset for v in row] for row in problem.means],
-                        x=[[v + offset for v in row] for row in problem.x])
-        cases.append(Case("average", f"Data and means {offset:g} from the origin.",
-                          single(moved), ("Binary32", "Offset")))
-    cases.append(Case("average", "30 sigma away, where exp underflows in single precision.",
-                      single(replace(drawn(259, 2, 2, 2), x=[[30.0, 1.0], [-2.0, -33.0]])),
-                      ("Binary32", "Far")))
-    cases.append(Case("average", "Logits of -90 and 90.",
-                      single(replace(drawn(260, 3, 2, 2), logits=[-90.0, 90.0])),
-                      ("Binary32", "LargeLogits")))
+        moved = replace(
+            problem,
+            means=[[v + offset for v in row] for row in problem.means],
+            x=[[v + offset for v in row] for row in problem.x],
+        )
+        cases.append(
+            Case(
+                "average",
+                f"Data and means {offset:g} from the origin.",
+                single(moved),
+                ("Binary32", "Offset"),
+            )
+        )
+    cases.append(
+        Case(
+            "average",
+            "30 sigma away, where exp underflows in single precision.",
+            single(replace(drawn(259, 2, 2, 2), x=[[30.0, 1.0], [-2.0, -33.0]])),
+            ("Binary32", "Far"),
+        )
+    )
+    cases.append(
+        Case(
+            "average",
+            "Logits of -90 and 90.",
+            single(replace(drawn(260, 3, 2, 2), logits=[-90.0, 90.0])),
+            ("Binary32", "LargeLogits"),
+        )
+    )
     comment = "Inputs of single precision that are read as doubles, or answers held in fewer "
     return Family("binary32", comment + "digits than single precision has.", cases)

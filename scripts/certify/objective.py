@@ -17,9 +17,10 @@ import mpmath as mp
 from flint import arb, arb_mat
 
 from certify.agreement import Blocks
-from certify.allowance import columns, dot, log_softmax, smaller, written
+from certify.allowance import written
 from certify.multiple import logsumexp
 from certify.problem import FLUSHED, HALF_ULP, SMALLEST, PrecisionProblem
+from certify.terms import columns, dot, log_softmax, smaller
 
 # Digits, and the relative step of the differences, from which the spread is computed.
 DIGITS, STEP = 80, 25
@@ -129,8 +130,10 @@ def _balls(problem: PrecisionProblem) -> Blocks:
     first = [arb_mat(n_dims, 1) for _ in components]
     second = [arb_mat(n_dims, n_dims) for _ in components]
     for row, times in zip(problem.x, problem.multiplicity, strict=True):
-        e = [arb_mat([[arb(a) - arb(b)] for a, b in zip(row, mean, strict=True)])
-             for mean in problem.means]
+        e = [
+            arb_mat([[arb(a) - arb(b)] for a, b in zip(row, mean, strict=True)])
+            for mean in problem.means
+        ]
         half = [(e[k].transpose() * precision[k] * e[k])[0, 0] / 2 for k in components]
         shift = min(half, key=lambda ball: ball.mid()).mid()
         phi = [
@@ -154,7 +157,8 @@ def _balls(problem: PrecisionProblem) -> Blocks:
         trace = sum((precision[k][i, i] for i in range(n_dims)), arb(0))
         # the Wishart density itself: |V|^(-n/2) |P|^(m/2) exp(-tr(V^-1 P) / 2) / (2^(nD/2) Gamma_D)
         value += (
-            determinant[k] ** (arb(m) / 2) * gamma ** (freedom * n_dims)
+            determinant[k] ** (arb(m) / 2)
+            * gamma ** (freedom * n_dims)
             / (arb(2) ** (arb(freedom * n_dims) / 2) * gamma_d)
         ).log() - gamma**2 * trace / 2
         pull = precision[k] * first[k]
@@ -178,18 +182,26 @@ def allowance(problem: PrecisionProblem, bits: int) -> dict[str, dict[str, list[
 
 
 def spread(problem: PrecisionProblem) -> Blocks:
-    """u sum_j |theta_j df_i/dtheta_j|, by differences in multiple precision."""
+    """Return u sum_j |theta_j df_i/dtheta_j|, by differences in multiple precision."""
     totals: Blocks | None = None
     with mp.workdps(DIGITS):
         for nudged_up, nudged_down in nudged(problem):
             up, down = multiple(nudged_up, DIGITS), multiple(nudged_down, DIGITS)
-            moved = {name: [abs(a - b) for a, b in zip(up[name], down[name], strict=True)] for name in up}
-            totals = moved if totals is None else {
-                name: [a + b for a, b in zip(totals[name], moved[name], strict=True)] for name in moved
+            moved = {
+                name: [abs(a - b) for a, b in zip(up[name], down[name], strict=True)] for name in up
             }
+            totals = (
+                moved
+                if totals is None
+                else {
+                    name: [a + b for a, b in zip(totals[name], moved[name], strict=True)]
+                    for name in moved
+                }
+            )
         half = mp.mpf(HALF_ULP[problem.dtype]) / (2 * mp.mpf(10) ** -STEP)
         return {
-            name: [arb(mp.nstr(v * half, 20)) for v in block] for name, block in (totals or {}).items()
+            name: [arb(mp.nstr(v * half, 20)) for v in block]
+            for name, block in (totals or {}).items()
         }
 
 
@@ -223,7 +235,7 @@ def _nudge(value: Any, path: tuple[int, ...], relative: Any) -> Any:
 
 
 def scale_and_floor(problem: PrecisionProblem) -> tuple[Blocks, Blocks]:
-    """Sums of absolute addends, as `allowance.py` has them, with z = Q e a product, not a solve."""
+    """Add up absolute addends as `allowance.py` does, with z = Q e a product, not a solve."""
     n_dims, n_components = len(problem.means[0]), len(problem.alpha)
     components, at = range(n_components), places(n_dims)
     u, limit = arb(HALF_ULP[problem.dtype]), arb(FLUSHED[problem.dtype])

@@ -23,7 +23,7 @@ def cholesky(covariance: Matrix) -> Matrix:
 
 
 def published_faults() -> Family:
-    """Inputs of bug reports, and inputs that show what they report."""
+    """Bug reports' inputs, and inputs that show what they report."""
     covariance = [
         [32.00000007, 35.99999993, 8.00000001],
         [35.99999993, 40.50000006, 8.99999998],
@@ -32,35 +32,85 @@ def published_faults() -> Family:
     factor = cholesky(covariance)
     zero = [0.0, 0.0, 0.0]
     cases = [
-        Case("higher", "x = mu = 0: a log-likelihood of 11.185270887.",
-             Problem([0.0], [zero], [factor], [zero]), ("SklearnPrecision",)),
-        Case("higher", "The same covariance, samples away from its mean.",
-             Problem([0.0], [zero], [factor], [[5.5, 6.0, 1.5], [-4.0, -4.5, -1.0]]),
-             ("SklearnPrecision",)),
-        Case("lower", "x = 3, 4, 5: as a sum, -12 in mu and -47 in sigma.",
-             Problem([0.0], [[0.0]], [[[1.0]]], [[3.0], [4.0], [5.0]], reduction="sum"),
-             ("FisherVectorSign",)),
-        Case("lower", "The same as a mean, with a second component.",
-             Problem([0.0, 0.0], [[0.0], [4.5]], [[[1.0]], [[1.0]]], [[3.0], [4.0], [5.0]]),
-             ("FisherVectorSign",)),
-        Case("lower", "D = 3, standard deviations 0.5, 2 and 3.",
-             Problem([0.0, 0.5], [zero, [1.0, -1.0, 0.5]],
-                     [diagonal([0.5, 2.0, 3.0]), diagonal([3.0, 0.5, 2.0])],
-                     [[0.25, 1.5, -2.0], [1.0, -0.75, 2.5]]), ("MisplacedParenthesis",)),
-        Case("lower", "Standard deviations of one half: log sigma is negative.",
-             Problem([0.0, 0.0], [[0.0, 0.0], [1.0, 0.5]],
-                     [diagonal([0.5, 0.5]), diagonal([0.25, 0.5])], [[0.25, 0.5], [0.75, 0.25]]),
-             ("BothSidesOfOne",)),
-        Case("lower", "Sigma = I, where an inverse too many cannot be seen.",
-             Problem([0.0, 0.0], [[0.0, 0.0], [1.0, 0.5]], [identity(2), identity(2)],
-                     [[0.25, 0.5], [0.75, 0.25]]), ("GmmScratchInverse",)),
-        Case("lower", "Sigma = [[4, 2], [2, 5]], where it can.",
-             Problem([0.0, 0.0], [[0.0, 0.0], [1.0, 0.5]],
-                     [[[2.0, 0.0], [1.0, 2.0]], [[2.0, 0.0], [1.0, 2.0]]],
-                     [[0.25, 0.5], [0.75, 0.25]]), ("GmmScratchInverse",)),
-        Case("lower", "Logits log 2 and log 6, whose exponentials add up to 8.",
-             Problem([0.6931471805599453, 1.791759469228055], [[0.0], [2.0]], [[[1.0]], [[1.5]]],
-                     [[0.5], [1.75]]), ("UnnormalisedLogits",)),
+        Case(
+            "higher",
+            "x = mu = 0: a log-likelihood of 11.185270887.",
+            Problem([0.0], [zero], [factor], [zero]),
+            ("SklearnPrecision",),
+        ),
+        Case(
+            "higher",
+            "The same covariance, samples away from its mean.",
+            Problem([0.0], [zero], [factor], [[5.5, 6.0, 1.5], [-4.0, -4.5, -1.0]]),
+            ("SklearnPrecision",),
+        ),
+        Case(
+            "lower",
+            "x = 3, 4, 5: as a sum, -12 in mu and -47 in sigma.",
+            Problem([0.0], [[0.0]], [[[1.0]]], [[3.0], [4.0], [5.0]], reduction="sum"),
+            ("FisherVectorSign",),
+        ),
+        Case(
+            "lower",
+            "The same as a mean, with a second component.",
+            Problem([0.0, 0.0], [[0.0], [4.5]], [[[1.0]], [[1.0]]], [[3.0], [4.0], [5.0]]),
+            ("FisherVectorSign",),
+        ),
+        Case(
+            "lower",
+            "D = 3, standard deviations 0.5, 2 and 3.",
+            Problem(
+                [0.0, 0.5],
+                [zero, [1.0, -1.0, 0.5]],
+                [diagonal([0.5, 2.0, 3.0]), diagonal([3.0, 0.5, 2.0])],
+                [[0.25, 1.5, -2.0], [1.0, -0.75, 2.5]],
+            ),
+            ("MisplacedParenthesis",),
+        ),
+        Case(
+            "lower",
+            "Standard deviations of one half: log sigma is negative.",
+            Problem(
+                [0.0, 0.0],
+                [[0.0, 0.0], [1.0, 0.5]],
+                [diagonal([0.5, 0.5]), diagonal([0.25, 0.5])],
+                [[0.25, 0.5], [0.75, 0.25]],
+            ),
+            ("BothSidesOfOne",),
+        ),
+        Case(
+            "lower",
+            "Sigma = I, where an inverse too many cannot be seen.",
+            Problem(
+                [0.0, 0.0],
+                [[0.0, 0.0], [1.0, 0.5]],
+                [identity(2), identity(2)],
+                [[0.25, 0.5], [0.75, 0.25]],
+            ),
+            ("GmmScratchInverse",),
+        ),
+        Case(
+            "lower",
+            "Sigma = [[4, 2], [2, 5]], where it can.",
+            Problem(
+                [0.0, 0.0],
+                [[0.0, 0.0], [1.0, 0.5]],
+                [[[2.0, 0.0], [1.0, 2.0]], [[2.0, 0.0], [1.0, 2.0]]],
+                [[0.25, 0.5], [0.75, 0.25]],
+            ),
+            ("GmmScratchInverse",),
+        ),
+        Case(
+            "lower",
+            "Logits log 2 and log 6, whose exponentials add up to 8.",
+            Problem(
+                [0.6931471805599453, 1.791759469228055],
+                [[0.0], [2.0]],
+                [[[1.0]], [[1.5]]],
+                [[0.5], [1.75]],
+            ),
+            ("UnnormalisedLogits",),
+        ),
     ]
     comment = (
         "Faults of published code that were found on such inputs; the links say where. A gradient "
@@ -70,37 +120,71 @@ def published_faults() -> Family:
 
 
 def wishart_objective() -> Family:
-    """The objective of ADBench and GradBench."""
+    """Objective of ADBench and GradBench."""
     cases = []
     for gamma, m, d, k, n in [
-        (1.0, 0, 1, 1, 2), (1.0, 0, 2, 2, 3), (1.3, 2, 2, 2, 4), (0.5, 3, 3, 2, 5), (2.0, 1, 3, 3, 4),
-        (1.0, 5, 4, 2, 3), (0.1, 10, 2, 3, 6),
+        (1.0, 0, 1, 1, 2),
+        (1.0, 0, 2, 2, 3),
+        (1.3, 2, 2, 2, 4),
+        (0.5, 3, 3, 2, 5),
+        (2.0, 1, 3, 3, 4),
+        (1.0, 5, 4, 2, 3),
+        (0.1, 10, 2, 3, 6),
     ]:
         draw = Draw(700 + len(cases))
         means = draw.matrix(k, d, 1.2)
         problem = PrecisionProblem(
-            draw.vector(k), means, [draw.vector(d * (d + 1) // 2, 0.5) for _ in range(k)],
-            draw.around(means, n), gamma, m,
+            draw.vector(k),
+            means,
+            [draw.vector(d * (d + 1) // 2, 0.5) for _ in range(k)],
+            draw.around(means, n),
+            gamma,
+            m,
         )
         text = f"gamma = {gamma:g}, m = {m}, N = {n}, K = {k}, D = {d}, all of Q dense."
         cases.append(Case("higher", text, problem, ("WishartPrior",)))
     zero = [0.0, 0.0, 0.0]
     fault = ("WishartPrior", "AdbenchWishartSign")
     cases.append(
-        Case("higher", "p = 3, m = 2, gamma = 1.3, Q = I: the log prior is -6.745693.",
-             PrecisionProblem([0.0], [zero], [[0.0] * 6], [zero], 1.3, 2), fault)
+        Case(
+            "higher",
+            "p = 3, m = 2, gamma = 1.3, Q = I: the log prior is -6.745693.",
+            PrecisionProblem([0.0], [zero], [[0.0] * 6], [zero], 1.3, 2),
+            fault,
+        )
     )
     cases.append(
-        Case("higher", "The same prior with Q dense.",
-             PrecisionProblem([0.0], [zero], [[0.25, -0.5, 0.75, 0.5, -1.0, 1.5]],
-                              [[0.5, -0.25, 1.0], [1.5, 0.0, -1.0]], 1.3, 2), fault)
+        Case(
+            "higher",
+            "The same prior with Q dense.",
+            PrecisionProblem(
+                [0.0],
+                [zero],
+                [[0.25, -0.5, 0.75, 0.5, -1.0, 1.5]],
+                [[0.5, -0.25, 1.0], [1.5, 0.0, -1.0]],
+                1.3,
+                2,
+            ),
+            fault,
+        )
     )
     draw = Draw(720)
     means = draw.matrix(2, 2)
     cases.append(
-        Case("higher", "Rows that stand in the data several times.",
-             PrecisionProblem([0.5, -0.5], means, [[0.1, -0.2, 0.7], [-0.3, 0.4, -0.6]],
-                              draw.around(means, 3), 1.0, 1, count=[40, 1, 59]), ("WishartPrior",))
+        Case(
+            "higher",
+            "Rows that stand in the data several times.",
+            PrecisionProblem(
+                [0.5, -0.5],
+                means,
+                [[0.1, -0.2, 0.7], [-0.3, 0.4, -0.6]],
+                draw.around(means, 3),
+                1.0,
+                1,
+                count=[40, 1, 59],
+            ),
+            ("WishartPrior",),
+        )
     )
     comment = (
         "The prior's sign, its constant and its gradient; logarithms on the diagonal; packing by "

@@ -5,27 +5,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 REQUIRES = ("autograd",)
 
 
 def multivariate_normal(
-    x: Any,
-    logits: Any,
-    means: Any,
-    chol: Any,
-    *,
-    sample_weight: Any = None,
-    reduction: str = "mean",
+    x: Any, logits: Any, means: Any, chol: Any, *, reduction: str = "mean"
 ) -> tuple[Any, ...]:
     """Differentiate a mixture of autograd's densities, which want covariances."""
     import autograd
     import autograd.numpy as anp
     from autograd.scipy.special import logsumexp
     from autograd.scipy.stats import multivariate_normal
-
-    weight = np.ones(len(x)) if sample_weight is None else sample_weight
 
     def loss(parameters: Any) -> Any:
         logits, means, chol = parameters
@@ -34,8 +24,8 @@ def multivariate_normal(
             log_pi[k] + multivariate_normal.logpdf(x, mean, anp.dot(factor, factor.T))
             for k, mean, factor in ((k, means[k], anp.tril(chol[k])) for k in range(len(means)))
         ]
-        total = -anp.sum(weight * logsumexp(anp.array(terms), axis=0))
-        return total / weight.sum() if reduction == "mean" else total
+        losses = -logsumexp(anp.array(terms), axis=0)
+        return anp.mean(losses) if reduction == "mean" else anp.sum(losses)
 
     value, gradients = autograd.value_and_grad(loss)((logits, means, chol))
     return value, *gradients

@@ -16,42 +16,24 @@ Density = Callable[[Any, Any, Any], Any]
 
 
 def multivariate_normal(
-    x: Any,
-    logits: Any,
-    means: Any,
-    chol: Any,
-    *,
-    sample_weight: Any = None,
-    reduction: str = "mean",
+    x: Any, logits: Any, means: Any, chol: Any, *, reduction: str = "mean"
 ) -> tuple[Any, ...]:
     """Differentiate `jax.scipy.stats.multivariate_normal`, which wants covariances."""
-    return _run("library", "logits", x, logits, means, chol, sample_weight, reduction)
+    return _run("library", "logits", x, logits, means, chol, reduction)
 
 
 def formula(
-    x: Any,
-    logits: Any,
-    means: Any,
-    chol: Any,
-    *,
-    sample_weight: Any = None,
-    reduction: str = "mean",
+    x: Any, logits: Any, means: Any, chol: Any, *, reduction: str = "mean"
 ) -> tuple[Any, ...]:
     """Differentiate the formula by `jax.lax.linalg.triangular_solve`."""
-    return _run("formula", "logits", x, logits, means, chol, sample_weight, reduction)
+    return _run("formula", "logits", x, logits, means, chol, reduction)
 
 
 def formula_of_probabilities(
-    x: Any,
-    logits: Any,
-    means: Any,
-    chol: Any,
-    *,
-    sample_weight: Any = None,
-    reduction: str = "mean",
+    x: Any, logits: Any, means: Any, chol: Any, *, reduction: str = "mean"
 ) -> tuple[Any, ...]:
-    """Differentiate the formula with log_softmax(log p), as `CategoricalProbs` were defined."""
-    return _run("formula", "probabilities", x, logits, means, chol, sample_weight, reduction)
+    """Differentiate the formula with log_softmax(log p), as weights given as probabilities need."""
+    return _run("formula", "probabilities", x, logits, means, chol, reduction)
 
 
 def _run(
@@ -61,12 +43,10 @@ def _run(
     logits: Any,
     means: Any,
     chol: Any,
-    sample_weight: Any,
     reduction: str,
 ) -> tuple[Any, ...]:
-    weight = np.ones(len(x), np.asarray(x).dtype) if sample_weight is None else sample_weight
     function = _compiled(density, weights, reduction)
-    value, gradients = function((logits, means, chol), x, weight)
+    value, gradients = function((logits, means, chol), x)
     return float(value), *(np.asarray(gradient) for gradient in gradients)
 
 
@@ -93,13 +73,13 @@ def _compiled(density: str, weights: str, reduction: str) -> Callable[..., Any]:
 
     density_of: Density = {"library": by_library, "formula": by_formula}[density]
 
-    def loss(parameters: Any, x: Any, weight: Any) -> Any:
+    def loss(parameters: Any, x: Any) -> Any:
         logits, means, chol = parameters
         if weights == "probabilities":
             logits = jnp.log(jax.nn.softmax(logits))
         terms = jax.nn.log_softmax(logits)[:, None] + density_of(x, means, jnp.tril(chol))
-        total = -(weight * jax.scipy.special.logsumexp(terms, axis=0)).sum()
-        return total / weight.sum() if reduction == "mean" else total
+        losses = -jax.scipy.special.logsumexp(terms, axis=0)
+        return losses.mean() if reduction == "mean" else losses.sum()
 
     function: Callable[..., Any] = jax.jit(jax.value_and_grad(loss))
     return function

@@ -11,6 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __VERSION__
+#define COMPILER __VERSION__
+#else
+#define COMPILER "unknown compiler"
+#endif
+
 /* --- JSON -------------------------------------------------------------------------------------- */
 
 typedef struct Node Node;
@@ -305,7 +311,7 @@ int main(void) {
         read_node(space(line), &message);
         const Node *id = member(&message, "id"), *kind = member(&message, "kind");
         printf("{\"id\": %.0f, ", id ? id->number : -1.0);
-        if (is_text(kind, "start")) printf("\"tool\": \"C\"");
+        if (is_text(kind, "start")) printf("\"tool\": \"C, %s\"", COMPILER);
         else if (is_text(kind, "define")) {
             int known = is_text(member(&message, "module"), "cholesky");
             printf("\"success\": %s", known ? "true" : "false");

@@ -9,13 +9,7 @@ REQUIRES = ("torch",)
 
 
 def mixture_same_family(
-    x: Any,
-    logits: Any,
-    means: Any,
-    chol: Any,
-    *,
-    sample_weight: Any = None,
-    reduction: str = "mean",
+    x: Any, logits: Any, means: Any, chol: Any, *, reduction: str = "mean"
 ) -> tuple[Any, ...]:
     """Differentiate the mixture of PyTorch's distributions, which check their arguments."""
     import torch
@@ -29,9 +23,6 @@ def mixture_same_family(
         MultivariateNormal(parameters[1], scale_tril=parameters[2]),
     )
     losses = -mixture.log_prob(data)  # [N]
-    weight = torch.ones_like(losses) if sample_weight is None else torch.tensor(sample_weight)
-    value = (weight * losses).sum()
-    if reduction == "mean":
-        value = value / weight.sum()
+    value = losses.mean() if reduction == "mean" else losses.sum()
     gradients = torch.autograd.grad(value, parameters)
     return value.item(), *(gradient.numpy() for gradient in gradients)

@@ -10,13 +10,7 @@ REQUIRES = ("scipy",)
 
 
 def multivariate_normal(
-    x: Any,
-    logits: Any,
-    means: Any,
-    chol: Any,
-    *,
-    sample_weight: Any = None,
-    reduction: str = "mean",
+    x: Any, logits: Any, means: Any, chol: Any, *, reduction: str = "mean"
 ) -> Any:
     """Sum SciPy's densities by its logsumexp. Factors go in by `Covariance.from_cholesky`."""
     from scipy.special import log_softmax, logsumexp
@@ -27,10 +21,5 @@ def multivariate_normal(
         for mean, factor in zip(means, chol, strict=True)
     ]
     terms = log_softmax(logits)[:, None] + np.reshape(densities, (len(means), -1))  # [K, N]
-    return _reduce(-logsumexp(terms, axis=0), sample_weight, reduction)
-
-
-def _reduce(losses: Any, weight: Any, reduction: str) -> Any:
-    if reduction == "mean":
-        return np.average(losses, weights=weight)
-    return losses.sum() if weight is None else losses @ weight
+    losses = -logsumexp(terms, axis=0)
+    return losses.mean() if reduction == "mean" else losses.sum()

@@ -12,29 +12,13 @@ from scipy.special import softmax
 REQUIRES = ("scikit-learn",)
 
 
-def score_samples(
-    x: Any,
-    logits: Any,
-    means: Any,
-    chol: Any,
-    *,
-    sample_weight: Any = None,
-    reduction: str = "mean",
-) -> Any:
+def score_samples(x: Any, logits: Any, means: Any, chol: Any, *, reduction: str = "mean") -> Any:
     """Score with the fitted attributes set; factors of precisions are the inverses of the chol."""
     inverse = [solve_triangular(f, np.eye(len(f)), lower=True) for f in chol]
-    return _score(x, logits, means, np.transpose(inverse, (0, 2, 1)), sample_weight, reduction)
+    return _score(x, logits, means, np.transpose(inverse, (0, 2, 1)), reduction)
 
 
-def precisions_init(
-    x: Any,
-    logits: Any,
-    means: Any,
-    chol: Any,
-    *,
-    sample_weight: Any = None,
-    reduction: str = "mean",
-) -> Any:
+def precisions_init(x: Any, logits: Any, means: Any, chol: Any, *, reduction: str = "mean") -> Any:
     """Score with precisions made from precisions_init, as `_initialize` does for a start."""
     from sklearn.mixture import GaussianMixture
 
@@ -47,10 +31,10 @@ def precisions_init(
     resp = np.full((len(x), len(means)), 1.0 / len(means))
     estimator._initialize(np.asarray(x), resp)
     factors = estimator.precisions_cholesky_
-    return _score(x, logits, means, factors, sample_weight, reduction)
+    return _score(x, logits, means, factors, reduction)
 
 
-def _score(x: Any, logits: Any, means: Any, factors: Any, weight: Any, reduction: str) -> Any:
+def _score(x: Any, logits: Any, means: Any, factors: Any, reduction: str) -> Any:
     from sklearn.mixture import GaussianMixture
 
     estimator = GaussianMixture(len(means))
@@ -59,6 +43,4 @@ def _score(x: Any, logits: Any, means: Any, factors: Any, weight: Any, reduction
     estimator.precisions_cholesky_ = np.asarray(factors)
     estimator.covariances_ = np.asarray(factors)  # only looked for, to see whether it is fitted
     losses = -estimator.score_samples(x)
-    if reduction == "mean":
-        return np.average(losses, weights=weight)
-    return losses.sum() if weight is None else losses @ weight
+    return losses.mean() if reduction == "mean" else losses.sum()
