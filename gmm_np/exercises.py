@@ -55,9 +55,9 @@ def _heading(number: int, exercise: Exercise) -> str:
 
 
 def _stub(part: Part) -> str:
-    names = part.names(part.arguments)
+    names = part.argument_names
     outputs = ", ".join(part.outputs)
-    unpack = returned = ", ".join(part.names(part.outputs))
+    unpack = returned = ", ".join(part.output_names)
     body = ""
     if part.name == "quadratic_form_forward":
         returned, outputs = (
@@ -182,13 +182,13 @@ def report(findings: list[tuple[str, Finding]]) -> Iterator[str]:
             yield f"{number}. {title}, equations {EXERCISES[number - 1].numbers}"
             last = title
         yield f"   {finding.part.name:<31} {finding.verdict}"
-        if finding.verdict == "right":
-            continue
-        yield f"      {finding.text}"
+        if finding.text:
+            yield f"      {finding.text}"
         if finding.verdict == "wrong":
             yield f"      Hint: {finding.part.hint}"
+        what = "Compare" if finding.verdict == "right" else "Solution"
         for place in lines_of(finding.part):
-            yield f"      Solution: {place}"
+            yield f"      {what}: {place}"
     right = sum(finding.verdict == "right" for _, finding in findings)
     yield ""
     yield f"{right} of {len(findings)} functions are right" + (

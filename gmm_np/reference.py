@@ -387,18 +387,18 @@ def sum_over_samples(terms: FloatArray) -> FloatArray:
 
 
 def sum_of_products(left: FloatArray, right: FloatArray) -> FloatArray:
-    """Sum over samples of left_n right_n^T [D, D], for left and right [N, D].
+    """Sum over samples of left_n right_n^T [D, D], for left and right [N, D], as in equation (20).
 
     One product left^T right adds samples one after the other, and loses digits with N. Products
     of few samples, added pairwise, do not: their error stays that of an addend.
     """
     n_dims = left.shape[1]
     rows = max(ROWS, n_dims)  # so that the products hold no more than left does
-    whole = len(left) // rows * rows
+    whole = len(left) // rows * rows  # samples in full blocks of the sum in (20)
     blocks = (-1, rows, n_dims)
     products = np.matmul(
         left[:whole].reshape(blocks).transpose(0, 2, 1), right[:whole].reshape(blocks)
-    )  # [N / rows, D, D]
-    total = sum_over_samples(products.reshape(len(products), n_dims * n_dims))
-    rest: FloatArray = left[whole:].T @ right[whole:]  # [D, D]
-    return total.reshape(n_dims, n_dims) + rest
+    )  # [N / rows, D, D]  (20), block by block
+    total = sum_over_samples(products.reshape(len(products), n_dims * n_dims))  # (20)
+    rest: FloatArray = left[whole:].T @ right[whole:]  # [D, D]  (20)
+    return total.reshape(n_dims, n_dims) + rest  # (20)

@@ -5,7 +5,7 @@ is computed here in its place. Beside each stands the same number by plain formu
 from complex steps, and both by PyTorch where it is installed. The equation of a variable is the
 one that the line which makes it cites.
 
-Letters in shapes: N samples, K components, D dimensions.
+Letters in shapes: N samples, K components, D dimensions, B full blocks of samples.
 """
 
 from __future__ import annotations
@@ -102,6 +102,10 @@ PARTS: Final[dict[str, dict[str, Step]]] = {
         "quadratic_form_backward.d_residual": Step("N, D", "gradient", "residual {k}"),
         "quadratic_form_backward>sum_over_samples.total": Step("D", "minus gradient", "mean {k}"),
         "quadratic_form_backward.d_mean": Step("D", "gradient", "mean {k}"),
+        # The sum of products in blocks of samples: B blocks, none for few samples, and the rest.
+        "sum_of_products.products": Step("B, D, D", "value", "products {k}"),
+        "sum_of_products>sum_over_samples.total": Step("DD", "value", "sum of products {k}"),
+        "sum_of_products.rest": Step("D, D", "value", "rest {k}"),
         "quadratic_form_backward.d_factor": Step("D, D", "gradient", "factor of the form {k}"),
         "half_log_det_backward.d_factor": Step("D, D", "gradient", "factor of the determinant {k}"),
         "log_density_backward.d_factor": Step("D, D", "gradient", "factor {k}"),
@@ -121,6 +125,7 @@ EQUATIONS: Final = {
     "half_log_det_forward.diagonal": [8],
     "nll_backward.d_out": [12],
     "nll_backward>sum_over_samples.total": [16],
+    "sum_of_products>sum_over_samples.total": [20],
     "nll_backward.d_means": [19],
     "nll_backward.gradients[1]": [19],
     "nll_backward.d_scale_tril": [20, 21],
@@ -147,8 +152,8 @@ class Row(NamedTuple):
         """
         worst = 0.0
         for theirs in self.judged.values():
-            size = max(float(np.abs(theirs).max()), 1e-3)
-            difference = float(np.abs(self.record.value - theirs).max()) / size
+            size = max(float(np.abs(theirs).max(initial=0.0)), 1e-3)
+            difference = float(np.abs(self.record.value - theirs).max(initial=0.0)) / size
             worst = max(worst, difference if np.isfinite(difference) else np.inf)
         return worst
 
@@ -185,7 +190,9 @@ def walk(start: Start) -> list[Row]:
 
     _, records = record(run)
     verdicts = all_judges(start)
-    sizes = {"N": len(start.x), "K": len(start.means), "D": start.means.shape[1]}
+    n_samples, n_features = start.x.shape
+    sizes = {"N": n_samples, "K": len(start.means), "D": n_features, "DD": n_features**2}
+    sizes["B"] = n_samples // max(reference.ROWS, n_features)
     places = {
         key: (i, j, part)
         for i, (part, steps) in enumerate(PARTS.items())
@@ -276,6 +283,8 @@ def _equations(row: Row) -> str:
 
 def _matrices(arrays: list[FloatArray]) -> Iterator[str]:
     """Yield lines with arrays of one shape side by side, vectors as columns."""
+    if not arrays[0].size:
+        yield "    (empty)"
     width = arrays[0].shape[-1] if arrays[0].ndim > 1 else 1
     for rows in zip(*(np.reshape(a, (-1, width)) for a in arrays), strict=True):
         cells = (" ".join(f"{v + 0.0:12.8f}" for v in row) for row in rows)

@@ -575,6 +575,33 @@ def test_log_likelihood_by_a_precision_factor(d):
     assert same(by_factor(held, Q), expected)
 
 
+@proves(tag_of(r"\bar \sigma_{ki} = \frac{n_k - M_{k,ii}}"))
+@DIMENSIONS
+def test_gradients_of_the_families_from_whitened_sums(d):
+    """What (26) says of the factors that (51) allows, collected by (52); W is 1."""
+    masses, moments = symbols("n", 2), [symmetric(f"M{k}", d) for k in range(2)]
+
+    def full(L, k):
+        return masses[k] * inverse_diagonal(L) - tril(L.T.inv() * moments[k])
+
+    L = factor("L", d)
+    total = moments[0] + moments[1]
+    expected = sum(masses) * inverse_diagonal(L) - tril(L.T.inv() * total)
+    assert same(full(L, 0) + full(L, 1), expected)
+    for k in range(2):
+        s, one = symbols(f"s{k}", d), symbols("s")
+        found = full(sp.diag(*s), k)
+        assert same(
+            [found[i, i] for i in range(d)],
+            [(masses[k] - moments[k][i, i]) / s[i] for i in range(d)],
+        )
+        found = full(one * sp.eye(d), k).trace()
+        assert same(found, (d * masses[k] - moments[k].trace()) / one)
+    one = symbols("s")
+    found = sum(full(one * sp.eye(d), k).trace() for k in range(2))
+    assert same(found, (d * sum(masses) - total.trace()) / one)
+
+
 # --- vectors of families, and priors ------------------------------------------------------------
 
 

@@ -448,7 +448,9 @@ def test_check_says_what_to_do_and_ends_with_its_code(tmp_path, capsys):
     assert "gmm_np/reference.py, lines" in out
     file.write_text(BY_HAND)
     assert main(["exercises", "check", str(file)]) == 0
-    assert "12 of 12 functions are right: all exercises are done." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "12 of 12 functions are right: all exercises are done." in out
+    assert out.count("Compare: gmm_np/reference.py, lines") == sum(len(p.lines) for p in PARTS)
 
 
 @pytest.mark.parametrize(

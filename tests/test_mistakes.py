@@ -23,7 +23,7 @@ def test_gallery_has_all_its_entries():
     for number, title, anchor in contents:
         heading = f"{number}. {title}"
         assert f"\n## {heading}\n" in TEXT
-        assert anchor == re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        assert {anchor} == anchors(f"## {heading}")
     assert [number for number, _, _ in contents] == list(ENTRIES)
 
 
@@ -40,6 +40,20 @@ def test_code_prints_what_the_gallery_says(number):
     (right,) = re.findall(r"^right(.*)$", printed, re.M)
     assert wrong != right
     assert 4 <= len([line for line in code.splitlines() if line]) <= 9
+
+
+def anchors(text):
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)(?:#([^)]*))?\)", TEXT)
+    assert len(links) >= 2
+    for path, anchor in links:
+        target = ROOT / "docs" / path
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), anchor
 
 
 def named_tests():

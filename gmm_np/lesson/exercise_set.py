@@ -51,9 +51,15 @@ class Part(NamedTuple):
     draw: Callable[[np.random.Generator], Outputs]
     extreme: Callable[[], Outputs] | None = None
 
-    def names(self, shaped: tuple[str, ...]) -> list[str]:
-        """Return names without their shapes."""
-        return [text.split(" ")[0] for text in shaped]
+    @property
+    def argument_names(self) -> list[str]:
+        """Names of the arguments, without their shapes."""
+        return [text.split(" ")[0] for text in self.arguments]
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs, without their shapes."""
+        return [text.split(" ")[0] for text in self.outputs]
 
 
 class Exercise(NamedTuple):

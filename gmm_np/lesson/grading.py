@@ -12,6 +12,7 @@ import numpy as np
 
 from gmm_np.lesson.exercise_set import EXERCISES, Part
 from gmm_np.lesson.known_mistakes import KNOWN, Mistake, general
+from gmm_np.lesson.mistake import REDUCTION
 
 __all__ = ["Finding", "grade", "grade_part"]
 
@@ -59,8 +60,8 @@ def grade_part(part: Part, function: Any) -> Finding:
         if isinstance(answer, Finding):
             return answer
         answers.append((arguments, answer, part.solution(*deepcopy(arguments))))
-    for place, output in enumerate(part.outputs):
-        finding = _compare(part, place, output, answers)
+    for place in range(len(part.outputs)):
+        finding = _compare(part, place, answers)
         if finding is not None:
             return finding
     if part.extreme is not None:
@@ -112,9 +113,9 @@ def _unchanged(left: Any, right: Any) -> bool:
     return np.array_equal(left, right)
 
 
-def _compare(part: Part, place: int, output: str, answers: list[Any]) -> Finding | None:
+def _compare(part: Part, place: int, answers: list[Any]) -> Finding | None:
     """Compare one output of all calls with the right ones, and then with the wrong ones."""
-    name = output.split(" ")[0]
+    name = part.output_names[place]
     if all(_equal(mine[place], right[place]) for _, mine, right in answers):
         return None
     for number in range(len(_mistakes(part, name, answers[0], place))):
@@ -128,10 +129,11 @@ def _compare(part: Part, place: int, output: str, answers: list[Any]) -> Finding
     _, mine, right = answers[0]
     found, wanted = mine[place], np.asarray(right[place])
     if found.shape != wanted.shape:
-        text = f"{name} has the shape {found.shape}; expected is {output}, here {wanted.shape}."
-        return Finding(
-            part, "wrong", "a wrong reduction" if found.ndim != wanted.ndim else "", text
-        )
+        text = f"{name} has the shape {found.shape}; expected is {wanted.shape}, "
+        text += f"that is {part.outputs[place]}."
+        if found.ndim == wanted.ndim:
+            return Finding(part, "wrong", text=text)
+        return Finding(part, "wrong", REDUCTION, f"{text} It looks like {REDUCTION}.")
     bad = np.argwhere(~(np.abs(found - wanted) <= _TOLERANCE * _size(wanted)))
     if not len(bad):
         return Finding(part, "wrong", text=f"{name} is wrong, for some arguments only.")
@@ -175,10 +177,10 @@ def _at_the_edge(part: Part, function: Callable[..., Any], arguments: Any) -> Fi
     if isinstance(answer, Finding):
         return answer
     right = part.solution(*deepcopy(arguments))
-    for output, mine, wanted in zip(part.outputs, answer, right, strict=True):
+    for name, mine, wanted in zip(part.output_names, answer, right, strict=True):
         if not _equal(mine, wanted):
             text = (
-                f"{output.split(' ')[0]} is right for small numbers, and lost for large ones: an "
+                f"{name} is right for small numbers, and lost for large ones: an "
                 "exponential overflows, or all of them vanish. Take the largest out first, as in "
                 "(10)."
             )

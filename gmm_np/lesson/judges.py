@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from gmm_np import reference
 from gmm_np.checks import FloatArray
 
 __all__ = ["Start", "Verdict", "all_judges", "by_complex_steps", "by_pytorch"]
@@ -53,6 +54,25 @@ def all_judges(start: Start) -> dict[str, Verdict]:
     return verdicts
 
 
+def _judged(
+    values: dict[str, FloatArray], gradients: dict[str, FloatArray], start: Start
+) -> Verdict:
+    """Complete the values by what the reference makes on its way, forward and backward."""
+    values = _with_details(values, start)
+    for k in range(len(start.means)):
+        left, right = gradients[f"residual {k}"], values[f"whitened {k}"]
+        n_dims = left.shape[1]
+        rows = max(reference.ROWS, n_dims)
+        blocks = [slice(i, i + rows) for i in range(0, len(left) - rows + 1, rows)]
+        products = [left[block].T @ right[block] for block in blocks]
+        values[f"products {k}"] = np.reshape(products, (len(blocks), n_dims, n_dims))
+        values[f"sum of products {k}"] = np.sum(products, axis=0) + np.zeros((n_dims, n_dims))
+        values[f"sum of products {k}"] = values[f"sum of products {k}"].ravel()
+        whole = len(blocks) * rows
+        values[f"rest {k}"] = left[whole:].T @ right[whole:]
+    return Verdict(values, gradients)
+
+
 def by_complex_steps(start: Start) -> Verdict:
     """Values by NumPy, gradients by complex steps: no differentiation, and no PyTorch."""
     inputs = [np.asarray(array, dtype=np.complex128) for array in start]
@@ -77,7 +97,7 @@ def by_complex_steps(start: Start) -> Verdict:
 
             gradient[place] = np.imag(_loss(inputs, np, move)) / _STEP
         gradients[moved] = gradient
-    return Verdict(_with_details(values, start), gradients)
+    return _judged(values, gradients, start)
 
 
 def by_pytorch(start: Start) -> Verdict:
@@ -94,7 +114,7 @@ def by_pytorch(start: Start) -> Verdict:
     found = torch.autograd.grad(loss, list(tensors.values()))
     values = {name: np.asarray(t.detach().numpy()) for name, t in tensors.items()}
     gradients = {n: np.asarray(g.numpy()) for n, g in zip(tensors, found, strict=True)}
-    return Verdict(_with_details(values, start), gradients)
+    return _judged(values, gradients, start)
 
 
 def _loss(inputs: list[Any], xp: Any, tap: Tap) -> Any:
