@@ -516,7 +516,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(model):
 def interrupt(arguments, cwd):
     """Start a fit that would never end, and interrupt it once it iterates."""
     code = (
-        "import sys\n"
+        "import signal, sys\n"
+        # A shell without job control starts what runs in the background deaf to Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import gmm_np.commands.candidates as candidates\n"
         "from gmm_np.cli import main\n"
         "from gmm_np.progress import Progress\n"

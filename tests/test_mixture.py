@@ -13,9 +13,9 @@ import pytest
 
 from gmm_np import GaussianMixture, nll, responsibilities
 from gmm_np.datasets import load_old_faithful
-from gmm_np.fitting import CollapseError
+from gmm_np.mixture.sklearn_speech import convergence_warning, not_fitted_error
 from gmm_np.priors import Dirichlet, Normal, Wishart
-from gmm_np.sklearn_speech import convergence_warning, not_fitted_error
+from gmm_np.solvers.fitting import CollapseError
 
 TYPES = ("full", "tied", "diag", "spherical", "shared_spherical")
 SHAPES = {
@@ -402,7 +402,7 @@ def test_partial_fit_of_a_stream_comes_close_to_the_fit_of_all(kind):
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_what_is_remembered_updates_to_the_parameters_themselves(x, kind):
-    from gmm_np.online import remember
+    from gmm_np.solvers.online import remember
     from gmm_np.statistics import em_update
 
     g = fitted(x, kind, reg_covar=1e-2)
@@ -591,7 +591,7 @@ def test_everything_works_without_scikit_learn():
         "import numpy as np\n"
         "from gmm_np import GaussianMixture\n"
         "from gmm_np.datasets import load_old_faithful\n"
-        "from gmm_np.sklearn_speech import ConvergenceWarning, NotFittedError\n"
+        "from gmm_np.mixture.sklearn_speech import ConvergenceWarning, NotFittedError\n"
         "x, _ = load_old_faithful()\n"
         "g = GaussianMixture(2, random_state=0)\n"
         "try: g.predict(x)\n"

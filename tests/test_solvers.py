@@ -5,11 +5,11 @@ import pytest
 
 from gmm_np import Parameters, nll
 from gmm_np.datasets import load_old_faithful
-from gmm_np.em import EM, find_collapsed
-from gmm_np.fitting import CollapseError, Data, FitInterrupted
 from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.reference import nll_backward, nll_forward
 from gmm_np.solvers import fit_adam, fit_em, fit_lbfgs, fit_newton, kmeans_start
+from gmm_np.solvers.em import EM, find_collapsed
+from gmm_np.solvers.fitting import CollapseError, Data, FitInterrupted
 
 FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
 PRIORS = (Wishart(0.5, 1.0), Dirichlet(2.0), Normal([3.5, 70.0], 20.0))
@@ -265,8 +265,8 @@ def test_minibatches_of_weighted_data_are_unbiased():
     x, start = old_faithful(2)
     rng = np.random.default_rng(10)
     weight = rng.uniform(0, 3, len(x)) * (rng.random(len(x)) < 0.8)
-    from gmm_np.adam import Batches
-    from gmm_np.objective import Objective
+    from gmm_np.solvers.adam import Batches
+    from gmm_np.solvers.objective import Objective
 
     data = Data(x, weight)
     objective = Objective(data, start)
@@ -280,7 +280,7 @@ def test_minibatches_of_weighted_data_are_unbiased():
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("priors", [(), PRIORS], ids=["likelihood", "posterior"])
 def test_objective_has_the_gradient_of_its_value(family, priors):
-    from gmm_np.objective import Objective
+    from gmm_np.solvers.objective import Objective
 
     x, start = old_faithful(2, family)
     weight = np.random.default_rng(11).uniform(0.5, 2, len(x))

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from gmm_np.datasets import load_old_faithful
-from gmm_np.fitting import Data
 from gmm_np.reference import nll_forward
-from gmm_np.starts import STARTS, kmeans_start, make_start
+from gmm_np.solvers.fitting import Data
+from gmm_np.solvers.starts import STARTS, kmeans_start, make_start
 
 FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
 

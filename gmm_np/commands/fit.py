@@ -19,8 +19,8 @@ from gmm_np.commands.options import (
 )
 from gmm_np.commands.report import SOLVERS, json_text
 from gmm_np.commands.samples import load_samples
-from gmm_np.em import ON_COLLAPSE
 from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
+from gmm_np.solvers.em import ON_COLLAPSE
 
 
 def add_command(commands: Commands) -> None:

@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 from scipy.special import softmax
 
 from gmm_np.checks import FloatArray
-from gmm_np.covariances import factor as factor_of
 from gmm_np.families import FAMILIES
 from gmm_np.likelihood import log_prob, responsibilities
 from gmm_np.parameters import Parameters
 from gmm_np.plotting.canvas import line_look, look
+from gmm_np.solvers.covariances import factor as factor_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

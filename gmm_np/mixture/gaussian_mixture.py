@@ -13,30 +13,30 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_np import given, model_file
-from gmm_np.adam import fit_adam
-from gmm_np.em import EM
-from gmm_np.fit_log import Fit, FitLog
-from gmm_np.fitted import FittedMixture
-from gmm_np.fitting import Callback, CollapseError, Data, FitInterrupted
-from gmm_np.gradient_solvers import fit_lbfgs
-from gmm_np.hyperparameters import (
+from gmm_np.likelihood import is_stream, statistics
+from gmm_np.mixture import given, model_file
+from gmm_np.mixture.fit_log import Fit, FitLog
+from gmm_np.mixture.fitted import FittedMixture
+from gmm_np.mixture.hyperparameters import (
     COVARIANCE_TYPES,
     SOLVERS,
     as_generator,
     check_hyperparameters,
 )
-from gmm_np.likelihood import is_stream, statistics
-from gmm_np.online import remember, weight_of_memory
-from gmm_np.parameters import Parameters
-from gmm_np.priors import Prior
-from gmm_np.sklearn_speech import (
+from gmm_np.mixture.sklearn_speech import (
     check_array,
     check_weight,
     convergence_warning,
     feature_names,
 )
-from gmm_np.starts import make_start
+from gmm_np.parameters import Parameters
+from gmm_np.priors import Prior
+from gmm_np.solvers.adam import fit_adam
+from gmm_np.solvers.em import EM
+from gmm_np.solvers.fitting import Callback, CollapseError, Data, FitInterrupted
+from gmm_np.solvers.gradient_solvers import fit_lbfgs
+from gmm_np.solvers.online import remember, weight_of_memory
+from gmm_np.solvers.starts import make_start
 from gmm_np.statistics import em_update
 
 __all__ = ["COVARIANCE_TYPES", "SOLVERS", "GaussianMixture"]

@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray, check_choice
-from gmm_np.covariances import deviations
 from gmm_np.family import Bools
-from gmm_np.fitting import (
+from gmm_np.parameters import Parameters
+from gmm_np.priors import Prior, conjugate
+from gmm_np.solvers.covariances import deviations
+from gmm_np.solvers.fitting import (
     Callback,
     CollapseError,
     Data,
@@ -28,8 +30,6 @@ from gmm_np.fitting import (
     Sample,
     log_density,
 )
-from gmm_np.parameters import Parameters
-from gmm_np.priors import Prior, conjugate
 from gmm_np.statistics import Statistics, em_update, gradients
 
 ON_COLLAPSE: Final = ("raise", "reseed", "keep")

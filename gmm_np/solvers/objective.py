@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
-from gmm_np.covariances import MATRIX_FAMILIES, deviations
-from gmm_np.em import find_collapsed
-from gmm_np.fitting import Data, FitResult
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.parametrizations import LogCholesky
 from gmm_np.priors import Prior, add_log_density
+from gmm_np.solvers.covariances import MATRIX_FAMILIES, deviations
+from gmm_np.solvers.em import find_collapsed
+from gmm_np.solvers.fitting import Data, FitResult
 from gmm_np.statistics import Statistics, gradients
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
-from gmm_np.covariances import MATRIX_FAMILIES, factor_of_precisions
-from gmm_np.sklearn_speech import check_finite
+from gmm_np.mixture.sklearn_speech import check_finite
+from gmm_np.solvers.covariances import MATRIX_FAMILIES, factor_of_precisions
 
 
 def check_weights(weights: Any, n_components: int) -> FloatArray:

@@ -16,10 +16,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm_np.fitting import Callback, Data, FitInterrupted, FitResult
-from gmm_np.objective import Objective
 from gmm_np.parameters import Parameters
 from gmm_np.priors import Prior
+from gmm_np.solvers.fitting import Callback, Data, FitInterrupted, FitResult
+from gmm_np.solvers.objective import Objective
 
 # Decay of the running means of the gradient and of its square, and what keeps the root from zero.
 DECAY: Final = 0.9

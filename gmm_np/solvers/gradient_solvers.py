@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray
-from gmm_np.fitting import Callback, Data, FitInterrupted, FitResult
-from gmm_np.objective import Objective
 from gmm_np.parameters import Parameters
 from gmm_np.priors import Prior
+from gmm_np.solvers.fitting import Callback, Data, FitInterrupted, FitResult
+from gmm_np.solvers.objective import Objective
 
 
 def fit_lbfgs(

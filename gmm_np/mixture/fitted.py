@@ -11,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
-from gmm_np.covariances import (
-    covariances_of,
-    factor_of_precisions_cholesky,
-    precisions_cholesky_of,
-    precisions_of,
-)
-from gmm_np.estimator import Estimator
-from gmm_np.hyperparameters import as_generator
 from gmm_np.likelihood import log_prob, responsibilities
-from gmm_np.parameters import Parameters
-from gmm_np.sklearn_speech import (
+from gmm_np.mixture.estimator import Estimator
+from gmm_np.mixture.hyperparameters import as_generator
+from gmm_np.mixture.sklearn_speech import (
     check_array,
     check_feature_names,
     check_weight,
     not_fitted_error,
+)
+from gmm_np.parameters import Parameters
+from gmm_np.solvers.covariances import (
+    covariances_of,
+    factor_of_precisions_cholesky,
+    precisions_cholesky_of,
+    precisions_of,
 )
 
 

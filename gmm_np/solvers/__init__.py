@@ -1,0 +1,26 @@
+"""The solvers: from data and a start to the parameters of the smallest negative log-likelihood.
+
+In the order in which its modules import one another: what every solver takes and returns,
+covariances as people state them, starts, EM, EM's memory of data that pass by once, the objective
+of a vector, and what lowers it: L-BFGS, Newton's method, Adam.
+"""
+
+from gmm_np.solvers.adam import fit_adam
+from gmm_np.solvers.em import EM, fit_em
+from gmm_np.solvers.fitting import Callback, CollapseError, FitInterrupted, FitResult
+from gmm_np.solvers.gradient_solvers import fit_lbfgs, fit_newton
+from gmm_np.solvers.starts import kmeans_start, make_start
+
+__all__ = [
+    "EM",
+    "Callback",
+    "CollapseError",
+    "FitInterrupted",
+    "FitResult",
+    "fit_adam",
+    "fit_em",
+    "fit_lbfgs",
+    "fit_newton",
+    "kmeans_start",
+    "make_start",
+]
