@@ -24,7 +24,7 @@ from typing import Any
 import flint
 from flint import arb
 
-from certify.agreement import Blocks, exact, scientific
+from certify.agreement import LAST_BITS, Blocks, exact, scientific
 from certify.problem import FLUSHED, HALF_ULP, SMALLEST, Problem
 from certify.spread import spread
 from certify.terms import Terms, dot, smaller
@@ -35,14 +35,21 @@ KINDS = ("spread", "scale", "floor")
 
 
 def allowance(problem: Problem, bits: int) -> dict[str, dict[str, list[str]]]:
-    """Return spread, scale and floor of each block of outputs, rounded up to three digits."""
-    while True:
+    """Return spread, scale and floor of each block of outputs, rounded up to three digits.
+
+    Raises
+    ------
+    ArithmeticError
+        If too much cancels for them to be known.
+    """
+    while bits <= LAST_BITS:
         with flint.ctx.workprec(bits):
             terms = Terms(problem)
             blocks = {"spread": spread(terms), "scale": scale(terms), "floor": floor(terms)}
             if _accurate(blocks, problem.dtype):
                 return written(blocks, problem.dtype)
         bits *= 2
+    raise ArithmeticError("the spread stays unknown")
 
 
 def _accurate(blocks: dict[str, Blocks], dtype: str) -> bool:
