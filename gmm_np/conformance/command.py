@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gmm_np.progress import progress
+from gmm_np.progress import Progress
 
 __all__ = ["add_command", "run_command"]
 
@@ -147,11 +147,10 @@ def read_expected_failures(path: Path) -> tuple[str, ...]:
 
 
 def _progress(cases: list[Any]) -> Iterator[Any]:
-    if not sys.stderr.isatty():
-        yield from cases
-        return
-    with progress(cases, "conformance", unit="case") as bar:
-        yield from bar
+    with Progress("conformance", total=len(cases), unit="case") as line:
+        for case in cases:
+            yield case
+            line.advance(note=case.family)
 
 
 def _write(path: Path, text: str) -> None:
