@@ -147,10 +147,10 @@ def read_expected_failures(path: Path) -> tuple[str, ...]:
 
 
 def _progress(cases: list[Any]) -> Iterator[Any]:
-    with Progress("conformance", len(cases), unit="case") as bar:
+    with Progress("conformance", total=len(cases), unit="case") as line:
         for case in cases:
             yield case
-            bar.advance()
+            line.advance(note=case.family)
 
 
 def _write(path: Path, text: str) -> None:
