@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np import wide_range
 from gmm_np.checks import FloatArray
 
 Bools: TypeAlias = NDArray[np.bool_]
@@ -46,25 +47,34 @@ class Sums(NamedTuple):
     second: FloatArray
 
     def centre(self, family: Family) -> Sums:
-        """Return the same with central second moments."""
-        central = self.second - family.outer(_inverse_or_zero(self.mass), self.first)
-        central = np.where(np.isnan(central), self.second, central)  # infinite ones stay so
+        """Return the same with central second moments.
+
+        Where the difference leaves the range of a double, moments stay about z = 0.
+        """
+        with np.errstate(all="ignore"):
+            outer = family.outer(_inverse_or_zero(self.mass), self.first)
+            central = np.where(np.isfinite(outer), self.second - outer, self.second)
         return Sums(self.mass, self.first, central)
 
     def about_means(self, family: Family) -> Sums:
-        """Return the same with second moments about z = 0, from central ones."""
-        second = self.second + family.outer(_inverse_or_zero(self.mass), self.first)
+        """Return the same with second moments about z = 0, from those that `centre` gives."""
+        with np.errstate(all="ignore"):
+            outer = family.outer(_inverse_or_zero(self.mass), self.first)
+            second = np.where(np.isfinite(outer), self.second + outer, self.second)
         return Sums(self.mass, self.first, second)
 
 
 def merge(family: Family, left: Sums, right: Sums) -> Sums:
     """Add sums with central second moments, without the cancellation that raw ones have."""
-    step = left.first * _inverse_or_zero(left.mass)[:, None]
-    step -= right.first * _inverse_or_zero(right.mass)[:, None]
-    mass = left.mass + right.mass
-    share = left.mass * right.mass * _inverse_or_zero(mass)
-    between = family.outer(share, np.where(share[:, None] > 0, step, 0.0))
-    second = np.asarray(left.second + right.second + between)
+    with np.errstate(all="ignore"):
+        step = left.first * _inverse_or_zero(left.mass)[:, None]
+        step -= right.first * _inverse_or_zero(right.mass)[:, None]
+        mass = left.mass + right.mass
+        share = left.mass * right.mass * _inverse_or_zero(mass)
+        between = family.outer(share, np.where(share[:, None] > 0, step, 0.0))
+        second = np.asarray(left.second + right.second + between)
+    if np.isnan(second).any():  # infinities of both signs
+        second = wide_range.add(wide_range.add(left.second, right.second), between)
     return Sums(mass, left.first + right.first, second)
 
 

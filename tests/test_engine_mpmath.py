@@ -358,7 +358,7 @@ def test_common_frame_keeps_ten_digits_or_all_that_the_problem_admits(condition,
         with np.errstate(all="ignore"):  # the callers of blocks do that
             kernels = [block.kernel for block in engine.blocks(problem.x)]
         assert all(isinstance(kernel, Moments) for kernel in kernels)
-        assert all(kernel.frame.to_frame is not None for kernel in kernels)
+        assert all(kernel.frame.into is not None for kernel in kernels)
         arguments = of_problem(problem)
         true = exact(*arguments)
         found = errors(nll_value_and_grad(*problem), true)

@@ -19,7 +19,17 @@ def test_example_prints_what_the_readme_says():
     assert out.getvalue() == printed
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/derivation.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/derivation.md",
+        "docs/conformance.md",
+        "docs/conformance_vectors.md",
+        "docs/mistakes.md",
+    ],
+)
 def test_links_lead_to_files(page):
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8"))
     missing = [link for link in links if not ((ROOT / page).parent / link).exists()]
