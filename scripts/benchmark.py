@@ -56,7 +56,9 @@ REFERENCE_ELEMENTS = 10**8  # of N x K x D: where the reference ceases to be the
 SHORTEST = 0.02  # seconds that a repetition takes at least
 SINGLE = 0.2  # seconds of a call whose repetitions are single calls
 LONG = 2.0  # seconds of a call that is not made twice, since its check will do as a repetition
-SETTLE = 0.03  # seconds in which threads of the peer before fall asleep
+SETTLE = (
+    0.15  # seconds in which threads of the peer before fall asleep; OpenBLAS waits actively for 0.1
+)
 BUSY = 0.25  # seconds in which others show whether they use the machine
 IMPORTS = 3  # times that an import is timed
 # Where a fresh process shows a peer's first call and its peak memory, as (D, K, N).
