@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gmm_np import reference, wide_range
 from gmm_np.checks import FloatArray, not_finite
-from gmm_np.family import Sums, merge
+from gmm_np.families.family import Sums, merge
 from gmm_np.kernels import (
     LARGEST_BLOCK,
     Guard,

@@ -23,7 +23,7 @@ from scipy.linalg.blas import dgemm, dgemv
 from gmm_np import triangles
 from gmm_np.checks import FloatArray
 from gmm_np.families import FAMILIES
-from gmm_np.family import ROUNDING, SMALLEST_VARIANCE, Bools, Family, Sums, merge
+from gmm_np.families.family import ROUNDING, SMALLEST_VARIANCE, Bools, Family, Sums, merge
 from gmm_np.parameters import Parameters
 
 Method: TypeAlias = Literal["auto", "direct", "moments"]

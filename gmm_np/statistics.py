@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gmm_np import wide_range
 from gmm_np.checks import FloatArray, as_reduction
 from gmm_np.families import FAMILIES
-from gmm_np.family import ROUNDING, SMALLEST_VARIANCE, Bools, Family, Sums, Update, merge
+from gmm_np.families.family import ROUNDING, SMALLEST_VARIANCE, Bools, Family, Sums, Update, merge
 from gmm_np.parameters import Gradients, Parameters, cast_gradient
 
 

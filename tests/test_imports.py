@@ -26,7 +26,6 @@ ORDER = (
     "factors",
     "wide_range",
     "reference",
-    "family",
     "families",
     "statistics",
     "kernels",

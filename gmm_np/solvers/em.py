@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray, check_choice
-from gmm_np.family import Bools
+from gmm_np.families.family import Bools
 from gmm_np.parameters import Parameters
 from gmm_np.priors import Prior, conjugate
 from gmm_np.solvers.covariances import deviations

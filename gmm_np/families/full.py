@@ -1,20 +1,25 @@
-"""The covariance families, one class each.
-
-A family that costs less than a full covariance saves it here, and nothing else changes. `Family`
-says what each method does; arrays that a family has once for all components stand alone.
+"""The families of dense covariances: one for each component, one for all, and constant ones.
 
 Letters in shapes: B samples of a block, K components, D dimensions, P features.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from gmm_np import triangles
 from gmm_np.checks import FloatArray
-from gmm_np.family import ROUNDING, Bools, Family, Sums, Update
+from gmm_np.families.family import (
+    ROUNDING,
+    Bools,
+    Family,
+    Sums,
+    Update,
+    about_means,
+    has_update,
+    isotropic_parameters,
+    write_isotropic_features,
+)
 
 
 class Full(Family):
@@ -108,7 +113,7 @@ class Full(Family):
         self, sums: FloatArray, means: FloatArray, inverse: FloatArray, cross: FloatArray | None
     ) -> Sums:
         n_components, n_dims = means.shape
-        mass, first = _about_means(sums, means)
+        mass, first = about_means(sums, means)
         # sum (y - mu)(y - mu)^T = sum y y^T - a mu^T - mu a^T with a = first + mass mu / 2
         half = first + 0.5 * mass[:, None] * means  # [K, D]
         second = np.zeros((n_components, n_dims, n_dims))
@@ -151,7 +156,7 @@ class Full(Family):
     ) -> tuple[FloatArray, Bools]:
         mass, _, central = sums
         updated, collapsed = scale.copy(), np.zeros(len(mass), dtype=bool)
-        for k in np.flatnonzero(_has_update(mass, add)):
+        for k in np.flatnonzero(has_update(mass, add)):
             try:
                 updated[k] = _maximising_factor(scale[k], mass[k], central[k], lost[k].max(), add)
             except np.linalg.LinAlgError:
@@ -191,7 +196,7 @@ class Constant(Full):
     def whitened_moments(
         self, sums: FloatArray, means: FloatArray, inverse: FloatArray, cross: FloatArray | None
     ) -> Sums:
-        mass, first = _about_means(sums, means)
+        mass, first = about_means(sums, means)
         return Sums(mass, triangles.apply(inverse, first), np.zeros(0))
 
     def unwhiten(self, scale: FloatArray, second: FloatArray) -> FloatArray:
@@ -271,12 +276,12 @@ class Tied(Full):
         return n_dims + 1
 
     def write_features(self, y: FloatArray, out: FloatArray) -> None:
-        _write_isotropic_features(y, out)
+        write_isotropic_features(y, out)
 
     def natural_parameters(
         self, constant: FloatArray, means: FloatArray, inverse: FloatArray
     ) -> FloatArray:
-        return _isotropic_parameters(constant, means, np.ones(len(means)))
+        return isotropic_parameters(constant, means, np.ones(len(means)))
 
     def cross_moment(self, n_dims: int) -> FloatArray | None:
         return np.zeros((n_dims, n_dims))
@@ -284,7 +289,7 @@ class Tied(Full):
     def whitened_moments(
         self, sums: FloatArray, means: FloatArray, inverse: FloatArray, cross: FloatArray | None
     ) -> Sums:
-        mass, first = _about_means(sums, means)
+        mass, first = about_means(sums, means)
         half = first + 0.5 * mass[:, None] * means  # as for "full"
         product = triangles.gram(half, means)
         assert cross is not None
@@ -312,293 +317,6 @@ class Tied(Full):
         return updated[0], np.full(len(sums.mass), collapsed[0])
 
 
-class Diagonal(Family):
-    """Diagonal covariances by their standard deviations, ``scale`` [K, D]."""
-
-    name = "diag"
-    frames: tuple[bool, ...] = (False, True)
-    dense = False
-
-    def expand(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        return np.asarray(scale[:, :, None] * np.eye(n_dims))
-
-    def reduce(self, dense: FloatArray) -> FloatArray:
-        return np.asarray(np.diagonal(dense, axis1=1, axis2=2).copy())
-
-    def densify(self, second: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        return self.expand(second, n_components, n_dims)
-
-    def half_log_det(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        return np.asarray(np.log(scale).sum(axis=1))
-
-    def inverse(self, scale: FloatArray) -> FloatArray:
-        return 1.0 / scale
-
-    def inverse_norm(self, inverse: FloatArray) -> FloatArray:
-        return np.asarray(inverse.max(axis=1))
-
-    def into_frame(self, scale: FloatArray) -> FloatArray:
-        # over the geometric means, which neither overflow nor underflow
-        return np.asarray(np.exp(-np.log(scale).mean(axis=0)))
-
-    def in_frame(self, inverse: FloatArray, into: FloatArray, scale: FloatArray) -> FloatArray:
-        return inverse / into
-
-    def whiten(
-        self,
-        inverse: FloatArray,
-        k: int,
-        x: FloatArray,
-        mean: FloatArray,
-        out: FloatArray,
-        spare: FloatArray,
-    ) -> None:
-        np.subtract(x, mean[:, None], out=out)
-        out *= inverse[k, :, None]
-
-    def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
-        return np.zeros((n_components, n_dims))
-
-    def add_second_moment(self, total: FloatArray, k: int, weighted: FloatArray) -> None:
-        total[k] += np.einsum("db,db->d", weighted, weighted)
-
-    def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
-        return mass[:, None] * vectors**2
-
-    def diagonal(self, second: FloatArray) -> FloatArray:
-        return second
-
-    def n_features(self, n_dims: int) -> int:
-        return 2 * n_dims + 1  # 1, y_i, y_i^2
-
-    def write_features(self, y: FloatArray, out: FloatArray) -> None:
-        out[0] = 1.0
-        out[1 : len(y) + 1] = y
-        np.multiply(y, y, out=out[len(y) + 1 :])
-
-    def natural_parameters(
-        self, constant: FloatArray, means: FloatArray, inverse: FloatArray
-    ) -> FloatArray:
-        whitened = inverse * means  # [K, D]
-        first = inverse * whitened
-        offset = constant - 0.5 * np.einsum("kd,kd->k", whitened, whitened)
-        return np.hstack([offset[:, None], first, -0.5 * inverse**2])
-
-    def whitened_moments(
-        self, sums: FloatArray, means: FloatArray, inverse: FloatArray, cross: FloatArray | None
-    ) -> Sums:
-        n_dims = means.shape[1]
-        mass, first = _about_means(sums, means)
-        # sum (y - mu)^2 = sum y^2 - mu (sum y + sum (y - mu))
-        second = sums[:, n_dims + 1 :] - means * (sums[:, 1 : n_dims + 1] + first)
-        return Sums(mass, inverse * first, inverse**2 * second)
-
-    def unwhiten_first(self, scale: FloatArray, first: FloatArray) -> FloatArray:
-        return scale * first
-
-    def posterior_step(
-        self,
-        scale: FloatArray,
-        mass: FloatArray,
-        mean: FloatArray,
-        centre: FloatArray,
-        precision: float,
-    ) -> FloatArray:
-        length, share = scale, mass[:, None]
-        pulled = share * mean + precision * length * centre
-        return np.asarray(pulled / (share + precision * length**2))
-
-    def pull(self, inverse: FloatArray, first: FloatArray) -> FloatArray:
-        return inverse * first
-
-    def unwhiten(self, scale: FloatArray, second: FloatArray) -> FloatArray:
-        return scale**2 * second
-
-    def gradient(
-        self,
-        scale: FloatArray,
-        inverse: FloatArray,
-        mass: FloatArray,
-        second: FloatArray,
-        n_dims: int,
-    ) -> FloatArray:
-        return (mass[:, None] - second) / scale
-
-    def em_update(
-        self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
-    ) -> tuple[FloatArray, Bools]:
-        updated, flat = _maximising_deviation(scale, sums.mass[:, None], sums.second, add)
-        collapsed = np.asarray(flat.any(axis=1))
-        return np.where(collapsed[:, None], scale, updated), collapsed
-
-
-class Spherical(Family):
-    """Spherical covariances by their standard deviations, ``scale`` [K]."""
-
-    name = "spherical"
-    dense = False
-
-    def expand(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        return np.asarray(np.broadcast_to(scale, n_components)[:, None, None] * np.eye(n_dims))
-
-    def reduce(self, dense: FloatArray) -> FloatArray:
-        return np.asarray(np.trace(dense, axis1=1, axis2=2))
-
-    def densify(self, second: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        shares = n_dims * (1 if self.per_component else n_components)
-        return self.expand(second / shares, n_components, n_dims)
-
-    def half_log_det(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        return np.broadcast_to(n_dims * np.log(scale), n_components)
-
-    def inverse(self, scale: FloatArray) -> FloatArray:
-        return 1.0 / scale
-
-    def inverse_norm(self, inverse: FloatArray) -> FloatArray:
-        return inverse
-
-    def whiten(
-        self,
-        inverse: FloatArray,
-        k: int,
-        x: FloatArray,
-        mean: FloatArray,
-        out: FloatArray,
-        spare: FloatArray,
-    ) -> None:
-        np.subtract(x, mean[:, None], out=out)
-        out *= inverse[k]
-
-    def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
-        return np.zeros(n_components)
-
-    def add_second_moment(self, total: FloatArray, k: int, weighted: FloatArray) -> None:
-        total[k] += np.einsum("db,db->", weighted, weighted)
-
-    def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
-        return np.asarray(mass * np.einsum("kd,kd->k", vectors, vectors))
-
-    def diagonal(self, second: FloatArray) -> FloatArray:
-        return second
-
-    def n_features(self, n_dims: int) -> int:
-        return n_dims + 2  # 1, y_i, |y|^2
-
-    def write_features(self, y: FloatArray, out: FloatArray) -> None:
-        _write_isotropic_features(y, out)
-
-    def natural_parameters(
-        self, constant: FloatArray, means: FloatArray, inverse: FloatArray
-    ) -> FloatArray:
-        return _isotropic_parameters(constant, means, np.broadcast_to(inverse, len(means)))
-
-    def whitened_moments(
-        self, sums: FloatArray, means: FloatArray, inverse: FloatArray, cross: FloatArray | None
-    ) -> Sums:
-        mass, first = _about_means(sums, means)
-        second = sums[:, -1] - np.einsum("kd,kd->k", means, sums[:, 1:-1] + first)  # as for "diag"
-        return Sums(mass, inverse[..., None] * first, self._gather(inverse**2 * second))
-
-    def unwhiten_first(self, scale: FloatArray, first: FloatArray) -> FloatArray:
-        return scale[..., None] * first
-
-    def posterior_step(
-        self,
-        scale: FloatArray,
-        mass: FloatArray,
-        mean: FloatArray,
-        centre: FloatArray,
-        precision: float,
-    ) -> FloatArray:
-        length, share = scale[..., None], mass[:, None]
-        pulled = share * mean + precision * length * centre
-        return np.asarray(pulled / (share + precision * length**2))
-
-    def pull(self, inverse: FloatArray, first: FloatArray) -> FloatArray:
-        return inverse[..., None] * first
-
-    def unwhiten(self, scale: FloatArray, second: FloatArray) -> FloatArray:
-        return np.asarray(scale**2 * second)
-
-    def gradient(
-        self,
-        scale: FloatArray,
-        inverse: FloatArray,
-        mass: FloatArray,
-        second: FloatArray,
-        n_dims: int,
-    ) -> FloatArray:
-        return np.asarray((n_dims * self._gather(mass) - second) / scale)
-
-    def em_update(
-        self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
-    ) -> tuple[FloatArray, Bools]:
-        # D directions share one variance: as many times the samples, and the prior as often.
-        n_components, n_dims = sums.first.shape
-        total, all_add = n_dims * self._gather(sums.mass), add.times(n_dims)
-        updated, collapsed = _maximising_deviation(scale, total, sums.second, all_add)
-        return updated, np.broadcast_to(collapsed, n_components).copy()
-
-    def _gather(self, values: FloatArray) -> FloatArray:
-        return values
-
-
-class SharedSpherical(Spherical):
-    """One spherical covariance for all components by its standard deviation, ``scale`` []."""
-
-    name = "shared_spherical"
-    per_component = False
-
-    def reduce(self, dense: FloatArray) -> FloatArray:
-        return np.asarray(super().reduce(dense).sum())
-
-    def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
-        return np.zeros(())
-
-    def add_second_moment(self, total: FloatArray, k: int, weighted: FloatArray) -> None:
-        total += np.einsum("db,db->", weighted, weighted)
-
-    def whiten(
-        self,
-        inverse: FloatArray,
-        k: int,
-        x: FloatArray,
-        mean: FloatArray,
-        out: FloatArray,
-        spare: FloatArray,
-    ) -> None:
-        np.subtract(x, mean[:, None], out=out)
-        out *= inverse
-
-    def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
-        return np.asarray(super().outer(mass, vectors).sum())
-
-    def _gather(self, values: FloatArray) -> FloatArray:
-        return np.asarray(values.sum())
-
-
-def _about_means(sums: FloatArray, means: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Masses [K] and first moments about the means [K, D] from sums of 1 and y [K, P]."""
-    mass = sums[:, 0].copy()
-    return mass, sums[:, 1 : means.shape[1] + 1] - mass[:, None] * means
-
-
-def _write_isotropic_features(y: FloatArray, out: FloatArray) -> None:
-    """Write 1, y and |y|^2."""
-    out[0] = 1.0
-    out[1:-1] = y
-    np.einsum("db,db->b", y, y, out=out[-1])
-
-
-def _isotropic_parameters(
-    constant: FloatArray, means: FloatArray, inverse: FloatArray
-) -> FloatArray:
-    """Coefficients [K, D + 2] of 1, y and |y|^2 for inverse deviations [K]."""
-    precision = inverse**2
-    offset = constant - 0.5 * precision * np.einsum("kd,kd->k", means, means)
-    return np.hstack([offset[:, None], precision[:, None] * means, -0.5 * precision[:, None]])
-
-
 def _maximising_factor(
     factor: FloatArray, mass: float, central: FloatArray, lost: float, add: Update
 ) -> FloatArray:
@@ -624,27 +342,3 @@ def _maximising_factor(
         if smallest <= ROUNDING * n_dims * lost:
             raise np.linalg.LinAlgError
     return np.asarray(triangles.products(factor[None], root / np.sqrt(divisor))[0])
-
-
-def _maximising_deviation(
-    scale: FloatArray, mass: FloatArray, central: FloatArray, add: Update
-) -> tuple[FloatArray, Bools]:
-    """Return maximising standard deviations, and which collapsed, in one shape: (27), (36)."""
-    # As lengths, which do not leave the range where their squares would.
-    divisor = np.where(mass + add.freedom > 0, mass + add.freedom, 1.0)
-    length = np.hypot(scale * np.sqrt(np.maximum(central, 0.0)), np.sqrt(add.scatter))
-    updated = np.hypot(length / np.sqrt(divisor), np.sqrt(add.ridge))
-    kept = ~_has_update(mass, add)
-    collapsed = ~kept & ~(updated > 0)
-    return np.where(kept | collapsed, scale, updated), np.asarray(collapsed)
-
-
-def _has_update(mass: FloatArray, add: Update) -> Bools:
-    """Whether samples or a prior say anything of a covariance."""
-    return (mass + add.freedom > 0) & ((mass > 0) | (add.scatter > 0))
-
-
-FAMILIES: Final[dict[str, Family]] = {
-    family.name: family
-    for family in (Full(), Tied(), Diagonal(), Spherical(), SharedSpherical(), Constant())
-}

@@ -270,3 +270,30 @@ class Family(ABC):
         many times its own size the rounding error of each may be. A covariance of no samples and
         no prior stays what it is.
         """
+
+
+def about_means(sums: FloatArray, means: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Masses [K] and first moments about the means [K, D] from sums of 1 and y [K, P]."""
+    mass = sums[:, 0].copy()
+    return mass, sums[:, 1 : means.shape[1] + 1] - mass[:, None] * means
+
+
+def write_isotropic_features(y: FloatArray, out: FloatArray) -> None:
+    """Write 1, y and |y|^2."""
+    out[0] = 1.0
+    out[1:-1] = y
+    np.einsum("db,db->b", y, y, out=out[-1])
+
+
+def isotropic_parameters(
+    constant: FloatArray, means: FloatArray, inverse: FloatArray
+) -> FloatArray:
+    """Coefficients [K, D + 2] of 1, y and |y|^2 for inverse deviations [K]."""
+    precision = inverse**2
+    offset = constant - 0.5 * precision * np.einsum("kd,kd->k", means, means)
+    return np.hstack([offset[:, None], precision[:, None] * means, -0.5 * precision[:, None]])
+
+
+def has_update(mass: FloatArray, add: Update) -> Bools:
+    """Whether samples or a prior say anything of a covariance."""
+    return (mass + add.freedom > 0) & ((mass > 0) | (add.scatter > 0))
