@@ -242,11 +242,15 @@ def em_step(
     updated, collapsed = em_update(parameters, statistics, reg_covar=reg_covar, prior=prior)
     if collapsed.any():
         k = int(np.flatnonzero(collapsed)[0])
+        what = f"component {k} collapsed: the samples it is responsible for"
+        weight = float(statistics.n_k[k])
+        if not statistics.family.per_component:
+            what = "the shared covariance collapsed: about their components the samples"
+            weight = float(statistics.n_k.sum())
         raise ValueError(
-            f"component {k} collapsed: the samples it is responsible for (weight "
-            f"{statistics.n_k[k]:.3g}) span less than D dimensions, so that its covariance is "
+            f"{what} (weight {weight:.3g}) span less than D dimensions, so that the covariance is "
             "singular and the likelihood has no maximum. Use fewer components, a floor "
-            "(reg_covar), a Wishart prior, or start it elsewhere."
+            "(reg_covar), a Wishart prior, or start elsewhere."
         )
     return updated
 
