@@ -192,11 +192,23 @@ class Engine:
             return Block(start, stop, x, log_likelihood, exponentials, total, kernel)
         except OutOfRangeError:
             self.softmax.shift = math.nan
-            m = self.mixture
-            loss, cache = reference.nll_forward(x.T, m.log_pi, m.means, m.factors, reduction="none")
-            resp, ones = np.ascontiguousarray(cache.resp.T), np.ones(x.shape[1])
+            log_likelihood, resp = self._by_reference(x)
+            ones = np.ones(x.shape[1])
             _flush(resp, ones)
-            return Block(start, stop, x, -loss, resp, ones, None)
+            return Block(start, stop, x, log_likelihood, resp, ones, None)
+
+    def _by_reference(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return log-likelihoods [B] and responsibilities [K, B], some samples at a time."""
+        m, n_samples = self.mixture, x.shape[1]
+        log_likelihood, resp = np.empty(n_samples), np.empty((m.n_components, n_samples))
+        rows = max(CHUNK_BYTES // (8 * m.means.size), 1)
+        for start in range(0, n_samples, rows):
+            part = slice(start, start + rows)
+            loss, cache = reference.nll_forward(
+                x[:, part].T, m.log_pi, m.means, m.factors, reduction="none"
+            )
+            log_likelihood[part], resp[:, part] = -loss, cache.resp.T
+        return log_likelihood, resp
 
     def _add_beyond(self, block: Block, factor: FloatArray) -> None:
         m, weight = self.mixture, block.exponentials * factor

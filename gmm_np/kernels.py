@@ -35,13 +35,13 @@ UNIT_ROUNDOFF: Final = 2.0**-53
 LARGEST_ERROR: Final = 1e-10
 # Frames whose unit is further from 1 than this power of two are brought to it.
 LARGEST_EXPONENT: Final = 200
-# Bytes of work memory of a block. Features are best read from a cache. Whitened residuals are
-# passed over component by component, so that a block of them may be larger; products with long
-# rows gain more from threads.
-BLOCK_BYTES: Final = 6 * 2**20
-DIRECT_BLOCK_BYTES: Final = 24 * 2**20
+# Bytes of work memory of a block. Products with long rows gain more from threads, and what no
+# longer fits one core's cache is not taken back from another's. Below 32 MiB the C library keeps
+# memory that was freed, so that the next call does not wait for pages.
+BLOCK_BYTES: Final = 24 * 2**20
+DIRECT_BLOCK_BYTES: Final = 31 * 2**20
 SMALLEST_BLOCK: Final = 128
-LARGEST_BLOCK: Final = 16384
+LARGEST_BLOCK: Final = 8192
 # Up to so many coordinates of residuals (0.1 ms) there is no time to save, only digits to lose.
 LITTLE_WORK: Final = 2**14
 
@@ -413,7 +413,7 @@ def moments_is_cheaper(mixture: Mixture, n_samples: int, *, gradient: bool) -> b
     moments = mixture.n_features * (1.6 + 0.05 * products * k)
     direct = products * k * d * 1.7
     if dense:
-        moments += 0.1 * products * k * d**3 / n_samples
+        moments += 0.05 * products * k * d**3 / n_samples
         direct += products * k * d * 0.026 * d
     return bool(moments <= direct)
 

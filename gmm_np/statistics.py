@@ -182,7 +182,8 @@ def assemble_gradients(
         d_logits = (mass.sum() * pi - mass) / total
         d_means = family.pull(inverse, first)
         d_means /= -total
-        d_scale = family.gradient(scale, inverse, mass, second, first.shape[1]) / total
+        d_scale = family.gradient(scale, inverse, mass, second, first.shape[1])
+        d_scale /= total
         if not (math.isfinite(d_scale.sum()) and math.isfinite(d_means.sum())):
             # Something left the range of a double on the way; it may come back.
             d_means, d_scale = _wide_gradients(family, scale, sums, total)

@@ -8,17 +8,31 @@ Letters in shapes: K components, D dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from scipy.linalg.blas import dgemm, dsymm, dsyrk, dtrmm, dtrsm
-from scipy.linalg.lapack import dpotrf, dtrtri
+from numpy.typing import NDArray
+from scipy.linalg.blas import dgemm, dsyrk, dtrmm, dtrsm
+from scipy.linalg.lapack import dlauum, dpotrf, dtrtri
 
 from gmm_np.checks import FloatArray
 
 # Up to this D a loop over components costs more than the arithmetic that a triangle saves, and
 # routines for triangles would start threads for next to no work.
 SMALL: Final = 12
+# dsyrk saves less than that up to this D, and gains nothing from a second thread.
+SMALL_SQUARE: Final = 24
+# Entries of the matrices that are worked on at a time, so that they stay in a cache.
+GROUP: Final = 2**15
+
+
+def groups(matrices: FloatArray) -> Iterator[slice]:
+    """Yield slices of matrices [K, D, D] that are few enough for a cache."""
+    size = max(GROUP // matrices[0].size, 1)
+    for start in range(0, len(matrices), size):
+        yield slice(start, start + size)
 
 
 def inverses(factors: FloatArray) -> FloatArray:
@@ -29,7 +43,7 @@ def inverses(factors: FloatArray) -> FloatArray:
     W e where L is ill-conditioned.
     """
     n_dims = factors.shape[1]
-    if n_dims <= SMALL:
+    if n_dims <= SMALL and len(factors) > 3 * n_dims:  # a loop over columns is the shorter one
         inverse = np.zeros(factors.shape)
         for j in range(n_dims - 1, -1, -1):
             column = -np.matmul(inverse[:, :, j + 1 :], factors[:, j + 1 :, j, None])[:, :, 0]
@@ -64,30 +78,38 @@ def apply(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
     return np.asarray(np.einsum(subscripts, matrices, vectors))
 
 
+def squares(triangles: FloatArray) -> FloatArray:
+    """Products W^T W [K, D, D] of lower triangles, of which the lower triangles are to be read."""
+    if triangles.shape[1] <= SMALL:
+        return np.asarray(np.matmul(triangles.transpose(0, 2, 1), triangles))
+    out = np.array(triangles)
+    for square in out:
+        # Fortran sees W^T, upper, and writes the upper triangle of W^T W in its place.
+        dlauum(square.T, lower=0, overwrite_c=1)
+    return out
+
+
 def transposed_times(triangles: FloatArray, matrices: FloatArray) -> FloatArray:
     """Products [K, D, D] of a transposed lower triangle with a matrix each."""
     if triangles.shape[1] <= SMALL:
         return np.asarray(np.matmul(triangles.transpose(0, 2, 1), matrices))
-    out: FloatArray = matrices.copy()
+    out = np.array(matrices)
     for k, factor in enumerate(triangles):
         # Fortran sees every array transposed: matrix^T triangle, in place.
         dtrmm(1.0, factor.T, out[k].T, side=1, trans_a=1, lower=0, overwrite_b=1)
     return out
 
 
-def congruences(triangles: FloatArray, upper: FloatArray) -> FloatArray:
-    """Products W S W^T [K, D, D] of lower triangles W and symmetric S, of which the upper is read.
-
-    `upper` may be written to.
-    """
+def congruences(triangles: FloatArray, symmetric: FloatArray) -> FloatArray:
+    """Products W S W^T [K, D, D] of lower triangles and symmetric matrices, in place of these."""
     if triangles.shape[1] <= SMALL:
-        whole = np.triu(upper) + np.triu(upper, 1).transpose(0, 2, 1)
-        return np.asarray(np.matmul(triangles, np.matmul(whole, triangles.transpose(0, 2, 1))))
-    for k, triangle in enumerate(upper):
+        product = np.matmul(symmetric, triangles.transpose(0, 2, 1))
+        return np.asarray(np.matmul(triangles, product, out=symmetric))
+    for triangle, matrix in zip(triangles, symmetric, strict=True):
         # Fortran sees every array transposed: S W^T, then W (S W^T), which is symmetric.
-        product = dsymm(1.0, triangle.T, triangles[k].T, lower=1)
-        upper[k] = dtrmm(1.0, triangles[k].T, product, trans_a=1, overwrite_b=1)
-    return upper
+        dtrmm(1.0, triangle.T, matrix.T, side=1, lower=0, overwrite_b=1)
+        dtrmm(1.0, triangle.T, matrix.T, trans_a=1, lower=0, overwrite_b=1)
+    return symmetric
 
 
 def products(left: FloatArray, right: FloatArray) -> FloatArray:
@@ -137,7 +159,7 @@ def multiply_difference(
 def add_square(total: FloatArray, columns: FloatArray) -> None:
     """Add columns columns^T of columns [D, B] to (at least) the lower triangle of total [D, D]."""
     # Fortran sees the upper triangle of a symmetric matrix.
-    if len(total) <= SMALL:
+    if len(total) <= SMALL_SQUARE:
         dgemm(1.0, columns.T, columns.T, trans_a=1, beta=1.0, c=total.T, overwrite_c=1)
     else:
         dsyrk(1.0, columns.T, beta=1.0, c=total.T, trans=1, lower=0, overwrite_c=1)
@@ -145,9 +167,18 @@ def add_square(total: FloatArray, columns: FloatArray) -> None:
 
 def complete(lower: FloatArray) -> FloatArray:
     """Fill the upper triangles of [..., D, D] from the lower ones, in place; return the array."""
-    above = ~np.tri(lower.shape[-1], dtype=bool)
-    for matrix in lower.reshape(-1, *lower.shape[-2:]):
-        np.copyto(matrix, matrix.T, where=above)
+    above = ~lower_triangle(lower.shape[-1])
+    stack = lower.reshape(-1, *lower.shape[-2:])
+    for part in groups(stack):
+        np.copyto(stack[part], stack[part].transpose(0, 2, 1), where=above)
+    return lower
+
+
+@lru_cache(maxsize=16)
+def lower_triangle(n_dims: int) -> NDArray[np.bool_]:
+    """Where the lower triangle of [D, D] is; shared, so read-only."""
+    lower = np.tri(n_dims, dtype=bool)
+    lower.setflags(write=False)
     return lower
 
 

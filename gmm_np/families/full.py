@@ -5,7 +5,11 @@ Letters in shapes: B samples of a block, K components, D dimensions, P features.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from gmm_np import triangles
 from gmm_np.checks import FloatArray
@@ -20,6 +24,35 @@ from gmm_np.families.family import (
     isotropic_parameters,
     write_isotropic_features,
 )
+
+
+class _Pairs(NamedTuple):
+    """Where the products y_i y_j, i <= j, stand among features and in matrices; read-only.
+
+    Attributes
+    ----------
+    packed : ndarray, shape [D (D + 1) / 2]
+        Of each product in turn, its place in a lower triangle [D, D].
+    share : ndarray, shape [D (D + 1) / 2]
+        What an entry of the precision there counts in log_joint: -1/2, off the diagonal twice.
+    features : ndarray, shape [D, D]
+        Of each entry of a matrix, the feature that is its product.
+    """
+
+    packed: NDArray[np.intp]
+    share: FloatArray
+    features: NDArray[np.intp]
+
+
+@lru_cache(maxsize=16)
+def _pairs(n_dims: int) -> _Pairs:
+    i, j = np.triu_indices(n_dims)
+    features = np.empty((n_dims, n_dims), dtype=np.intp)
+    features[i, j] = features[j, i] = n_dims + 1 + np.arange(len(i))
+    pairs = _Pairs(j * n_dims + i, np.where(i == j, -0.5, -1.0), features)
+    for array in pairs:
+        array.setflags(write=False)
+    return pairs
 
 
 class Full(Family):
@@ -97,16 +130,14 @@ class Full(Family):
     ) -> FloatArray:
         n_components, n_dims = means.shape
         whitened = triangles.apply(inverse, means)  # [K, D]
-        precision = triangles.transposed_times(inverse, inverse)  # [K, D, D]
         theta = np.empty((n_components, self.n_features(n_dims)))
         theta[:, 0] = constant - 0.5 * np.einsum("kd,kd->k", whitened, whitened)
         theta[:, 1 : n_dims + 1] = triangles.apply(inverse.transpose(0, 2, 1), whitened)
-        start = n_dims + 1
-        for i in range(n_dims):
-            stop = start + n_dims - i
-            np.negative(precision[:, i, i:], out=theta[:, start:stop])
-            theta[:, start] *= 0.5
-            start = stop
+        pairs = _pairs(n_dims)
+        for part in triangles.groups(inverse):
+            precision = triangles.squares(inverse[part])
+            entries = precision.reshape(len(precision), -1).take(pairs.packed, axis=1)
+            np.multiply(entries, pairs.share, out=theta[part, n_dims + 1 :])
         return theta
 
     def whitened_moments(
@@ -116,15 +147,14 @@ class Full(Family):
         mass, first = about_means(sums, means)
         # sum (y - mu)(y - mu)^T = sum y y^T - a mu^T - mu a^T with a = first + mass mu / 2
         half = first + 0.5 * mass[:, None] * means  # [K, D]
-        second = np.zeros((n_components, n_dims, n_dims))
-        start = n_dims + 1
-        for i in range(n_dims):  # the upper triangles
-            stop = start + n_dims - i
-            second[:, i, i:] = sums[:, start:stop]
-            second[:, i, i:] -= half[:, i, None] * means[:, i:] + means[:, i, None] * half[:, i:]
-            start = stop
-        v_k = triangles.apply(inverse, first)
-        return Sums(mass, v_k, triangles.congruences(inverse, second))
+        second = np.empty((n_components, n_dims, n_dims))
+        for part in triangles.groups(second):
+            matrices = second[part]
+            products = sums[part].take(_pairs(n_dims).features, axis=1)
+            outer = half[part, :, None] * means[part, None, :]
+            np.subtract(products, outer + outer.transpose(0, 2, 1), out=matrices)
+            triangles.congruences(inverse[part], matrices)
+        return Sums(mass, triangles.apply(inverse, first), second)
 
     def unwhiten_first(self, scale: FloatArray, first: FloatArray) -> FloatArray:
         return triangles.apply(scale, first)
@@ -144,10 +174,11 @@ class Full(Family):
         n_dims: int,
     ) -> FloatArray:
         # tril(Sigma^-1 S Sigma^-1 L) = tril(L^-T M), which has no cancellation in it.
-        gradient = triangles.transposed_times(inverse, second)
-        np.negative(gradient, out=gradient)
-        for i in range(n_dims - 1):
-            gradient[:, i, i + 1 :] = 0.0
+        gradient = np.zeros(second.shape)
+        lower = triangles.lower_triangle(n_dims)
+        for part in triangles.groups(second):
+            product = triangles.transposed_times(inverse[part], second[part])
+            np.negative(product, out=gradient[part], where=lower)
         self.diagonal(gradient)[...] += mass[:, None] / self.diagonal(scale)
         return gradient
 
@@ -329,8 +360,7 @@ def _maximising_factor(
     """
     n_dims, divisor = len(factor), mass + add.freedom
     if add.regularises:
-        upper = np.triu(central / divisor)[None]
-        covariance = triangles.congruences(factor[None], upper)[0]
+        covariance = triangles.congruences(factor[None], central[None] / divisor)[0]
         covariance[np.diag_indices(n_dims)] += add.scatter / divisor + add.ridge
         return triangles.cholesky(covariance)
     # In whitened coordinates no digits are lost to what is ill-conditioned already.
