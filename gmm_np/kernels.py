@@ -36,10 +36,13 @@ LARGEST_ERROR: Final = 1e-10
 # Frames whose unit is further from 1 than this power of two are brought to it.
 LARGEST_EXPONENT: Final = 200
 # Bytes of work memory of a block. Products with long rows gain more from threads, and what no
-# longer fits one core's cache is not taken back from another's. Below 32 MiB the C library keeps
-# memory that was freed, so that the next call does not wait for pages.
+# longer fits one core's cache is not taken back from another's.
 BLOCK_BYTES: Final = 24 * 2**20
 DIRECT_BLOCK_BYTES: Final = 31 * 2**20
+# glibc returns memory to the system beyond twice the largest array, of up to 32 MiB, that it has
+# seen freed; then each call waits for new pages, for up to half its time. Having seen one (which
+# is never written to, and so takes no memory) it keeps that of the kernels for the next call.
+np.empty(DIRECT_BLOCK_BYTES // 8)
 SMALLEST_BLOCK: Final = 128
 LARGEST_BLOCK: Final = 8192
 # Up to so many coordinates of residuals (0.1 ms) there is no time to save, only digits to lose.

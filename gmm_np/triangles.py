@@ -23,7 +23,7 @@ from gmm_np.checks import FloatArray
 # routines for triangles would start threads for next to no work.
 SMALL: Final = 12
 # dsyrk saves less than that up to this D, and gains nothing from a second thread.
-SMALL_SQUARE: Final = 24
+SMALL_SQUARE: Final = 32
 # Entries of the matrices that are worked on at a time, so that they stay in a cache.
 GROUP: Final = 2**15
 
