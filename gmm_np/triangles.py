@@ -22,8 +22,6 @@ from gmm_np.checks import FloatArray
 # Up to this D a loop over components costs more than the arithmetic that a triangle saves, and
 # routines for triangles would start threads for next to no work.
 SMALL: Final = 12
-# dsyrk saves less than that up to this D, and gains nothing from a second thread.
-SMALL_SQUARE: Final = 32
 # Entries of the matrices that are worked on at a time, so that they stay in a cache.
 GROUP: Final = 2**15
 
@@ -159,7 +157,7 @@ def multiply_difference(
 def add_square(total: FloatArray, columns: FloatArray) -> None:
     """Add columns columns^T of columns [D, B] to (at least) the lower triangle of total [D, D]."""
     # Fortran sees the upper triangle of a symmetric matrix.
-    if len(total) <= SMALL_SQUARE:
+    if len(total) <= SMALL:
         dgemm(1.0, columns.T, columns.T, trans_a=1, beta=1.0, c=total.T, overwrite_c=1)
     else:
         dsyrk(1.0, columns.T, beta=1.0, c=total.T, trans=1, lower=0, overwrite_c=1)

@@ -8,11 +8,13 @@ repetition; a call of two seconds or more is not made again only to be timed, si
 was checked will do. A ratio is a peer's time over that of gmm_np's "auto" in the same repetition,
 and a cell's figure is the median of its ratios.
 
-The whole grid takes about 45 minutes on two idle cores. It can be stopped and resumed.
+The whole grid takes about an hour on two idle cores. It can be stopped and resumed, and what was
+not steady can be measured again.
 
     python scripts/benchmark.py --json build/benchmark.json \
         --markdown docs/benchmarks.md --plot docs/benchmarks.png
-    python scripts/benchmark.py --resume build/benchmark.json --markdown docs/benchmarks.md
+    python scripts/benchmark.py --resume build/benchmark.json --again \
+        --markdown docs/benchmarks.md --plot docs/benchmarks.png
     python scripts/benchmark.py --quick
 
 Exit status: 0, or 1 if a peer was wrong somewhere, 2 if the arguments make no sense.
@@ -59,6 +61,10 @@ LONG = 2.0  # seconds of a call that is not made twice, since its check will do 
 SETTLE = (
     0.15  # seconds in which threads of the peer before fall asleep; OpenBLAS waits actively for 0.1
 )
+# Quartiles of the times of "auto" that are further apart ask for as many repetitions again, twice
+# at most: a machine that does not always wake a second thread at once spoils single ones.
+STEADY = 1.25
+ROUNDS = 3
 BUSY = 0.25  # seconds in which others show whether they use the machine
 IMPORTS = 3  # times that an import is timed
 # Where a fresh process shows a peer's first call and its peak memory, as (D, K, N).
@@ -93,6 +99,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--json", type=Path, metavar="OUT", help="everything measured; written after each cell")
     add("--resume", type=Path, metavar="JSON", help="go on with this file")
+    add("--again", action="store_true", help="with --resume: again what was not steady")
     add("--markdown", type=Path, metavar="OUT", help="tables for docs/benchmarks.md")
     add("--plot", type=Path, metavar="PNG")
     options = parser.parse_args(arguments)
@@ -377,7 +384,6 @@ class Run:
             return
         path = Path(self.options.json)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.data["finished"] = now()
         part = path.with_name(path.name + ".part")
         part.write_text(json.dumps(strict(self.data), indent=1, allow_nan=False) + "\n")
         part.replace(path)
@@ -489,9 +495,9 @@ def count_calls(run: Run, name: str, record: Record) -> Record:
     if took < SINGLE:
         answer = run.ask(name, "calls", least=SHORTEST)
         calls, took = answer["calls"], answer["seconds"]
-    repetitions = int(run.options.budget * run.peers[name].share / (calls * took))
-    repeat = min(max(repetitions, 1), run.options.repeat)
-    return {"calls": calls, "repeat": repeat, "seconds": [], "auto_seconds": []}
+    most = max(int(run.options.budget * run.peers[name].share / (calls * took)), 1)
+    repeat = min(most, run.options.repeat)
+    return {"calls": calls, "repeat": repeat, "most": most, "seconds": [], "auto_seconds": []}
 
 
 def timing(run: Run, name: str, record: Record) -> float:
@@ -539,6 +545,8 @@ def repeat_cell(run: Run, records: dict[str, Record]) -> None:
     """Time peers in turn: in each repetition "auto", then the others that have time left."""
     turn = 0
     while True:
+        if 0 < turn < ROUNDS * run.options.repeat and turn % run.options.repeat == 0:
+            extend(run, records)
         names = [
             name
             for name, record in records.items()
@@ -563,6 +571,25 @@ def repeat_cell(run: Run, records: dict[str, Record]) -> None:
                 continue
             record["seconds"].append(took)
             record["auto_seconds"].append(auto)
+
+
+def is_steady(record: Record) -> bool:
+    """Say whether the middle half of a peer's times is close enough together for a median."""
+    times = record.get("seconds", ())
+    if len(times) < 3:
+        return True
+    lower, _, upper = statistics.quantiles(times, n=4, method="inclusive")
+    return upper <= STEADY * lower
+
+
+def extend(run: Run, records: dict[str, Record]) -> None:
+    """Give more repetitions to all whose budget has them, if "auto" is not steady."""
+    if is_steady(records[AUTO]):
+        return
+    done = len(records[AUTO]["seconds"])
+    for record in records.values():
+        if record["status"] == "timed" and record["repeat"] == done:
+            record["repeat"] = min(record["most"], done + run.options.repeat)
 
 
 def busy_cores() -> float | None:
@@ -734,7 +761,10 @@ def open_document(options: argparse.Namespace, names: list[str], peers: dict[str
             f"--resume {options.resume}: it has other {', '.join(differ)}. Figures of two "
             "settings do not belong into one table: measure anew."
         )
-    old["resumed"].append(document["started"])
+    if options.again:
+        unsteady = [cell for cell in old["cells"] if not is_steady(cell["peers"][AUTO])]
+        old["again"] = old.get("again", 0) + len(unsteady)
+        old["cells"] = [cell for cell in old["cells"] if cell not in unsteady]
     return old
 
 
@@ -742,6 +772,8 @@ def measure(run: Run) -> None:
     """Measure what is not in the document yet."""
     tasks = plan(run.options, run.data["peers"])
     left = [task for task in tasks if not task.is_done(run.data)]
+    if left and len(left) < len(tasks):
+        run.data["resumed"].append(now())
     progress = tqdm(left, desc="benchmark", unit="task", file=sys.stderr, smoothing=0.05)
     head, shown = "", 0.0
 
@@ -756,6 +788,7 @@ def measure(run: Run) -> None:
         for task in progress:
             head = f"{task.kind} D={task.d} K={task.k} N={task.n}"
             perform(run, task)
+            run.data["finished"] = now()
             run.save()
     finally:
         run.close()
@@ -1005,27 +1038,34 @@ def lines_on_absences(data: Record) -> list[str]:
     for cell in grid_cells(data):
         for name, record in cell["peers"].items():
             if record["status"] not in ("timed", "missing"):
-                key = name, record["status"], record["note"]
+                # What depends on the cell alone would make a line for each.
+                note = "" if record["status"] in ALIKE else f" ({record['note']})"
+                key = name, record["status"], note
                 reasons.setdefault(key, []).append(cell_name(cell))
     lines = [
         f"- {data['titles'][name]} is not installed: {why}" for name, why in data["missing"].items()
     ]
     for (name, status, note), cells in reasons.items():
-        lines.append(f"- {data['titles'][name]}, {STATUS[status]} ({note}): {', '.join(cells)}")
+        reason = STATUS[status].format(**data["settings"])
+        lines.append(f"- {data['titles'][name]}, {reason}{note}: {', '.join(cells)}")
     return lines or ["Everything was timed in every cell."]
 
 
 STATUS = {
-    "memory": "left out for its memory",
-    "time": "left out for its time",
+    "memory": "left out, since by its estimate it takes more than the {memory:g} GB allowed",
+    "time": (
+        "left out, since by fewer rows a call would take more than {longest:g} s, or a quarter of "
+        "that for the reference and autograd"
+    ),
     "wrong": "**wrong**, and so not timed",
     "died": "its process died",
-    "timeout": "timed out",
+    "timeout": "timed out, there or in a cell that is no larger",
     "error": "failed",
     "unjudged": "not checked, since the judge failed",
     "alone": "not timed, since gmm_np auto was not",
     "prepared": "not timed",
 }
+ALIKE = ("memory", "time", "timeout")
 
 
 def lines_on_conditions(data: Record) -> list[str]:
@@ -1035,6 +1075,7 @@ def lines_on_conditions(data: Record) -> list[str]:
     changed = " with changes" if source["changed"] else ""
     threads = settings["threads"] or "all"
     resumed = "".join(f", resumed {when}" for when in data["resumed"])
+    again = f" Cells measured again for that: {count}." if (count := data.get("again")) else ""
     return [
         f"- Command: `{data['command']}`",
         (
@@ -1049,8 +1090,10 @@ def lines_on_conditions(data: Record) -> list[str]:
         "- " + ", ".join(f"{name} {version}" for name, version in data["versions"].items()),
         (
             f"- Seed {settings['seed']}; up to {settings['repeat']} interleaved repetitions of at "
-            f"least {SHORTEST * 1000:.0f} ms, fewer where they would exceed "
-            f"{settings['budget']:g} s; a figure is the median over repetitions."
+            f"least {SHORTEST * 1000:.0f} ms, and up to {ROUNDS * settings['repeat']} where the "
+            f"quartiles of gmm_np's times were further apart than a factor of {STEADY:g}; fewer "
+            f"where they would exceed {settings['budget']:g} s. A figure is the median over "
+            f"repetitions.{again}"
         ),
         (
             f"- Before anything is timed, values and gradients are within {TOLERANCE:g} of the "

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,9 +94,14 @@ def planted(directory):
 
 
 @pytest.fixture
-def compare(monkeypatch):
+def script(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module("benchmark").compare
+    return importlib.import_module("benchmark")
+
+
+@pytest.fixture
+def compare(script):
+    return script.compare
 
 
 def summary(value=2.0, norm=1.0, projections=(0.5, -0.25), shape=(2,)):
@@ -205,6 +211,34 @@ def test_resume_measures_what_is_missing_and_refuses_other_settings(directory):
     assert refused.returncode == 2
     assert "settings" in refused.stderr
     assert read(out) == data
+
+
+def test_again_measures_cells_that_were_not_steady_and_no_others(directory):
+    out = directory / "again.json"
+    options = (*TINY, "--n", 300, 400, "--peers", "gmm_np_auto")
+    assert benchmark(*options, "--json", out).returncode == 0
+    data = read(out)
+    data["cells"][0]["peers"]["gmm_np_auto"]["seconds"] = [1.0, 2.0, 2.0, 3.0]
+    out.write_text(json.dumps(data))
+    done = benchmark(*options, "--resume", out, "--again", "--markdown", directory / "again.md")
+    assert done.returncode == 0, done.stderr
+    cells = {cell["n"]: cell for cell in read(out)["cells"]}
+    assert cells[300]["peers"]["gmm_np_auto"]["seconds"] != [1.0, 2.0, 2.0, 3.0]
+    assert cells[400] == data["cells"][1]
+    assert "Cells measured again for that: 1." in (directory / "again.md").read_text()
+
+
+def record(seconds, most):
+    return {"status": "timed", "seconds": seconds, "repeat": 3, "most": most}
+
+
+def test_times_that_are_far_apart_ask_for_more_within_the_budget(script):
+    run = SimpleNamespace(options=SimpleNamespace(repeat=3))
+    names = (script.AUTO, "quick", "slow")
+    for times, expected in (([1.0, 1.1, 1.2], [3, 3, 3]), ([1.0, 1.5, 2.0], [6, 6, 4])):
+        records = {name: record(times, most) for name, most in zip(names, (9, 9, 4), strict=True)}
+        script.extend(run, records)
+        assert [records[name]["repeat"] for name in names] == expected
 
 
 def test_cells_that_would_take_too_long_are_left_out_and_say_why(directory):
