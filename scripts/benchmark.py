@@ -113,6 +113,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     options.json = options.json or options.resume
     if min(*options.d, *options.k, *options.n, options.repeat) < 1:
         parser.error("sizes and repetitions are positive")
+    if options.again and options.resume is None:
+        parser.error("--again wants --resume JSON, the run whose cells are to be measured again")
     return options
 
 
@@ -845,6 +847,7 @@ def comparisons(data: Record) -> list[Comparison]:
     derived = [
         PYTORCH_BEST,
         Comparison("the same against gmm_np direct", TORCH, (DIRECT,)),
+        Comparison("PyTorch distributions against gmm_np direct", TORCH[:1], (DIRECT,)),
         JAX_BEST,
         Comparison(
             "scikit-learn against gmm_np, both the value alone", ("sklearn",), ("gmm_np_value",)

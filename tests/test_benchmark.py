@@ -228,6 +228,12 @@ def test_again_measures_cells_that_were_not_steady_and_no_others(directory):
     assert "Cells measured again for that: 1." in (directory / "again.md").read_text()
 
 
+def test_again_without_a_run_to_go_on_with_is_refused():
+    done = benchmark("--again")
+    assert done.returncode == 2
+    assert "--again wants --resume" in done.stderr
+
+
 def record(seconds, most):
     return {"status": "timed", "seconds": seconds, "repeat": 3, "most": most}
 

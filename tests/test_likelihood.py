@@ -191,6 +191,23 @@ def test_several_blocks_and_chunks_agree_with_the_reference(method):
 
 
 @methods
+@pytest.mark.parametrize("group", [1, 3 * 14**2, 2**20])
+@pytest.mark.parametrize("shape", [(30, 40, 5), (30, 7, 5), (60, 8, 14)])
+def test_gradients_do_not_depend_on_how_many_matrices_are_worked_on_at_a_time(
+    monkeypatch, method, group, shape
+):
+    # Small triangles and larger ones, in whole groups and in those with a smaller last one.
+    monkeypatch.setattr(gmm_np.triangles, "GROUP", group)
+    problem = random_problem(8, *shape)
+    value, found = nll_value_and_grad(*problem, method=method)
+    expected_value, expected = by_reference(problem)
+    worst = Worst()
+    worst.add(8, "value", value, expected_value)
+    worst.add_parameters(8, found, expected, logits_floor(shape[0]))
+    worst.check(TOLERANCE)
+
+
+@methods
 @pytest.mark.parametrize("rows", [1, 2, 5, 64])
 @pytest.mark.parametrize("chunk_bytes", [1, 777, 2**22])
 def test_results_do_not_depend_on_the_block_size(monkeypatch, method, rows, chunk_bytes):

@@ -46,6 +46,7 @@ class _Pairs(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _pairs(n_dims: int) -> _Pairs:
+    """Return the places of D (D + 1) / 2 products; shared, so read-only."""
     i, j = np.triu_indices(n_dims)
     features = np.empty((n_dims, n_dims), dtype=np.intp)
     features[i, j] = features[j, i] = n_dims + 1 + np.arange(len(i))
@@ -147,10 +148,10 @@ class Full(Family):
         mass, first = about_means(sums, means)
         # sum (y - mu)(y - mu)^T = sum y y^T - a mu^T - mu a^T with a = first + mass mu / 2
         half = first + 0.5 * mass[:, None] * means  # [K, D]
-        second = np.empty((n_components, n_dims, n_dims))
+        second, pairs = np.empty((n_components, n_dims, n_dims)), _pairs(n_dims)
         for part in triangles.groups(second):
             matrices = second[part]
-            products = sums[part].take(_pairs(n_dims).features, axis=1)
+            products = sums[part].take(pairs.features, axis=1)
             outer = half[part, :, None] * means[part, None, :]
             np.subtract(products, outer + outer.transpose(0, 2, 1), out=matrices)
             triangles.congruences(inverse[part], matrices)
