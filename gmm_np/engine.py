@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,26 +16,41 @@ from numpy.typing import NDArray
 from gmm_np import reference, wide_range
 from gmm_np.checks import FloatArray, not_finite
 from gmm_np.families.family import Sums, merge
-from gmm_np.kernels import (
-    LARGEST_BLOCK,
-    Guard,
-    Kernel,
-    Method,
-    Mixture,
-    OutOfRangeError,
-)
+from gmm_np.kernels import Guard, Kernel, Method, Mixture, OutOfRangeError
+from gmm_np.kernels.blocks import LARGEST_BLOCK, apart
 
 # Sums of exponentials about a guessed shift are taken as they are within exp(+-this).
 LARGEST_LOG_SUM: Final = 40.0
 # A smaller responsibility is flushed to zero: subnormal numbers make a product four times slower.
 SMALLEST_RESPONSIBILITY: Final = 1e-290
+# Numbers that NumPy may buffer: less than two rows of a block.
+BUFFER: Final = 256
+# Rows that are turned to columns at a time.
+TURNED: Final = 1024
 # Bytes of a chunk, for which the guard chooses one kernel.
 CHUNK_BYTES: Final = 4 * 2**20
 
 
-def quiet() -> np.errstate:
-    """Return the context in which the engine runs: no floating-point warnings."""
-    return np.errstate(all="ignore")
+class quiet:  # noqa: N801  as `numpy.errstate`
+    """The context in which the engine runs: no floating-point warnings, and small buffers.
+
+    Where several rows fit in a buffer, NumPy copies an operand that is broadcast along them to
+    make loops longer, at more than the cost of the operation itself.
+    """
+
+    def __enter__(self) -> None:
+        self._errors = np.errstate(all="ignore")
+        self._errors.__enter__()
+        self._size = np.setbufsize(BUFFER)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        np.setbufsize(self._size)
+        self._errors.__exit__(kind, raised, trace)
 
 
 class Block(NamedTuple):
@@ -127,9 +143,9 @@ class Engine:
         ValueError
             If a value is not finite.
         """
-        rows = max(min(CHUNK_BYTES // (8 * x.shape[1]), LARGEST_BLOCK), 1)
+        rows = apart(max(min(CHUNK_BYTES // (8 * x.shape[1]), LARGEST_BLOCK), 1))
         for start in range(0, len(x), rows):
-            chunk = np.array(x[start : start + rows].T, np.float64, order="C")  # [D, B]
+            chunk = _columns(x[start : start + rows])
             if not math.isfinite(chunk.sum()) and not np.isfinite(chunk).all():
                 raise not_finite(x)
             kernel, samples = self.guard.choose(chunk)
@@ -219,6 +235,15 @@ class Engine:
         first, second = (np.stack(arrays) for arrays in zip(*moments, strict=True))
         sums = Sums(weight.sum(axis=1), first, m.family.reduce(second))
         self.beyond.append(sums.centre(m.family) if self.central else sums)
+
+
+def _columns(rows: NDArray[np.generic]) -> FloatArray:
+    """Return rows [B, D] as columns [D, B], some at a time, so that both stay in a cache."""
+    columns = np.empty(rows.shape[::-1])
+    for start in range(0, len(rows), TURNED):
+        part = slice(start, start + TURNED)
+        columns[:, part] = rows[part].T
+    return columns
 
 
 def _flush(exponentials: FloatArray, total: FloatArray) -> None:

@@ -15,13 +15,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dgemm, dsyrk, dtrmm, dtrsm
-from scipy.linalg.lapack import dlauum, dpotrf, dtrtri
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 from gmm_np.checks import FloatArray
 
 # Up to this D a loop over components costs more than the arithmetic that a triangle saves, and
 # routines for triangles would start threads for next to no work.
 SMALL: Final = 12
+# Up to this D products of a stack are best taken as one.
+SMALL_STACKED: Final = 32
+# Up to so many multiplications OpenBLAS takes a product at one go, without copies and threads.
+SMALL_PRODUCT: Final = 10**6
 # Entries of the matrices that are worked on at a time, so that they stay in a cache.
 GROUP: Final = 2**15
 
@@ -76,20 +80,9 @@ def apply(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
     return np.asarray(np.einsum(subscripts, matrices, vectors))
 
 
-def squares(triangles: FloatArray) -> FloatArray:
-    """Products W^T W [K, D, D] of lower triangles, of which the lower triangles are to be read."""
-    if triangles.shape[1] <= SMALL:
-        return np.asarray(np.matmul(triangles.transpose(0, 2, 1), triangles))
-    out = np.array(triangles)
-    for square in out:
-        # Fortran sees W^T, upper, and writes the upper triangle of W^T W in its place.
-        dlauum(square.T, lower=0, overwrite_c=1)
-    return out
-
-
 def transposed_times(triangles: FloatArray, matrices: FloatArray) -> FloatArray:
     """Products [K, D, D] of a transposed lower triangle with a matrix each."""
-    if triangles.shape[1] <= SMALL:
+    if triangles.shape[1] <= SMALL_STACKED:
         return np.asarray(np.matmul(triangles.transpose(0, 2, 1), matrices))
     out = np.array(matrices)
     for k, factor in enumerate(triangles):
@@ -100,7 +93,7 @@ def transposed_times(triangles: FloatArray, matrices: FloatArray) -> FloatArray:
 
 def congruences(triangles: FloatArray, symmetric: FloatArray) -> FloatArray:
     """Products W S W^T [K, D, D] of lower triangles and symmetric matrices, in place of these."""
-    if triangles.shape[1] <= SMALL:
+    if triangles.shape[1] <= SMALL_STACKED:
         product = np.matmul(symmetric, triangles.transpose(0, 2, 1))
         return np.asarray(np.matmul(triangles, product, out=symmetric))
     for triangle, matrix in zip(triangles, symmetric, strict=True):
@@ -157,7 +150,7 @@ def multiply_difference(
 def add_square(total: FloatArray, columns: FloatArray) -> None:
     """Add columns columns^T of columns [D, B] to (at least) the lower triangle of total [D, D]."""
     # Fortran sees the upper triangle of a symmetric matrix.
-    if len(total) <= SMALL:
+    if len(total) <= SMALL or total.size * columns.shape[1] <= SMALL_PRODUCT:
         dgemm(1.0, columns.T, columns.T, trans_a=1, beta=1.0, c=total.T, overwrite_c=1)
     else:
         dsyrk(1.0, columns.T, beta=1.0, c=total.T, trans=1, lower=0, overwrite_c=1)

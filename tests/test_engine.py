@@ -13,14 +13,13 @@ from gmm_np import (
     Parameters,
     engine,
     gradients,
-    kernels,
     log_prob,
     nll_value_and_grad,
     responsibilities,
     statistics,
 )
 from gmm_np.engine import LARGEST_LOG_SUM, SMALLEST_RESPONSIBILITY, Engine
-from gmm_np.kernels import Direct, Mixture, Moments
+from gmm_np.kernels import Direct, Mixture, Moments, blocks
 from gmm_np.reference import nll_backward, nll_forward
 
 METHODS = ("auto", "direct", "moments")
@@ -34,10 +33,10 @@ TOLERANCE = 1e-12
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 16 rows, chunks of 64 (of two dimensions)."""
-    monkeypatch.setattr(kernels, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(kernels, "DIRECT_BLOCK_BYTES", 1)
-    monkeypatch.setattr(kernels, "SMALLEST_BLOCK", 16)
-    monkeypatch.setattr(kernels, "LARGEST_BLOCK", 16)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "DIRECT_BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "SMALLEST_BLOCK", 16)
+    monkeypatch.setattr(blocks, "LARGEST_BLOCK", 16)
     monkeypatch.setattr(engine, "CHUNK_BYTES", 8 * 2 * 64)
 
 
@@ -84,6 +83,31 @@ def assert_agrees(problem, method, weight=None):
 
 
 # --- blocks --------------------------------------------------------------------------------------
+
+
+def test_settings_of_numpy_are_given_back():
+    errors, size = np.geterr(), np.setbufsize(4096)
+    try:
+        with engine.quiet():
+            assert set(np.geterr().values()) == {"ignore"}
+            assert np.getbufsize() == engine.BUFFER
+        with pytest.raises(RuntimeError), engine.quiet():
+            raise RuntimeError
+        nll_value_and_grad(*random_problem(0))
+        assert np.geterr() == errors
+        assert np.getbufsize() == 4096
+    finally:
+        np.setbufsize(size)
+
+
+@pytest.mark.parametrize("rows", [1, 1023, 1024, 1025, 3000])
+def test_rows_in_any_layout_become_columns(rows):
+    x = np.random.default_rng(0).normal(size=(2 * rows, 6))
+    for view in (x[:rows, :3], x[::2, ::-2], np.asfortranarray(x), x.astype(np.float32), x > 0):
+        columns = engine._columns(view)
+        assert columns.dtype == np.float64
+        assert columns.flags.c_contiguous
+        np.testing.assert_array_equal(columns, view.T)
 
 
 @kinds

@@ -8,7 +8,8 @@ from families_by_reference import FAMILIES, LEARNED, expand, random_parameters, 
 from problems import logits_floor
 
 import gmm_np
-from gmm_np import Parameters, engine, kernels, reference
+from gmm_np import Parameters, engine, reference
+from gmm_np.kernels import blocks
 from gmm_np.statistics import Conjugate, em_update
 
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -119,8 +120,8 @@ def test_small_blocks_and_chunks_change_nothing(family, monkeypatch):
         value, expected = gmm_np.nll_value_and_grad(x, *arguments(parameters), **options)
         with monkeypatch.context() as patch:
             for name in ("BLOCK_BYTES", "DIRECT_BLOCK_BYTES"):
-                patch.setattr(kernels, name, 1)
-            patch.setattr(kernels, "SMALLEST_BLOCK", 16)
+                patch.setattr(blocks, name, 1)
+            patch.setattr(blocks, "SMALLEST_BLOCK", 16)
             patch.setattr(engine, "CHUNK_BYTES", 8 * 3 * 64)
             again, found = gmm_np.nll_value_and_grad(x, *arguments(parameters), **options)
         assert again == pytest.approx(value, rel=1e-13, abs=0)

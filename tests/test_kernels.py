@@ -13,16 +13,17 @@ from problems import (
     rotated_factor,
 )
 
-from gmm_np import Parameters, engine, kernels, nll, nll_value_and_grad, statistics
+from gmm_np import Parameters, engine, nll, nll_value_and_grad, statistics
 from gmm_np.engine import Engine
 from gmm_np.families import FAMILIES
-from gmm_np.kernels import UNIT_ROUNDOFF, Direct, Frame, Mixture, Moments
+from gmm_np.kernels import Direct, Frame, Mixture, Moments, blocks
+from gmm_np.kernels.frame import UNIT_ROUNDOFF
 from gmm_np.reference import log_density_forward, log_softmax_forward, nll_backward, nll_forward
 
 METHODS = ("auto", "direct", "moments")
 FULL = FAMILIES["full"]
-# The loops and the BLAS calls of the families part ways between D = 12 and 13.
-SHAPES = [(1, 1, 1), (5, 1, 3), (30, 4, 2), (50, 3, 12), (50, 3, 13), (100, 6, 20)]
+# Families part ways between D = 12 and 13, and between 32 and 33.
+SHAPES = [(1, 1, 1), (5, 1, 3), (30, 4, 2), (50, 3, 12), (50, 3, 13), (90, 2, 32), (100, 6, 33)]
 
 
 def mixture_of(problem):
@@ -349,6 +350,17 @@ def test_bound_that_is_beyond_the_range_or_no_number_means_direct(size):
     assert set(chosen(problem._replace(x=problem.x * size))) == {"reference"}
 
 
+@pytest.mark.parametrize("n_dims", [2, 12, 13, 128])
+def test_blocks_fit_their_memory_and_their_rows_stand_apart(n_dims):
+    for n_samples in (1, 100, 1000, 10**6):
+        for doubles in (3, 10**3, 10**6):
+            size = blocks.block_size(2**24, doubles, n_dims, n_samples)
+            assert 1 <= size <= n_samples
+            assert size <= max(2**24 // (8 * doubles), blocks.SMALLEST_BLOCK)
+            assert size == n_samples or size < 128 or size % 16 == 8
+    assert blocks.block_size(2**24, 3, 128, 10**6) < blocks.block_size(2**24, 3, 2, 10**6)
+
+
 def test_work_memory_of_a_block_is_bounded():
     # 64 MiB for all, at any shape that fits: kernels hold their blocks, and K-sized arrays.
     for k, d in ((1, 1), (1000, 2), (5, 128), (200, 64), (200, 128)):
@@ -360,7 +372,7 @@ def test_work_memory_of_a_block_is_bounded():
         direct, moments = Direct(mixture), Moments(mixture, Frame(mixture, common=False))
         assert direct.block >= 1
         assert moments.block >= 1
-        rows = max(kernels.DIRECT_BLOCK_BYTES // (8 * k * (d + 2)), kernels.SMALLEST_BLOCK)
+        rows = max(blocks.DIRECT_BLOCK_BYTES // (8 * k * (d + 2)), blocks.SMALLEST_BLOCK)
         assert direct.block <= rows
         assert 8 * direct.block * k * (d + 2) <= 2**26
         assert 8 * moments.block * (k + (d + 1) * (d + 2) // 2) <= 2**26

@@ -21,13 +21,13 @@ from gmm_np import (
     Parameters,
     engine,
     gradients,
-    kernels,
     log_prob,
     nll,
     nll_value_and_grad,
     responsibilities,
     statistics,
 )
+from gmm_np.kernels import Mixture, blocks
 from gmm_np.reference import nll_backward, nll_forward
 
 METHODS = ("auto", "direct", "moments")
@@ -76,9 +76,9 @@ def by_reference(problem, **options):
 
 def make_blocks_small(monkeypatch, block_bytes=1, chunk_bytes=2048, largest_block=16):
     """Make blocks of `largest_block` rows at most, and chunks of `chunk_bytes`."""
-    monkeypatch.setattr(kernels, "BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr(kernels, "SMALLEST_BLOCK", min(kernels.SMALLEST_BLOCK, largest_block))
-    monkeypatch.setattr(kernels, "LARGEST_BLOCK", largest_block)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(blocks, "SMALLEST_BLOCK", min(blocks.SMALLEST_BLOCK, largest_block))
+    monkeypatch.setattr(blocks, "LARGEST_BLOCK", largest_block)
     monkeypatch.setattr(engine, "CHUNK_BYTES", chunk_bytes)
 
 
@@ -173,14 +173,14 @@ def test_gradient_of_the_only_logit_is_exactly_zero(method):
 
 @methods
 def test_several_blocks_and_chunks_agree_with_the_reference(method):
-    # Chunks have 8192 rows at most; blocks of this shape fewer.
+    # Chunks have 8184 rows at most; blocks of this shape fewer.
     problem = random_problem(7, 20_000, 30, 32)
     weight = draw_weight(7, 20_000)
-    mixture = kernels.Mixture.of(Parameters(*problem[1:]))
+    mixture = Mixture.of(Parameters(*problem[1:]))
     with np.errstate(all="ignore"):  # the callers of blocks do that
-        blocks = list(engine.Engine(mixture, method, gradient=True).blocks(problem.x))
-    assert len(blocks) > 3
-    assert [block.start for block in blocks[1:]] == [block.stop for block in blocks[:-1]]
+        parts = list(engine.Engine(mixture, method, gradient=True).blocks(problem.x))
+    assert len(parts) > 3
+    assert [block.start for block in parts[1:]] == [block.stop for block in parts[:-1]]
     value, found = nll_value_and_grad(*problem, sample_weight=weight, method=method)
     expected_value, expected = by_reference(problem, sample_weight=weight)
     worst = Worst()

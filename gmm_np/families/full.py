@@ -136,7 +136,7 @@ class Full(Family):
         theta[:, 1 : n_dims + 1] = triangles.apply(inverse.transpose(0, 2, 1), whitened)
         pairs = _pairs(n_dims)
         for part in triangles.groups(inverse):
-            precision = triangles.squares(inverse[part])
+            precision = triangles.transposed_times(inverse[part], inverse[part])
             entries = precision.reshape(len(precision), -1).take(pairs.packed, axis=1)
             np.multiply(entries, pairs.share, out=theta[part, n_dims + 1 :])
         return theta
@@ -152,8 +152,9 @@ class Full(Family):
         for part in triangles.groups(second):
             matrices = second[part]
             products = sums[part].take(pairs.features, axis=1)
-            outer = half[part, :, None] * means[part, None, :]
-            np.subtract(products, outer + outer.transpose(0, 2, 1), out=matrices)
+            columns = np.stack([half[part], means[part]], axis=2)
+            rows = np.stack([means[part], half[part]], axis=1)
+            np.subtract(products, np.matmul(columns, rows), out=matrices)
             triangles.congruences(inverse[part], matrices)
         return Sums(mass, triangles.apply(inverse, first), second)
 

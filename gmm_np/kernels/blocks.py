@@ -1,0 +1,46 @@
+"""How many samples a block has, and where its work memory is."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+
+from gmm_np.checks import FloatArray
+from gmm_np.triangles import SMALL
+
+# Bytes of work memory of a block. Products with long rows gain more from threads, and what no
+# longer fits one core's cache is not taken back from another's.
+BLOCK_BYTES: Final = 24 * 2**20
+DIRECT_BLOCK_BYTES: Final = 31 * 2**20
+# glibc returns memory to the system beyond twice the largest array, of up to 32 MiB, that it has
+# seen freed; then each call waits for new pages, for up to half its time. Having seen one (which
+# is never written to, and so takes no memory) it keeps that of the kernels for the next call.
+np.empty(DIRECT_BLOCK_BYTES // 8)
+SMALLEST_BLOCK: Final = 128
+# Of few dimensions; then the time is in the calls.
+LARGEST_BLOCK: Final = 8184
+# Of more dimensions; the rows of one component had better stay in a core's cache.
+LARGEST_WIDE_BLOCK: Final = 2056
+
+
+def block_size(n_bytes: int, doubles: int, n_dims: int, n_samples: int) -> int:
+    """Return the samples of a block of so many bytes that holds so many doubles for each."""
+    rows = max(n_bytes // (8 * doubles), SMALLEST_BLOCK)
+    largest = LARGEST_BLOCK if n_dims <= SMALL else min(LARGEST_BLOCK, LARGEST_WIDE_BLOCK)
+    return min(apart(rows), largest, n_samples)
+
+
+def apart(n_samples: int) -> int:
+    """Return a number of samples no larger whose rows do not share their places in a cache.
+
+    An odd number of cache lines of eight doubles. Where it is a power of two, the columns that a
+    product reads displace each other.
+    """
+    return n_samples if n_samples < 128 else n_samples - (n_samples - 8) % 16
+
+
+def carve(memory: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Return the start of `memory` as a contiguous array of this shape."""
+    return memory[: math.prod(shape)].reshape(shape)
