@@ -350,7 +350,7 @@ def test_bound_that_is_beyond_the_range_or_no_number_means_direct(size):
     assert set(chosen(problem._replace(x=problem.x * size))) == {"reference"}
 
 
-@pytest.mark.parametrize("n_dims", [2, 12, 13, 128])
+@pytest.mark.parametrize("n_dims", [2, 12, 13, 32, 33, 128])
 def test_blocks_fit_their_memory_and_their_rows_stand_apart(n_dims):
     for n_samples in (1, 100, 1000, 10**6):
         for doubles in (3, 10**3, 10**6):

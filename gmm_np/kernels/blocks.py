@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from gmm_np import triangles
 from gmm_np.checks import FloatArray
-from gmm_np.triangles import SMALL
 
 # Bytes of work memory of a block. Products with long rows gain more from threads, and what no
 # longer fits one core's cache is not taken back from another's.
@@ -21,15 +21,20 @@ np.empty(DIRECT_BLOCK_BYTES // 8)
 SMALLEST_BLOCK: Final = 128
 # Of few dimensions; then the time is in the calls.
 LARGEST_BLOCK: Final = 8184
-# Of more dimensions; the rows of one component had better stay in a core's cache.
+# Of many dimensions; the rows of one component had better stay in a core's cache.
 LARGEST_WIDE_BLOCK: Final = 2056
 
 
 def block_size(n_bytes: int, doubles: int, n_dims: int, n_samples: int) -> int:
     """Return the samples of a block of so many bytes that holds so many doubles for each."""
-    rows = max(n_bytes // (8 * doubles), SMALLEST_BLOCK)
-    largest = LARGEST_BLOCK if n_dims <= SMALL else min(LARGEST_BLOCK, LARGEST_WIDE_BLOCK)
-    return min(apart(rows), largest, n_samples)
+    if n_dims <= triangles.SMALL:
+        largest = LARGEST_BLOCK
+    elif n_dims <= triangles.SMALL_STACKED:  # squares are small products
+        largest = triangles.SMALL_PRODUCT // n_dims**2
+    else:
+        largest = LARGEST_WIDE_BLOCK
+    rows = min(max(n_bytes // (8 * doubles), SMALLEST_BLOCK), largest, LARGEST_BLOCK)
+    return min(apart(rows), n_samples)
 
 
 def apart(n_samples: int) -> int:
