@@ -8,8 +8,8 @@ repetition; a call of two seconds or more is not made again only to be timed, si
 was checked will do. A ratio is a peer's time over that of gmm_np's "auto" in the same repetition,
 and a cell's figure is the median of its ratios.
 
-The whole grid takes about an hour on two idle cores. It can be stopped and resumed, and what was
-not steady can be measured again.
+The whole grid takes about an hour on two idle cores. It can be stopped and resumed, and
+cells whose repetitions were too short, or not steady, can be measured again.
 
     python scripts/benchmark.py --json build/benchmark.json \
         --markdown docs/benchmarks.md --plot docs/benchmarks.png
@@ -99,7 +99,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--json", type=Path, metavar="OUT", help="everything measured; written after each cell")
     add("--resume", type=Path, metavar="JSON", help="go on with this file")
-    add("--again", action="store_true", help="with --resume: again what was not steady")
+    add("--again", action="store_true", help="with --resume: again what was doubtful")
     add("--markdown", type=Path, metavar="OUT", help="tables for docs/benchmarks.md")
     add("--plot", type=Path, metavar="PNG")
     options = parser.parse_args(arguments)
@@ -495,8 +495,10 @@ def count_calls(run: Run, name: str, record: Record) -> Record:
     """Find how many calls make a repetition, and how many repetitions the budget has."""
     calls, took = 1, record["first_seconds"]
     if took < SINGLE:
-        answer = run.ask(name, "calls", least=SHORTEST)
-        calls, took = answer["calls"], answer["seconds"]
+        # One unlucky call would make repetitions too short for good: believe the fastest.
+        answers = [run.ask(name, "calls", least=SHORTEST) for _ in range(3)]
+        took = min(answer["seconds"] for answer in answers)
+        calls = max(math.ceil(SHORTEST / took), 1)
     most = max(int(run.options.budget * run.peers[name].share / (calls * took)), 1)
     repeat = min(most, run.options.repeat)
     return {"calls": calls, "repeat": repeat, "most": most, "seconds": [], "auto_seconds": []}
@@ -582,6 +584,20 @@ def is_steady(record: Record) -> bool:
         return True
     lower, _, upper = statistics.quantiles(times, n=4, method="inclusive")
     return upper <= STEADY * lower
+
+
+def is_doubtful(cell: Record, settings: Record) -> bool:
+    """Say whether a cell deserves to be measured again.
+
+    Its repetitions were cut too short, or "auto" was not steady and had repetitions left.
+    """
+    for record in cell["peers"].values():
+        times = record.get("seconds")
+        if times and record["calls"] * statistics.median(times) < SHORTEST / 2:
+            return True
+    auto = cell["peers"][AUTO]
+    most = min(auto.get("most", 0), ROUNDS * settings["repeat"])
+    return not is_steady(auto) and len(auto["seconds"]) < most
 
 
 def extend(run: Run, records: dict[str, Record]) -> None:
@@ -764,9 +780,9 @@ def open_document(options: argparse.Namespace, names: list[str], peers: dict[str
             "settings do not belong into one table: measure anew."
         )
     if options.again:
-        unsteady = [cell for cell in old["cells"] if not is_steady(cell["peers"][AUTO])]
-        old["again"] = old.get("again", 0) + len(unsteady)
-        old["cells"] = [cell for cell in old["cells"] if cell not in unsteady]
+        doubtful = [cell for cell in old["cells"] if is_doubtful(cell, old["settings"])]
+        old["again"] = old.get("again", 0) + len(doubtful)
+        old["cells"] = [cell for cell in old["cells"] if cell not in doubtful]
     return old
 
 
@@ -1078,7 +1094,10 @@ def lines_on_conditions(data: Record) -> list[str]:
     changed = " with changes" if source["changed"] else ""
     threads = settings["threads"] or "all"
     resumed = "".join(f", resumed {when}" for when in data["resumed"])
-    again = f" Cells measured again for that: {count}." if (count := data.get("again")) else ""
+    again = ""
+    if count := data.get("again"):
+        why = "since repetitions were shorter or times further apart"
+        again = f" Cells measured again, {why}: {count}."
     return [
         f"- Command: `{data['command']}`",
         (

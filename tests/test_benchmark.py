@@ -225,7 +225,7 @@ def test_again_measures_cells_that_were_not_steady_and_no_others(directory):
     cells = {cell["n"]: cell for cell in read(out)["cells"]}
     assert cells[300]["peers"]["gmm_np_auto"]["seconds"] != [1.0, 2.0, 2.0, 3.0]
     assert cells[400] == data["cells"][1]
-    assert "Cells measured again for that: 1." in (directory / "again.md").read_text()
+    assert "times further apart: 1." in (directory / "again.md").read_text()
 
 
 def test_again_without_a_run_to_go_on_with_is_refused():
@@ -245,6 +245,37 @@ def test_times_that_are_far_apart_ask_for_more_within_the_budget(script):
         records = {name: record(times, most) for name, most in zip(names, (9, 9, 4), strict=True)}
         script.extend(run, records)
         assert [records[name]["repeat"] for name in names] == expected
+
+
+@pytest.mark.parametrize("unlucky", [0, 1, 2])
+def test_one_unlucky_call_does_not_make_repetitions_too_short(script, unlucky):
+    times = [1e-3, 1.1e-3, 1.2e-3]
+    times[unlucky] = 0.04
+    answers = iter({"calls": 1, "seconds": seconds} for seconds in times)
+    run = SimpleNamespace(
+        options=SimpleNamespace(budget=2.0, repeat=5),
+        peers={"one": SimpleNamespace(share=1.0)},
+        ask=lambda *_, **__: next(answers),
+    )
+    found = script.count_calls(run, "one", {"first_seconds": 0.04})
+    assert found["calls"] * min(times) >= script.SHORTEST
+    assert found["repeat"] == 5
+
+
+@pytest.mark.parametrize(
+    ("calls", "seconds", "doubtful"),
+    [
+        (20, [1e-3, 1.1e-3, 1.2e-3], False),
+        (1, [1e-3, 1.1e-3, 1.2e-3], True),  # too short
+        (20, [1e-3, 1.5e-3, 2e-3], True),  # not steady, and repetitions are left
+        (20, [1e-3, 1.5e-3, 2e-3] * 5, False),  # none are left
+        (1, [1.0, 1.1], False),
+    ],
+)
+def test_cells_are_doubtful_where_more_repetitions_would_help(script, calls, seconds, doubtful):
+    auto = {"status": "timed", "calls": calls, "seconds": seconds, "most": 100}
+    cell = {"peers": {script.AUTO: auto, "other": {"status": "wrong"}}}
+    assert script.is_doubtful(cell, {"repeat": 5}) is doubtful
 
 
 def test_cells_that_would_take_too_long_are_left_out_and_say_why(directory):

@@ -10,8 +10,7 @@ import numpy as np
 from gmm_np import triangles
 from gmm_np.checks import FloatArray
 
-# Bytes of work memory of a block. Products with long rows gain more from threads, and what no
-# longer fits one core's cache is not taken back from another's.
+# Bytes of work memory of a block, where there are many components or features.
 BLOCK_BYTES: Final = 24 * 2**20
 DIRECT_BLOCK_BYTES: Final = 31 * 2**20
 # glibc returns memory to the system beyond twice the largest array, of up to 32 MiB, that it has
