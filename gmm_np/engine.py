@@ -49,7 +49,7 @@ class quiet:  # noqa: N801  as `numpy.errstate`
         raised: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        np.setbufsize(self._size)
+        np.setbufsize(self._size)  # which errstate gives back from NumPy 2 on
         self._errors.__exit__(kind, raised, trace)
 
 

@@ -24,7 +24,8 @@ from gmm_np.checks import FloatArray
 SMALL: Final = 12
 # Up to this D products of a stack are best taken as one.
 SMALL_STACKED: Final = 32
-# Up to so many multiplications OpenBLAS takes a product at one go, without copies and threads.
+# Up to so many multiplications OpenBLAS, on processors with AVX-512, takes a product at one go,
+# without copies and threads.
 SMALL_PRODUCT: Final = 10**6
 # Entries of the matrices that are worked on at a time, so that they stay in a cache.
 GROUP: Final = 2**15

@@ -8,8 +8,8 @@ repetition; a call of two seconds or more is not made again only to be timed, si
 was checked will do. A ratio is a peer's time over that of gmm_np's "auto" in the same repetition,
 and a cell's figure is the median of its ratios.
 
-The whole grid takes about an hour on two idle cores. It can be stopped and resumed, and
-cells whose repetitions were too short, or not steady, can be measured again.
+The whole grid takes about an hour on two idle cores. It can be stopped and resumed, and cells whose
+repetitions were too short, or not steady, can be measured again.
 
     python scripts/benchmark.py --json build/benchmark.json \
         --markdown docs/benchmarks.md --plot docs/benchmarks.png
@@ -586,15 +586,19 @@ def is_steady(record: Record) -> bool:
     return upper <= STEADY * lower
 
 
+def is_short(record: Record) -> bool:
+    """Say whether a peer's repetitions were much shorter than they were meant to be."""
+    times = record.get("seconds")
+    return bool(times) and record["calls"] * statistics.median(times) < SHORTEST / 2
+
+
 def is_doubtful(cell: Record, settings: Record) -> bool:
     """Say whether a cell deserves to be measured again.
 
     Its repetitions were cut too short, or "auto" was not steady and had repetitions left.
     """
-    for record in cell["peers"].values():
-        times = record.get("seconds")
-        if times and record["calls"] * statistics.median(times) < SHORTEST / 2:
-            return True
+    if any(is_short(record) for record in cell["peers"].values()):
+        return True
     auto = cell["peers"][AUTO]
     most = min(auto.get("most", 0), ROUNDS * settings["repeat"])
     return not is_steady(auto) and len(auto["seconds"]) < most
@@ -1098,6 +1102,9 @@ def lines_on_conditions(data: Record) -> list[str]:
     if count := data.get("again"):
         why = "since repetitions were shorter or times further apart"
         again = f" Cells measured again, {why}: {count}."
+    short = sum(any(map(is_short, cell["peers"].values())) for cell in grid_cells(data))
+    if short:
+        again += f" Cells where a peer's repetitions still are less than half as long: {short}."
     return [
         f"- Command: `{data['command']}`",
         (
@@ -1111,9 +1118,10 @@ def lines_on_conditions(data: Record) -> list[str]:
         _line_on_others(data),
         "- " + ", ".join(f"{name} {version}" for name, version in data["versions"].items()),
         (
-            f"- Seed {settings['seed']}; up to {settings['repeat']} interleaved repetitions of at "
-            f"least {SHORTEST * 1000:.0f} ms, and up to {ROUNDS * settings['repeat']} where the "
-            f"quartiles of gmm_np's times were further apart than a factor of {STEADY:g}; fewer "
+            f"- Seed {settings['seed']}; up to {settings['repeat']} interleaved repetitions, "
+            f"meant to take {SHORTEST * 1000:.0f} ms or more, and up to "
+            f"{ROUNDS * settings['repeat']} where the quartiles of gmm_np's times were further "
+            f"apart than a factor of {STEADY:g}; fewer "
             f"where they would exceed {settings['budget']:g} s. A figure is the median over "
             f"repetitions.{again}"
         ),

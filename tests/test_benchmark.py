@@ -276,6 +276,7 @@ def test_cells_are_doubtful_where_more_repetitions_would_help(script, calls, sec
     auto = {"status": "timed", "calls": calls, "seconds": seconds, "most": 100}
     cell = {"peers": {script.AUTO: auto, "other": {"status": "wrong"}}}
     assert script.is_doubtful(cell, {"repeat": 5}) is doubtful
+    assert script.is_short(auto) is (calls == 1 and seconds[0] < 1)
 
 
 def test_cells_that_would_take_too_long_are_left_out_and_say_why(directory):

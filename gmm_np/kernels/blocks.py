@@ -17,10 +17,10 @@ DIRECT_BLOCK_BYTES: Final = 31 * 2**20
 # seen freed; then each call waits for new pages, for up to half its time. Having seen one (which
 # is never written to, and so takes no memory) it keeps that of the kernels for the next call.
 np.empty(DIRECT_BLOCK_BYTES // 8)
+# Samples of a block. Where there are few dimensions the time is in the calls; where there are many,
+# what belongs to one component had better stay in a core's cache.
 SMALLEST_BLOCK: Final = 128
-# Of few dimensions; then the time is in the calls.
 LARGEST_BLOCK: Final = 8184
-# Of many dimensions; the rows of one component had better stay in a core's cache.
 LARGEST_WIDE_BLOCK: Final = 2056
 
 
@@ -28,7 +28,7 @@ def block_size(n_bytes: int, doubles: int, n_dims: int, n_samples: int) -> int:
     """Return the samples of a block of so many bytes that holds so many doubles for each."""
     if n_dims <= triangles.SMALL:
         largest = LARGEST_BLOCK
-    elif n_dims <= triangles.SMALL_STACKED:  # squares are small products
+    elif n_dims <= triangles.SMALL_STACKED:  # squares are small products; above, of too few rows
         largest = triangles.SMALL_PRODUCT // n_dims**2
     else:
         largest = LARGEST_WIDE_BLOCK

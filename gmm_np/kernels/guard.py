@@ -1,4 +1,4 @@
-"""Which kernel takes a chunk of samples: the cheapest of those that are accurate enough."""
+"""Which kernel takes a chunk of samples: the cheaper of those that are accurate enough."""
 
 from __future__ import annotations
 
