@@ -8,6 +8,7 @@ Letters in shapes: K components, D dimensions.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
@@ -22,8 +23,13 @@ from gmm_np.checks import FloatArray
 # Up to this D a loop over components costs more than the arithmetic that a triangle saves, and
 # routines for triangles would start threads for next to no work.
 SMALL: Final = 12
-# Up to this D products of a stack are best taken as one.
+# Up to this D a product of small matrices has a block's worth of rows.
 SMALL_STACKED: Final = 32
+# Rows of a triangle, about, that are multiplied at a time, so as to leave out most of its zeros;
+# up to which D that is faster, on stacks, than BLAS on one triangle after the other.
+STRIP: Final = 20
+LARGEST_STRIPPED: Final = 128
+LARGEST_STRIPPED_CONGRUENCE: Final = 64
 # Up to so many multiplications OpenBLAS, on processors with AVX-512, takes a product at one go,
 # without copies and threads.
 SMALL_PRODUCT: Final = 10**6
@@ -63,8 +69,11 @@ def inverses(factors: FloatArray) -> FloatArray:
 def inverse_norms(inverse: FloatArray) -> FloatArray:
     """Upper bounds [K] of the spectral norms of matrices [K, D, D]."""
     # The root of the product of the largest absolute column and row sums.
-    size = np.abs(inverse)
-    return np.asarray(np.sqrt(size.sum(axis=1).max(axis=1) * size.sum(axis=2).max(axis=1)))
+    norms = np.empty(len(inverse))
+    for part in groups(inverse):
+        size = np.abs(inverse[part])
+        norms[part] = np.sqrt(size.sum(axis=1).max(axis=1) * size.sum(axis=2).max(axis=1))
+    return norms
 
 
 def common_factor(factors: FloatArray) -> FloatArray:
@@ -81,22 +90,49 @@ def apply(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
     return np.asarray(np.einsum(subscripts, matrices, vectors))
 
 
-def transposed_times(triangles: FloatArray, matrices: FloatArray) -> FloatArray:
-    """Products [K, D, D] of a transposed lower triangle with a matrix each."""
-    if triangles.shape[1] <= SMALL_STACKED:
-        return np.asarray(np.matmul(triangles.transpose(0, 2, 1), matrices))
-    out = np.array(matrices)
-    for k, factor in enumerate(triangles):
+@lru_cache(maxsize=16)
+def strips(n_dims: int) -> tuple[slice, ...]:
+    """Return slices of D rows, of about the same length."""
+    n_strips = -(-n_dims // STRIP)
+    edges = [n_dims * i // n_strips for i in range(n_strips + 1)]
+    return tuple(slice(start, stop) for start, stop in itertools.pairwise(edges))
+
+
+def transposed_times(triangles: FloatArray, matrices: FloatArray, out: FloatArray) -> None:
+    """Write (at least) the lower triangles of W^T A to `out`: lower triangles W, matrices A.
+
+    All [K, D, D]. Of what is above the diagonal of A, only what is in a strip's own square is read.
+    """
+    n_dims = triangles.shape[1]
+    if n_dims <= LARGEST_STRIPPED:
+        for rows in strips(n_dims):
+            strip = triangles[:, rows.start :, rows].transpose(0, 2, 1)
+            columns = slice(rows.stop)
+            np.matmul(strip, matrices[:, rows.start :, columns], out=out[:, rows, columns])
+        return
+    out[...] = matrices
+    for triangle, matrix in zip(triangles, out, strict=True):
         # Fortran sees every array transposed: matrix^T triangle, in place.
-        dtrmm(1.0, factor.T, out[k].T, side=1, trans_a=1, lower=0, overwrite_b=1)
-    return out
+        dtrmm(1.0, triangle.T, matrix.T, side=1, trans_a=1, lower=0, overwrite_b=1)
 
 
 def congruences(triangles: FloatArray, symmetric: FloatArray) -> FloatArray:
     """Products W S W^T [K, D, D] of lower triangles and symmetric matrices, in place of these."""
-    if triangles.shape[1] <= SMALL_STACKED:
-        product = np.matmul(symmetric, triangles.transpose(0, 2, 1))
-        return np.asarray(np.matmul(triangles, product, out=symmetric))
+    n_dims = triangles.shape[1]
+    if n_dims <= LARGEST_STRIPPED_CONGRUENCE:
+        product = np.empty(symmetric.shape)  # lower strips of W S
+        for rows in strips(n_dims):
+            head = slice(rows.stop)
+            left, right = triangles[:, rows, head], symmetric[:, head, head]
+            np.matmul(left, right, out=product[:, rows, head])
+        for columns in strips(n_dims):
+            head, below = slice(columns.stop), slice(columns.start, None)
+            right = triangles[:, columns, head].transpose(0, 2, 1)
+            np.matmul(product[:, below, head], right, out=symmetric[:, below, columns])
+        for rows in strips(n_dims):
+            before = slice(rows.start)
+            symmetric[:, before, rows] = symmetric[:, rows, before].transpose(0, 2, 1)
+        return symmetric
     for triangle, matrix in zip(triangles, symmetric, strict=True):
         # Fortran sees every array transposed: S W^T, then W (S W^T), which is symmetric.
         dtrmm(1.0, triangle.T, matrix.T, side=1, lower=0, overwrite_b=1)
@@ -164,6 +200,14 @@ def complete(lower: FloatArray) -> FloatArray:
     for part in groups(stack):
         np.copyto(stack[part], stack[part].transpose(0, 2, 1), where=above)
     return lower
+
+
+def clear_above(matrices: FloatArray) -> None:
+    """Set what is above the diagonals of [K, D, D] to zero."""
+    above = ~lower_triangle(matrices.shape[1])
+    for rows in strips(matrices.shape[1]):
+        matrices[:, rows, rows.stop :] = 0.0
+        np.copyto(matrices[:, rows, rows], 0.0, where=above[rows, rows])
 
 
 @lru_cache(maxsize=16)

@@ -136,7 +136,8 @@ class Full(Family):
         theta[:, 1 : n_dims + 1] = triangles.apply(inverse.transpose(0, 2, 1), whitened)
         pairs = _pairs(n_dims)
         for part in triangles.groups(inverse):
-            precision = triangles.transposed_times(inverse[part], inverse[part])
+            precision = np.empty(inverse[part].shape)
+            triangles.transposed_times(inverse[part], inverse[part], out=precision)
             entries = precision.reshape(len(precision), -1).take(pairs.packed, axis=1)
             np.multiply(entries, pairs.share, out=theta[part, n_dims + 1 :])
         return theta
@@ -176,11 +177,12 @@ class Full(Family):
         n_dims: int,
     ) -> FloatArray:
         # tril(Sigma^-1 S Sigma^-1 L) = tril(L^-T M), which has no cancellation in it.
-        gradient = np.zeros(second.shape)
-        lower = triangles.lower_triangle(n_dims)
+        gradient = np.empty(second.shape)
         for part in triangles.groups(second):
-            product = triangles.transposed_times(inverse[part], second[part])
-            np.negative(product, out=gradient[part], where=lower)
+            product = gradient[part]
+            triangles.transposed_times(inverse[part], second[part], out=product)
+            np.negative(product, out=product)
+            triangles.clear_above(product)
         self.diagonal(gradient)[...] += mass[:, None] / self.diagonal(scale)
         return gradient
 
