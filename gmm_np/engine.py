@@ -186,7 +186,7 @@ class Engine:
         """Return n [K], v [K, D] and second moments of all that was added, equation (25)."""
         family = self.mixture.family
         with quiet():
-            parts = [*(kernel.sums() for kernel in self.guard.kernels()), *self.beyond]
+            parts = [*self.guard.sums(), *self.beyond]
             sums = parts[0]
             for part in parts[1:]:
                 if self.central:

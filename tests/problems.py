@@ -28,6 +28,16 @@ def random_problem(seed, n_samples=None, n_components=None, n_features=None, sep
     return Problem(x, rng.normal(size=k), means, factors)
 
 
+def far_apart(seed, n, k, d, distance=6.0):
+    """A problem whose samples have next to nothing to do with all components but one."""
+    rng = np.random.default_rng(seed)
+    factors = np.stack([rotated_factor(rng, d, 3.0) for _ in range(k)])
+    means = distance * rng.normal(size=(k, d))
+    own = rng.integers(k, size=n)
+    x = means[own] + np.einsum("nij,nj->ni", factors[own], rng.normal(size=(n, d)))
+    return Problem(x, rng.normal(size=k), means, factors)
+
+
 def anisotropic_problem(
     seed, n_samples, n_components, n_features, condition, separation=1.0, spread=0.0
 ):

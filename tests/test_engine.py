@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from problems import Problem, Worst, logits_floor, random_problem, rotated_factor
+from problems import Problem, Worst, far_apart, logits_floor, random_problem, rotated_factor
 
 from gmm_np import (
     Parameters,
@@ -349,3 +349,50 @@ def test_sums_of_blocks_within_and_beyond_the_range_add_up(method):
         worst.add(k, "means", found.means[k], expected.means[k])
         worst.add(k, "scale", found.scale[k], expected.scale[k])
         worst.check(1e-11)
+
+
+# --- what does not count -------------------------------------------------------------------------
+
+
+@methods
+@pytest.mark.parametrize(
+    "shape", [(700, 12, 14, 5.0), (600, 5, 40, 3.0), (500, 40, 70, 1.0), (300, 30, 120, 1.0)]
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_samples_that_do_not_count_change_no_result(method, shape, weighted):
+    *sizes, distance = shape
+    problem = far_apart(sum(sizes), *sizes, distance=distance)
+    weight = None
+    if weighted:
+        rng = np.random.default_rng(0)
+        weight = np.where(rng.random(sizes[0]) < 0.2, 0.0, rng.exponential(size=sizes[0]))
+    assert_agrees(problem, method, weight)
+
+
+@methods
+def test_a_component_far_from_all_samples_keeps_its_own_digits(method):
+    # Its responsibilities are tiny, but are all it has: none is left out for being small.
+    problem = far_apart(5, 400, 30, 80, distance=1.0)
+    means = problem.means.copy()
+    means[7] += 1.5
+    problem = problem._replace(means=means)
+    expected = nll_backward(nll_forward(*problem)[1])
+    found = nll_value_and_grad(*problem, method=method)[1]
+    assert np.abs(expected.means[7]).max() < 1e-12 * np.abs(expected.means).max()
+    assert np.abs(expected.means[7]).max() > 0
+    for mine, theirs in ((found.means[7], expected.means[7]), (found.scale[7], expected.scale[7])):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-9 * np.abs(theirs).max())
+
+
+@methods
+def test_sums_do_not_depend_on_what_a_block_leaves_out(method, monkeypatch):
+    problem = far_apart(6, 600, 30, 120, distance=1.0)
+    parameters = Parameters(*problem[1:])
+    whole = gradients(parameters, statistics(problem.x, parameters, method=method))
+    order = np.random.default_rng(0).permutation(600)
+    monkeypatch.setattr(engine, "CHUNK_BYTES", 8 * 120 * 50)
+    parts = [statistics(problem.x[part], parameters, method=method) for part in np.split(order, 4)]
+    split = gradients(parameters, parts[2] + parts[0] + parts[3] + parts[1])
+    worst = Worst()
+    worst.add_parameters(0, split, whole, logits_floor(600, None))
+    worst.check(1e-13)

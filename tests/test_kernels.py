@@ -1,5 +1,6 @@
 """The kernels and the guard: what each computes, which is chosen, and that the choice is right."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,16 +9,18 @@ from problems import (
     Problem,
     Worst,
     anisotropic_problem,
+    far_apart,
     logits_floor,
     random_problem,
     rotated_factor,
 )
 
-from gmm_np import Parameters, engine, nll, nll_value_and_grad, statistics
+from gmm_np import Parameters, engine, nll, nll_value_and_grad, statistics, triangles
 from gmm_np.engine import Engine
 from gmm_np.families import FAMILIES
-from gmm_np.kernels import Direct, Frame, Mixture, Moments, blocks
+from gmm_np.kernels import Direct, Frame, Mixture, Moments, blocks, direct, whitened
 from gmm_np.kernels.frame import UNIT_ROUNDOFF
+from gmm_np.kernels.whitened import Gathered, Significance
 from gmm_np.reference import log_density_forward, log_softmax_forward, nll_backward, nll_forward
 
 METHODS = ("auto", "direct", "moments")
@@ -114,9 +117,202 @@ def test_moments_are_weighted_sums_of_whitened_residuals():
                     kernel.log_joint(0.0)
                     kernel.add(exponentials[:, part].copy(), factor[part])
             worst = Worst()
-            for what, mine, theirs in zip("nvM", kernel.sums(), expected, strict=True):
+            (sums,) = kernel.sums()
+            for what, mine, theirs in zip("nvM", sums, expected, strict=True):
                 worst.add(seed, f"{what} of {name}", mine, theirs)
             worst.check(1e-12)
+
+
+def add_all(kernel, samples, exponentials, factor, edges):
+    for start, stop in itertools.pairwise(edges):
+        kernel.start(np.ascontiguousarray(samples[:, start:stop]))
+        kernel.log_joint(0.0)
+        kernel.add(exponentials[:, start:stop].copy(), factor[start:stop])
+
+
+def total(kernel):
+    return [sum(parts) for parts in zip(*kernel.sums(), strict=True)]
+
+
+def test_what_is_not_significant_adds_up_to_less_than_its_part():
+    rng = np.random.default_rng(0)
+    weight = np.exp(-rng.exponential(30.0, size=(7, 500)))
+    weight[5] *= 1e-200
+    weight[6] = 0.0
+    mass = weight.sum(axis=1)
+    counts = []
+    for part in (0.5, 1e-3, 1e-16, 1e-32):
+        chosen = Significance(7)(weight, mass, part)
+        left_out = np.where(chosen, 0.0, weight).sum(axis=1)
+        assert (left_out[:6] < part * mass[:6]).all()
+        assert chosen[:6].any(axis=1).all()  # so that a component with mass is never lost
+        assert not chosen[6].any()
+        counts.append(np.count_nonzero(chosen))
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1] < 6 * 500
+
+
+def test_what_is_significant_depends_on_what_was_before():
+    significant = Significance(2)
+    weights = np.array([[1.0, 1e-3, 1e-9], [1e-9, 1e-12, 1e-30]])
+    first = significant(weights, weights.sum(axis=1), 1e-6)
+    np.testing.assert_array_equal(first, [[True, True, False], [True, True, False]])
+    swapped = np.ascontiguousarray(weights[::-1])
+    second = significant(swapped, swapped.sum(axis=1), 1e-6)
+    # Of the first component nothing any more; the second has more than it ever had.
+    np.testing.assert_array_equal(second, [[False, False, False], [True, True, False]])
+
+
+@pytest.mark.parametrize("n_blocks", [1, 10, 300])
+def test_what_is_left_out_of_many_blocks_is_still_little(n_blocks):
+    rng = np.random.default_rng(n_blocks)
+    significant, part = Significance(4), 1e-9
+    left_out = mass = np.zeros(4)
+    for _ in range(n_blocks):
+        weight = np.exp(-rng.exponential(8.0, size=(4, 50)))
+        chosen = significant(weight, weight.sum(axis=1), part)
+        mass = mass + weight.sum(axis=1)
+        left_out = left_out + np.where(chosen, 0.0, weight).sum(axis=1)
+    assert (left_out < part * mass * (1 + math.log(n_blocks))).all()
+    assert (left_out > 0).all()
+
+
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize("central", [False, True])
+@pytest.mark.parametrize("edges", [(0, 400), (0, 1, 130, 390, 400)])
+def test_moments_whitens_the_few_residuals_that_count(common, central, edges):
+    problem = far_apart(0, 400, 30, 120)
+    mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
+    resp = nll_forward(*problem)[1].resp.T.copy()
+    factor = np.random.default_rng(1).uniform(0.5, 2.0, size=400)
+    frame = Frame(mixture, common=common)
+    kernel = Moments(mixture, frame, central=central)
+    other = Direct(mixture, central=central)
+    add_all(kernel, frame.write(x), resp, factor, edges)
+    assert not kernel.holds_moments  # no product
+    add_all(other, x, resp, factor, edges)
+    worst = Worst()
+    for what, mine, theirs in zip("nvM", total(kernel), total(other), strict=True):
+        worst.add(0, what, mine, theirs)
+    worst.check(1e-13)
+
+
+def test_moments_adds_products_and_few_residuals_up():
+    problem = far_apart(1, 900, 30, 120)
+    mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
+    resp = nll_forward(*problem)[1].resp.T.copy()
+    resp[:, 300:600] = np.random.default_rng(2).uniform(0.1, 1.0, size=(30, 300))  # all count
+    factor = np.ones(900)
+    frame = Frame(mixture, common=True)
+    kernel = Moments(mixture, frame)
+    add_all(kernel, frame.write(x), resp, factor, (0, 300, 600, 900))
+    assert kernel.holds_moments
+    assert len(kernel.sums()) == 2
+    z = np.stack(
+        [
+            np.linalg.solve(problem.scale_tril[j], (problem.x - problem.means[j]).T)
+            for j in range(30)
+        ]
+    )
+    expected = (
+        resp.sum(axis=1),
+        np.einsum("kn,kdn->kd", resp, z),
+        np.einsum("kn,kin,kjn->kij", resp, z, z),
+    )
+    worst = Worst()
+    for what, mine, theirs in zip("nvM", total(kernel), expected, strict=True):
+        worst.add(0, what, mine, theirs)
+    worst.check(1e-12)
+
+
+def test_gathered_gives_each_component_its_samples_of_all_blocks_once():
+    rng = np.random.default_rng(0)
+    gathered = Gathered(4, 3)
+    for _ in range(2):  # it forgets
+        samples, weights, picks = [], [], []
+        for n in (5, 1, 8):
+            y, w = rng.normal(size=(3, n)), rng.uniform(size=(4, n))
+            chosen = rng.random((4, n)) < 0.5
+            chosen[2] = False
+            gathered.add(y, w, w.sum(axis=1), chosen)
+            samples.append(y), weights.append(w), picks.append(chosen)
+        y, w, chosen = (np.hstack(a) for a in (samples, weights, picks))
+        assert gathered.n_pairs == np.count_nonzero(chosen)
+        np.testing.assert_allclose(gathered.mass, w.sum(axis=1), rtol=1e-15)
+        given = list(gathered.give())
+        assert [k for k, _, _ in given] == np.flatnonzero(chosen.any(axis=1)).tolist()
+        for k, mine, weight in given:
+            np.testing.assert_array_equal(mine, y[:, chosen[k]])
+            np.testing.assert_array_equal(weight, w[k, chosen[k]])
+        assert gathered.n_pairs == 0
+        assert not gathered.mass.any()
+
+
+def test_moments_adds_what_it_gathered_before_it_is_too_much(monkeypatch):
+    monkeypatch.setattr(whitened, "ENOUGH", 8)
+    problem = far_apart(3, 900, 30, 120)
+    mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
+    resp = nll_forward(*problem)[1].resp.T.copy()
+    frame = Frame(mixture, common=True)
+    kernel = Moments(mixture, frame)
+    most = 0
+    for start in range(0, 900, 100):
+        add_all(kernel, frame.write(x), resp, np.ones(900), (start, start + 100))
+        most = max(most, kernel.few.n_pairs)
+    assert not kernel.holds_moments
+    assert 100 < most < 30 * 8 + 100  # of about 900
+    np.testing.assert_allclose(total(kernel)[0], resp.sum(axis=1), rtol=1e-13)
+
+
+@pytest.mark.parametrize("central", [False, True])
+@pytest.mark.parametrize("d", [13, 40])
+def test_direct_leaves_out_what_does_not_count(monkeypatch, central, d):
+    monkeypatch.setattr(direct, "LITTLE_WORK", 0)
+    problem = far_apart(4, 500, 6, d, distance=12.0)
+    mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
+    resp = nll_forward(*problem)[1].resp.T.copy()
+    sizes, sums = [], []
+    for share in (direct.LARGEST_SHARE, 0.0):
+        monkeypatch.setattr(direct, "LARGEST_SHARE", share)
+        kernel = Direct(mixture, central=central)
+        add = kernel.whitened.add
+
+        def watched(mass, parts, add=add):
+            parts = list(parts)
+            sizes.append(sum(part.z.shape[1] for part in parts))
+            add(mass, parts)
+
+        monkeypatch.setattr(kernel.whitened, "add", watched)
+        add_all(kernel, x, resp, np.ones(500), (0, 250, 500))
+        sums.append(total(kernel))
+    assert sizes[0] + sizes[1] < 1000  # of 3000, each sample once or twice
+    assert sizes[2] + sizes[3] == 3000
+    for mine, theirs in zip(*sums, strict=True):
+        scale = np.abs(theirs).max()
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-14 * scale)
+
+
+@pytest.mark.parametrize("n_dims", [1, 2, 12, 13, 20, 21, 33, 64, 65, 128, 129])
+def test_products_of_triangles(n_dims):
+    rng = np.random.default_rng(n_dims)
+    triangle = np.tril(rng.normal(size=(3, n_dims, n_dims)))
+    symmetric = rng.normal(size=(3, n_dims, n_dims))
+    symmetric += symmetric.transpose(0, 2, 1)
+    size = np.abs(triangle)
+    for matrices in (symmetric, triangle):
+        out = np.full(symmetric.shape, np.nan)
+        triangles.transposed_times(triangle, matrices, out=out)
+        triangles.clear_above(out)
+        expected = np.tril(triangle.transpose(0, 2, 1) @ matrices)
+        bound = n_dims * UNIT_ROUNDOFF * (size.transpose(0, 2, 1) @ np.abs(matrices))
+        assert (np.abs(out - expected) <= 2 * bound).all()
+        assert not np.signbit(
+            out[np.broadcast_to(np.triu(np.ones(n_dims), 1) > 0, out.shape)]
+        ).any()
+    expected = triangle @ symmetric @ triangle.transpose(0, 2, 1)
+    bound = n_dims * UNIT_ROUNDOFF * (size @ np.abs(symmetric) @ size.transpose(0, 2, 1))
+    found = triangles.congruences(triangle, symmetric.copy())
+    assert (np.abs(found - expected) <= 4 * bound).all()
 
 
 @pytest.mark.parametrize("n_dims", [1, 2, 5, 12, 13, 30])

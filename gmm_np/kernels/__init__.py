@@ -4,6 +4,8 @@
 writes log_joint as a linear function of the features 1, y_i, y_i y_j of centred samples, so that
 a block costs two matrix products; it loses digits where components are tight compared with their
 spread. The guard bounds that loss from the inputs, chunk by chunk, before the work is done.
+Where components are far apart, both leave out the residuals whose responsibilities are too small
+to change a sum.
 
 Samples lie along the last axis here, so that each pass over a block runs along contiguous memory.
 Functions in this package check nothing. Letters in shapes: B samples of a block, K components that

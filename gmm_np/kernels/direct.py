@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
-from scipy.linalg.blas import dgemv
 
+from gmm_np import triangles
 from gmm_np.checks import FloatArray
-from gmm_np.families.family import SMALLEST_VARIANCE, Sums, merge
+from gmm_np.families.family import Sums
 from gmm_np.kernels import blocks
 from gmm_np.kernels.blocks import block_size, carve
+from gmm_np.kernels.frame import UNIT_ROUNDOFF
 from gmm_np.kernels.mixture import Mixture, OutOfRangeError
+from gmm_np.kernels.whitened import Residuals, Significance, WhitenedSums
+
+# Up to this share of a block's residuals it pays to copy those that count. Where a block has more
+# coordinates than this it is asked which do; where it did not pay, some blocks later again.
+LARGEST_SHARE: Final = 0.5
+LITTLE_WORK: Final = 2**17
+BLOCKS_TO_WAIT: Final = 8
 
 
 class Direct:
     """Residuals first, then whitening: z = W_k (x - mu_k)."""
 
-    holds_moments = False
-
     def __init__(
         self, mixture: Mixture, n_samples: int = blocks.LARGEST_BLOCK, *, central: bool = False
     ) -> None:
-        self.mixture, self.central = mixture, central
+        self.mixture = mixture
         k, d = mixture.n_components, mixture.n_dims
         self.block = block_size(blocks.DIRECT_BLOCK_BYTES, k * (d + 2), d, n_samples)
-        self.near = self._zeros()
-        self.far: Sums | None = None
+        self.significant, self.wait = Significance(k), 0
+        self.whitened = WhitenedSums(mixture, central=central)
         self._z, self._spare = np.empty(k * d * self.block), np.empty(d * self.block)
         self._quadratic, self._terms = np.empty(k * self.block), np.empty(k * self.block)
 
@@ -62,37 +70,29 @@ class Direct:
         weight: FloatArray | None = None,  # noqa: ARG002  of samples, for kernels that need their sum
     ) -> None:
         """Add the block's moments, weighted by exponentials [K, B] times factor [B]."""
-        self.holds_moments = True
-        family, far = self.mixture.family, None
         exponentials *= factor
         mass = exponentials.sum(axis=1)
-        root = np.sqrt(exponentials, out=self.quadratic)
+        self.whitened.add(mass, self._parts(exponentials, mass))
+
+    def sums(self) -> list[Sums]:
+        """Return the sums of all blocks, if there were any."""
+        return self.whitened.sums()
+
+    def _parts(self, weights: FloatArray, mass: FloatArray) -> Iterator[Residuals]:
+        """Yield the residuals of each component that has any, weighted by weights [K, B]."""
+        n_rows, chosen = weights.shape[1], None
+        if self.mixture.n_dims > triangles.SMALL and self.z.size > LITTLE_WORK:
+            self.wait -= 1
+            if self.wait <= 0:
+                reach = max(float(self.quadratic.max()), 1.0)
+                chosen = self.significant(weights, mass, UNIT_ROUNDOFF**2 / reach)
+                self.wait = BLOCKS_TO_WAIT
+        roots = np.sqrt(weights, out=self.quadratic)
         for k in np.flatnonzero(mass > 0).tolist():
-            z, sums = self.z[k], self.near
-            # Fortran sees z^T [B, D].
-            first = dgemv(1.0, z.T, exponentials[k], trans=1)
-            z *= root[k]
-            if self.central:
-                square = np.einsum("db,db->d", z, z)
-                if (first**2 > (1 - SMALLEST_VARIANCE) * mass[k] * square).any():
-                    z -= (first / mass[k])[:, None] * root[k]
-                    sums = far = self._zeros() if far is None else far
-            sums.mass[k] += mass[k]
-            sums.first[k] += first
-            family.add_second_moment(sums.second, k, z)
-        if far is not None:
-            far = Sums(far.mass, far.first, family.complete(far.second))
-            self.far = far if self.far is None else merge(family, self.far, far)
-
-    def sums(self) -> Sums:
-        """Return n [K], v [K, D] and second moments, central ones if asked for, of all blocks."""
-        family = self.mixture.family
-        near = Sums(self.near.mass, self.near.first, family.complete(self.near.second))
-        if not self.central:
-            return near
-        near = near.centre(family)
-        return near if self.far is None else merge(family, near, self.far)
-
-    def _zeros(self) -> Sums:
-        k, d = self.mixture.n_components, self.mixture.n_dims
-        return Sums(np.zeros(k), np.zeros((k, d)), self.mixture.family.second_moments(k, d))
+            if chosen is not None and np.count_nonzero(chosen[k]) <= LARGEST_SHARE * n_rows:
+                few = np.flatnonzero(chosen[k])
+                self.wait = 0
+                if len(few) > 0:
+                    yield Residuals(k, self.z[k].take(few, axis=1), weights[k, few], roots[k, few])
+            else:
+                yield Residuals(k, self.z[k], weights[k], roots[k])

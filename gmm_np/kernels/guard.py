@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 from gmm_np.checks import FloatArray
+from gmm_np.families.family import Sums
 from gmm_np.kernels.direct import Direct
 from gmm_np.kernels.frame import Frame
 from gmm_np.kernels.mixture import Mixture
@@ -64,12 +65,12 @@ class Guard:
             self.direct = Direct(self.mixture, self.n_samples, central=self.central)
         return self.direct, x
 
-    def kernels(self) -> list[Kernel]:
-        """Return the kernels that hold moments."""
+    def sums(self) -> list[Sums]:
+        """Return what the kernels added, in parts."""
         made: list[Kernel] = [*self.moments.values()]
         if self.direct is not None:
             made.append(self.direct)
-        return [kernel for kernel in made if kernel.holds_moments]
+        return [part for kernel in made for part in kernel.sums()]
 
 
 def moments_is_cheaper(mixture: Mixture, n_samples: int, *, gradient: bool) -> bool:

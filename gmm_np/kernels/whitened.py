@@ -1,0 +1,144 @@
+"""Sums over whitened residuals, a component at a time; and which residuals count in them.
+
+Where components are far apart nearly every responsibility is so small that it cannot change a sum.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.blas import dgemv
+
+from gmm_np.checks import FloatArray
+from gmm_np.families.family import SMALLEST_VARIANCE, Bools, Sums, merge
+from gmm_np.kernels.mixture import Mixture
+
+# Samples of a component, on average, and doubles of all that are gathered before they are added.
+ENOUGH: Final = 256
+GATHERED: Final = 2**20
+
+
+class Residuals(NamedTuple):
+    """Whitened residuals of some samples for one component; they are overwritten.
+
+    Attributes
+    ----------
+    component : int
+    z : ndarray, shape [D, B]
+    weight : ndarray, shape [B]
+        Responsibilities, times the weights of the samples.
+    root : ndarray, shape [B]
+        Square roots of these.
+    """
+
+    component: int
+    z: FloatArray
+    weight: FloatArray
+    root: FloatArray
+
+
+class WhitenedSums:
+    """First and second moments of whitened residuals, added block by block."""
+
+    def __init__(self, mixture: Mixture, *, central: bool) -> None:
+        self.mixture, self.central = mixture, central
+        self.near: Sums | None = None
+        self.far: Sums | None = None
+
+    def add(self, mass: FloatArray, parts: Iterable[Residuals]) -> None:
+        """Add moments of samples with total weights mass [K], and for each component a part.
+
+        What a part leaves out, and a component that has none, has to be negligible.
+        """
+        family, far = self.mixture.family, None
+        near = self.near = self._zeros() if self.near is None else self.near
+        for k, z, weight, root in parts:
+            sums = near
+            # Fortran sees z^T [B, D].
+            first = dgemv(1.0, z.T, weight, trans=1)
+            z *= root
+            if self.central:
+                square = np.einsum("db,db->d", z, z)
+                if (first**2 > (1 - SMALLEST_VARIANCE) * mass[k] * square).any():
+                    z -= (first / mass[k])[:, None] * root
+                    sums = far = self._zeros() if far is None else far
+            sums.mass[k] += mass[k]
+            sums.first[k] += first
+            family.add_second_moment(sums.second, k, z)
+        if far is not None:
+            far = Sums(far.mass, far.first, family.complete(far.second))
+            self.far = far if self.far is None else merge(family, self.far, far)
+
+    def sums(self) -> list[Sums]:
+        """Return n [K], v [K, D] and second moments, central ones if asked for, of all blocks.
+
+        In one part, or none if there was no block.
+        """
+        if self.near is None:
+            return []
+        family = self.mixture.family
+        near = Sums(self.near.mass, self.near.first, family.complete(self.near.second))
+        if not self.central:
+            return [near]
+        near = near.centre(family)
+        return [near if self.far is None else merge(family, near, self.far)]
+
+    def _zeros(self) -> Sums:
+        k, d = self.mixture.n_components, self.mixture.n_dims
+        return Sums(np.zeros(k), np.zeros((k, d)), self.mixture.family.second_moments(k, d))
+
+
+class Significance:
+    """Says which weights can change sums that are known to a relative error of `part`."""
+
+    def __init__(self, n_components: int) -> None:
+        self.total, self.n_samples = np.zeros(n_components), 0
+
+    def __call__(self, weight: FloatArray, mass: FloatArray, part: float) -> Bools:
+        """Return which weights [K, B] of a block count; for each component they add up to mass.
+
+        Those of more than `part` of the component's mean weight, in this block or so far. All
+        others together are then less than `part` of its mass, times a logarithm of the number of
+        blocks. In a block there may be none for a component that has had much more before.
+        """
+        self.total += mass
+        self.n_samples += weight.shape[1]
+        mean = np.maximum(mass / weight.shape[1], self.total / self.n_samples)
+        return np.asarray(weight > (part * mean)[:, None])
+
+
+class Gathered:
+    """Samples that count for a component, of several blocks, until there are enough of them.
+
+    A component costs the same for one of its samples as for some dozens.
+    """
+
+    def __init__(self, n_components: int, n_dims: int) -> None:
+        self.mass = np.zeros(n_components)
+        self.enough = min(ENOUGH * n_components, GATHERED // n_dims)
+        self.n_pairs = 0
+        self._blocks: list[tuple[NDArray[np.intp], FloatArray, FloatArray]] = []
+
+    def add(self, y: FloatArray, weights: FloatArray, mass: FloatArray, chosen: Bools) -> None:
+        """Take the chosen [K, B] among samples y [D, B] with weights [K, B] and sums mass [K]."""
+        component, sample = np.nonzero(chosen)  # in the order of components
+        self._blocks.append((component, y.take(sample, axis=1), weights[component, sample]))
+        self.mass += mass
+        self.n_pairs += len(component)
+
+    def give(self) -> Iterator[tuple[int, FloatArray, FloatArray]]:
+        """Yield each component with its samples [D, B] and weights [B], and forget all."""
+        components, samples, weights = zip(*self._blocks, strict=True)
+        component, y, weight = np.concatenate(components), np.hstack(samples), np.hstack(weights)
+        if len(self._blocks) > 1:
+            order = np.argsort(component, kind="stable")
+            component, y, weight = component[order], y.take(order, axis=1), weight[order]
+        edges = np.searchsorted(component, np.arange(len(self.mass) + 1)).tolist()
+        for k, (start, stop) in enumerate(itertools.pairwise(edges)):
+            if start < stop:
+                yield k, y[:, start:stop], weight[start:stop]
+        self.mass, self.n_pairs, self._blocks = np.zeros_like(self.mass), 0, []
