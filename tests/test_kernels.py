@@ -225,6 +225,50 @@ def test_moments_adds_products_and_few_residuals_up():
     worst.check(1e-12)
 
 
+def small_weights(problem, small, seed=0):
+    """Weights [K, N]: large for a component's own samples, `small` for a few others, or nothing."""
+    rng = np.random.default_rng(seed)
+    own = nll_forward(*problem)[1].resp.T > 0.5
+    other = rng.random(own.shape) < 0.03
+    size = np.where(own, rng.uniform(0.5, 1.0, own.shape), np.where(other, small, 1e-200))
+    return size, own
+
+
+def test_small_weights_that_count_together_are_added():
+    problem = far_apart(7, 400, 30, 120)
+    mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
+    weights, _ = small_weights(problem, 1e-12)
+    z = np.stack(
+        [np.linalg.solve(problem.scale_tril[k], x - problem.means[k][:, None]) for k in range(30)]
+    )
+    expected = np.einsum("kn,kin,kjn->kij", weights, z, z)
+    without = np.einsum("kn,kin,kjn->kij", np.where(weights < 1e-9, 0, weights), z, z)
+    assert np.abs(without - expected).max() > 1e-11 * np.abs(expected).max()
+    frame = Frame(mixture, common=True)
+    kernels = (Direct(mixture), x), (Moments(mixture, frame), frame.write(x))
+    for kernel, samples in kernels:
+        add_all(kernel, samples, weights, np.ones(400), (0, 100, 400))
+        found = total(kernel)[2]
+        assert np.abs(found - expected).max() < 1e-13 * np.abs(expected).max()
+        assert not isinstance(kernel, Moments) or not kernel.holds_moments
+
+
+def test_direct_keeps_the_variance_that_tiny_weights_have():
+    # All samples of a component are one point: its variance is that of samples of weight 1e-20.
+    problem = far_apart(8, 400, 6, 40)
+    weights, own = small_weights(problem, 1e-20)
+    points = np.stack([problem.x[np.flatnonzero(row)[0]] for row in own])
+    problem = problem._replace(x=np.where(own.any(axis=0)[:, None], points[own.argmax(axis=0)], 0))
+    mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
+    kernel = Direct(mixture, central=True)
+    add_all(kernel, x, weights, np.ones(400), (0, 400))
+    found = total(kernel)[2]
+    for k in range(6):
+        z = np.linalg.solve(problem.scale_tril[k], x - points[k][:, None])  # about the mean
+        expected = np.einsum("n,in,jn->ij", weights[k] * ~own[k], z, z)
+        np.testing.assert_allclose(found[k], expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
 def test_gathered_gives_each_component_its_samples_of_all_blocks_once():
     rng = np.random.default_rng(0)
     gathered = Gathered(4, 3)
