@@ -253,7 +253,8 @@ def test_small_weights_that_count_together_are_added():
         assert not isinstance(kernel, Moments) or not kernel.holds_moments
 
 
-def test_direct_keeps_the_variance_that_tiny_weights_have():
+def test_direct_keeps_the_variance_that_tiny_weights_have(monkeypatch):
+    monkeypatch.setattr(direct, "LITTLE_WORK", 0)
     # All samples of a component are one point: its variance is that of samples of weight 1e-20.
     problem = far_apart(8, 400, 6, 40)
     weights, own = small_weights(problem, 1e-20)
