@@ -23,8 +23,6 @@ from gmm_np.checks import FloatArray
 # Up to this D a loop over components costs more than the arithmetic that a triangle saves, and
 # routines for triangles would start threads for next to no work.
 SMALL: Final = 12
-# Up to this D a product of small matrices has a block's worth of rows.
-SMALL_STACKED: Final = 32
 # Rows of a triangle, about, that are multiplied at a time, so as to leave out most of its zeros;
 # up to which D that is faster, on stacks, than BLAS on one triangle after the other.
 STRIP: Final = 20

@@ -22,13 +22,15 @@ np.empty(DIRECT_BLOCK_BYTES // 8)
 SMALLEST_BLOCK: Final = 128
 LARGEST_BLOCK: Final = 8184
 LARGEST_WIDE_BLOCK: Final = 2056
+# Up to this D a block is such that squares are small products; above it would have too few rows.
+SMALL_SQUARES: Final = 32
 
 
 def block_size(n_bytes: int, doubles: int, n_dims: int, n_samples: int) -> int:
     """Return the samples of a block of so many bytes that holds so many doubles for each."""
     if n_dims <= triangles.SMALL:
         largest = LARGEST_BLOCK
-    elif n_dims <= triangles.SMALL_STACKED:  # squares are small products; above, of too few rows
+    elif n_dims <= SMALL_SQUARES:
         largest = triangles.SMALL_PRODUCT // n_dims**2
     else:
         largest = LARGEST_WIDE_BLOCK

@@ -17,10 +17,11 @@ from gmm_np.kernels.frame import UNIT_ROUNDOFF
 from gmm_np.kernels.mixture import Mixture, OutOfRangeError
 from gmm_np.kernels.whitened import Residuals, Significance, WhitenedSums
 
-# Up to this share of a block's residuals it pays to copy those that count. Where a block has more
-# coordinates than this it is asked which do; where it did not pay, some blocks later again.
+# Up to this share of a component's residuals in a block it pays to copy those that count.
 LARGEST_SHARE: Final = 0.5
-LITTLE_WORK: Final = 2**17
+# Which count is asked of blocks with more coordinates than this, and, where it did not pay, again
+# so many blocks later.
+SMALLEST_ASKED: Final = 2**17
 BLOCKS_TO_WAIT: Final = 8
 
 
@@ -81,7 +82,7 @@ class Direct:
     def _parts(self, weights: FloatArray, mass: FloatArray) -> Iterator[Residuals]:
         """Yield the residuals of each component that has any, weighted by weights [K, B]."""
         n_rows, chosen = weights.shape[1], None
-        if self.mixture.n_dims > triangles.SMALL and self.z.size > LITTLE_WORK:
+        if self.mixture.n_dims > triangles.SMALL and self.z.size > SMALLEST_ASKED:
             self.wait -= 1
             if self.wait <= 0:
                 reach = max(float(self.quadratic.max()), 1.0)

@@ -97,7 +97,7 @@ class Moments:
 
         In up to two parts: of the products, and of residuals that were whitened.
         """
-        if self.few.n_pairs:
+        if self.few.blocks:
             self._add_few()
         return [*self._product_sums(), *self.whitened.sums()]
 
@@ -135,6 +135,6 @@ class Moments:
     def _few_cost(self, n_rows: float) -> float:
         """Return the cost of so many residuals, and their share in that of a component's part."""
         d, few = self.mixture.n_dims, self.few
-        begun = few.n_pairs > 0 or self.whitened.near is not None
+        begun = few.blocks or self.whitened.near is not None
         share = n_rows * self.mixture.n_components / few.enough if begun else 1.0
         return float(n_rows * d * (9.0 + 0.1 * d) + share * (1.5e4 + 4.0 * d * d))

@@ -42,7 +42,7 @@ class Residuals(NamedTuple):
 
 
 class WhitenedSums:
-    """First and second moments of whitened residuals, added block by block."""
+    """Mass, first and second moments of whitened residuals, equation (25), block by block."""
 
     def __init__(self, mixture: Mixture, *, central: bool) -> None:
         self.mixture, self.central = mixture, central
@@ -121,24 +121,24 @@ class Gathered:
         self.mass = np.zeros(n_components)
         self.enough = min(ENOUGH * n_components, GATHERED // n_dims)
         self.n_pairs = 0
-        self._blocks: list[tuple[NDArray[np.intp], FloatArray, FloatArray]] = []
+        self.blocks: list[tuple[NDArray[np.intp], FloatArray, FloatArray]] = []
 
     def add(self, y: FloatArray, weights: FloatArray, mass: FloatArray, chosen: Bools) -> None:
         """Take the chosen [K, B] among samples y [D, B] with weights [K, B] and sums mass [K]."""
         component, sample = np.nonzero(chosen)  # in the order of components
-        self._blocks.append((component, y.take(sample, axis=1), weights[component, sample]))
+        self.blocks.append((component, y.take(sample, axis=1), weights[component, sample]))
         self.mass += mass
         self.n_pairs += len(component)
 
     def give(self) -> Iterator[tuple[int, FloatArray, FloatArray]]:
         """Yield each component with its samples [D, B] and weights [B], and forget all."""
-        components, samples, weights = zip(*self._blocks, strict=True)
+        components, samples, weights = zip(*self.blocks, strict=True)
         component, y, weight = np.concatenate(components), np.hstack(samples), np.hstack(weights)
-        if len(self._blocks) > 1:
+        if len(self.blocks) > 1:
             order = np.argsort(component, kind="stable")
             component, y, weight = component[order], y.take(order, axis=1), weight[order]
         edges = np.searchsorted(component, np.arange(len(self.mass) + 1)).tolist()
         for k, (start, stop) in enumerate(itertools.pairwise(edges)):
             if start < stop:
                 yield k, y[:, start:stop], weight[start:stop]
-        self.mass, self.n_pairs, self._blocks = np.zeros_like(self.mass), 0, []
+        self.mass, self.n_pairs, self.blocks = np.zeros_like(self.mass), 0, []
