@@ -611,6 +611,19 @@ def test_blocks_fit_their_memory_and_their_rows_stand_apart(n_dims):
     assert blocks.block_size(2**24, 3, 128, 10**6) < blocks.block_size(2**24, 3, 2, 10**6)
 
 
+@pytest.mark.parametrize("n_dims", [2, 12, 20])
+def test_products_of_a_block_are_small_where_the_block_stays_large_enough_for_it(n_dims):
+    usual = blocks.block_size(2**24, 60, n_dims, 10**6)
+    few = triangles.SMALL_PRODUCT // blocks.ENOUGH_FOR_CALLS
+    for coefficients in (1, few // 3, few, few + 1):
+        size = blocks.block_size(2**24, 60, n_dims, 10**6, coefficients)
+        if coefficients <= few:
+            assert size * coefficients <= triangles.SMALL_PRODUCT
+            assert size == usual or size > blocks.ENOUGH_FOR_CALLS - 16
+        else:
+            assert size == usual
+
+
 def test_work_memory_of_a_block_is_bounded():
     # 64 MiB for all, at any shape that fits: kernels hold their blocks, and K-sized arrays.
     for k, d in ((1, 1), (1000, 2), (5, 128), (200, 64), (200, 128)):

@@ -24,16 +24,26 @@ LARGEST_BLOCK: Final = 8184
 LARGEST_WIDE_BLOCK: Final = 2056
 # Up to this D a block is such that squares are small products; above it would have too few rows.
 SMALL_SQUARES: Final = 32
+# A block this large is enough where a smaller one makes its products small. BLAS does these on one
+# core; after others its threads wait for more, and may slow down the passes between two products.
+ENOUGH_FOR_CALLS: Final = 800
 
 
-def block_size(n_bytes: int, doubles: int, n_dims: int, n_samples: int) -> int:
-    """Return the samples of a block of so many bytes that holds so many doubles for each."""
+def block_size(
+    n_bytes: int, doubles: int, n_dims: int, n_samples: int, coefficients: int | None = None
+) -> int:
+    """Return the samples of a block of so many bytes that holds so many doubles for each.
+
+    Each sample is multiplied by so many coefficients, if one product does the whole block.
+    """
     if n_dims <= triangles.SMALL:
         largest = LARGEST_BLOCK
     elif n_dims <= SMALL_SQUARES:
         largest = triangles.SMALL_PRODUCT // n_dims**2
     else:
         largest = LARGEST_WIDE_BLOCK
+    if coefficients is not None and triangles.SMALL_PRODUCT // coefficients >= ENOUGH_FOR_CALLS:
+        largest = min(largest, triangles.SMALL_PRODUCT // coefficients)
     rows = min(max(n_bytes // (8 * doubles), SMALLEST_BLOCK), largest, LARGEST_BLOCK)
     return min(apart(rows), n_samples)
 

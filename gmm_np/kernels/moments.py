@@ -37,7 +37,7 @@ class Moments:
         self.significant = Significance(mixture.n_components)
         self.few = Gathered(mixture.n_components, mixture.n_dims)
         family, k, d, p = mixture.family, *mixture.means.shape, mixture.n_features
-        self.block = block_size(blocks.BLOCK_BYTES, p + k, d, n_samples)
+        self.block = block_size(blocks.BLOCK_BYTES, p + k, d, n_samples, p * k)
         self.theta = family.natural_parameters(
             mixture.constant, frame.means, frame.inverse
         )  # [K, P]
