@@ -184,10 +184,14 @@ def multiply_difference(
 
 def add_square(total: FloatArray, columns: FloatArray) -> None:
     """Add columns columns^T of columns [D, B] to (at least) the lower triangle of total [D, D]."""
-    # Fortran sees the upper triangle of a symmetric matrix.
-    if len(total) <= SMALL or total.size * columns.shape[1] <= SMALL_PRODUCT:
+    if len(total) <= SMALL:
         dgemm(1.0, columns.T, columns.T, trans_a=1, beta=1.0, c=total.T, overwrite_c=1)
+    elif total.size * columns.shape[1] <= SMALL_PRODUCT:
+        for rows in strips(len(total)):
+            below = slice(rows.start, None)
+            total[below, rows] += dgemm(1.0, columns[below].T, columns[rows].T, trans_a=1)
     else:
+        # Fortran sees the upper triangle of a symmetric matrix.
         dsyrk(1.0, columns.T, beta=1.0, c=total.T, trans=1, lower=0, overwrite_c=1)
 
 
