@@ -6,18 +6,28 @@ Letters in shapes: N samples, B samples of a block, K components, D dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from threading import Event
 from types import TracebackType
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np import reference, wide_range
+from gmm_np import lanes, reference, triangles, wide_range
 from gmm_np.checks import FloatArray, not_finite
 from gmm_np.families.family import Sums, merge
-from gmm_np.kernels import Guard, Kernel, Method, Mixture, OutOfRangeError
-from gmm_np.kernels.blocks import LARGEST_BLOCK, apart
+from gmm_np.kernels import (
+    Frames,
+    Guard,
+    Kernel,
+    Method,
+    Mixture,
+    OutOfRangeError,
+    cheapest,
+)
+from gmm_np.kernels.blocks import apart
 
 # Sums of exponentials about a guessed shift are taken as they are within exp(+-this).
 LARGEST_LOG_SUM: Final = 40.0
@@ -27,8 +37,11 @@ SMALLEST_RESPONSIBILITY: Final = 1e-290
 BUFFER: Final = 256
 # Rows that are turned to columns at a time.
 TURNED: Final = 1024
+# Nanoseconds for a sample up to which lanes would wait for the interpreter most of the time.
+CHEAP: Final = 150.0
 # Bytes of a chunk, for which the guard chooses one kernel.
-CHUNK_BYTES: Final = 4 * 2**20
+CHUNK_BYTES: Final = 2 * 2**20
+LARGEST_CHUNK: Final = 8184
 
 
 class quiet:  # noqa: N801  as `numpy.errstate`
@@ -102,7 +115,7 @@ class Softmax:
 
 
 class Engine:
-    """One pass over data at fixed parameters. It keeps its kernels and their sums between calls.
+    """One pass over data at fixed parameters, in lanes. It keeps their sums between calls.
 
     Parameters
     ----------
@@ -126,15 +139,14 @@ class Engine:
         central: bool = False,
         n_samples: int = 10**6,
     ) -> None:
-        self.mixture, self.central = mixture, central
-        self.guard = Guard(mixture, method, n_samples=n_samples, gradient=gradient, central=central)
-        self.softmax = Softmax()
-        self.losses: list[float] = []
+        self.mixture, self.central, self.n_samples = mixture, central, n_samples
+        self.method, self.cost = cheapest(mixture, method, n_samples, gradient=gradient)
+        self.frames = Frames(mixture)
+        self.lanes: list[Lane] = []
         self.weight, self.count = 0.0, 0
-        self.beyond: list[Sums] = []
 
     def blocks(self, x: NDArray[np.generic]) -> Iterator[Block]:
-        """Yield the rows of x [N, D], of any real dtype, in blocks.
+        """Yield the rows of x [N, D], of any real dtype, in blocks, one after the other.
 
         To be run under `quiet`: what leaves the range is seen in the results, and dealt with.
 
@@ -143,32 +155,33 @@ class Engine:
         ValueError
             If a value is not finite.
         """
-        rows = apart(max(min(CHUNK_BYTES // (8 * x.shape[1]), LARGEST_BLOCK), 1))
-        for start in range(0, len(x), rows):
-            chunk = _columns(x[start : start + rows])
-            if not math.isfinite(chunk.sum()) and not np.isfinite(chunk).all():
-                raise not_finite(x)
-            kernel, samples = self.guard.choose(chunk)
-            for inner in range(0, chunk.shape[1], kernel.block):
-                part = slice(inner, inner + kernel.block)
-                yield self._block(start + inner, chunk[:, part], kernel, samples[:, part])
+        (lane,) = self._lanes(1, len(x))
+        yield from lane.blocks(x, slice(0, len(x)))
+
+    def each(self, x: NDArray[np.generic], use: Callable[[Block], None]) -> None:
+        """Call `use` with each block of the rows of x [N, D], from several threads.
+
+        Raises
+        ------
+        ValueError
+            If a value is not finite.
+        """
+        self._run(x, lambda _lane, block: use(block))
 
     def add(self, x: NDArray[np.generic], weight: FloatArray | None, exponent: int = 0) -> None:
-        """Add the moments of x [N, D], weighted by weight [N] / 2^exponent if there is one."""
-        with quiet():
-            for block in self.blocks(x):
-                w = None
-                if weight is None:
-                    loss, factor = block.log_likelihood, 1.0 / block.total
-                else:
-                    w = np.ldexp(weight[block.start : block.stop], -exponent)
-                    loss = np.where(w == 0, 0.0, w * block.log_likelihood)
-                    factor = w / block.total
-                self.losses.append(-float(loss.sum()))
-                if block.kernel is None:
-                    self._add_beyond(block, factor)
-                else:
-                    block.kernel.add(block.exponentials, factor, w)
+        """Add the moments of x [N, D], weighted by weight [N] / 2^exponent if there is one.
+
+        Raises
+        ------
+        ValueError
+            If a value is not finite.
+        """
+
+        def add(lane: Lane, block: Block) -> None:
+            w = None if weight is None else np.ldexp(weight[block.start : block.stop], -exponent)
+            lane.add(block, w)
+
+        self._run(x, add)
         total = float(len(x)) if weight is None else math.ldexp(float(weight.sum()), -exponent)
         self.weight += total
         self.count += len(x)
@@ -176,17 +189,20 @@ class Engine:
     @property
     def loss(self) -> float:
         """Weighted sum of the negative log-likelihoods of all that was added, in nats."""
+        losses = [loss for lane in self.lanes for loss in lane.losses]
         try:
-            return math.fsum(self.losses)
+            return math.fsum(losses)
         except (OverflowError, ValueError):  # beyond a double on the way, or opposite infinities
-            scaled = (2.0**-100 * min(max(loss, -1e308), 1e308) for loss in self.losses)
+            scaled = (2.0**-100 * min(max(loss, -1e308), 1e308) for loss in losses)
             return math.copysign(math.inf, math.fsum(scaled))
 
     def sums(self) -> Sums:
         """Return n [K], v [K, D] and second moments of all that was added, equation (25)."""
         family = self.mixture.family
         with quiet():
-            parts = [*self.guard.sums(), *self.beyond]
+            while len(self.lanes) > 1:
+                self.lanes[0].absorb(self.lanes.pop(1))
+            parts = self.lanes[0].sums()
             sums = parts[0]
             for part in parts[1:]:
                 if self.central:
@@ -194,6 +210,87 @@ class Engine:
                 else:
                     sums = Sums(*(a + b for a, b in zip(sums, part, strict=True)))
         return self.mixture.spread_sums(sums)
+
+    def _run(self, x: NDArray[np.generic], use: Callable[[Lane, Block], None]) -> None:
+        """Give each lane its part of x [N, D], and call `use` with it and each of its blocks."""
+        all_lanes = self._lanes(self._n_lanes(len(x)), len(x))
+        n_lanes, halt = len(all_lanes), Event()
+
+        def task(i: int) -> None:
+            part = slice(len(x) * i // n_lanes, len(x) * (i + 1) // n_lanes)
+            try:
+                with quiet():
+                    for block in all_lanes[i].blocks(x, part):
+                        if halt.is_set():
+                            return
+                        use(all_lanes[i], block)
+            except BaseException:
+                halt.set()  # so that no error, nor Ctrl-C, waits for what the others have left
+                raise
+
+        lanes.run([partial(task, i) for i in range(n_lanes)])
+
+    def _n_lanes(self, n_samples: int) -> int:
+        """Return how many lanes to use for so many samples."""
+        wide = self.mixture.n_dims > triangles.LARGEST_TILE
+        if self.cost < CHEAP or (self.method == "direct" and wide):
+            return 1  # the loops are too short, or BLAS has all cores
+        return lanes.worthwhile(self.cost * n_samples)
+
+    def _lanes(self, n_lanes: int, n_samples: int) -> list[Lane]:
+        """Return so many lanes for so many samples."""
+        while len(self.lanes) < n_lanes:
+            part = -(-max(n_samples, self.n_samples) // n_lanes)
+            guard = Guard(
+                self.mixture, self.method, self.frames, n_samples=part, central=self.central
+            )
+            self.lanes.append(Lane(self.mixture, guard, central=self.central))
+        return self.lanes[:n_lanes]
+
+
+class Lane:
+    """What one thread has for itself: kernels, the last shift, and what it has added."""
+
+    def __init__(self, mixture: Mixture, guard: Guard, *, central: bool) -> None:
+        self.mixture, self.guard, self.central = mixture, guard, central
+        self.softmax = Softmax()
+        self.losses: list[float] = []
+        self.beyond: list[Sums] = []
+
+    def blocks(self, x: NDArray[np.generic], part: slice) -> Iterator[Block]:
+        """Yield these rows of x [N, D] in blocks."""
+        rows = apart(max(min(CHUNK_BYTES // (8 * x.shape[1]), LARGEST_CHUNK), 1))
+        for start in range(part.start, part.stop, rows):
+            chunk = _columns(x[start : min(start + rows, part.stop)])
+            if not math.isfinite(chunk.sum()) and not np.isfinite(chunk).all():
+                raise not_finite(x)
+            kernel, samples = self.guard.choose(chunk)
+            for inner in range(0, chunk.shape[1], kernel.block):
+                some = slice(inner, inner + kernel.block)
+                yield self._block(start + inner, chunk[:, some], kernel, samples[:, some])
+
+    def add(self, block: Block, weight: FloatArray | None) -> None:
+        """Add the moments of a block, weighted by weight [B] if there is one."""
+        if weight is None:
+            loss, factor = block.log_likelihood, 1.0 / block.total
+        else:
+            loss = np.where(weight == 0, 0.0, weight * block.log_likelihood)
+            factor = weight / block.total
+        self.losses.append(-float(loss.sum()))
+        if block.kernel is None:
+            self._add_beyond(block, factor)
+        else:
+            block.kernel.add(block.exponentials, factor, weight)
+
+    def absorb(self, other: Lane) -> None:
+        """Add what another lane added."""
+        self.guard.absorb(other.guard)
+        self.losses += other.losses
+        self.beyond += other.beyond
+
+    def sums(self) -> list[Sums]:
+        """Return what was added, in parts."""
+        return [*self.guard.sums(), *self.beyond]
 
     def _block(self, start: int, x: FloatArray, kernel: Kernel, samples: FloatArray) -> Block:
         stop = start + x.shape[1]

@@ -21,7 +21,7 @@ from gmm_np.checks import (
     is_finite,
     unit_exponent,
 )
-from gmm_np.engine import Engine, quiet
+from gmm_np.engine import Block, Engine, quiet
 from gmm_np.families import FAMILIES
 from gmm_np.kernels import METHODS, Method, Mixture
 from gmm_np.parameters import Gradients, Parameters, cast_gradient
@@ -245,9 +245,11 @@ def responsibilities(
     engine = _engine(parameters, method, gradient=False, n_samples=len(rows))
     resp = np.zeros((len(rows), parameters.n_components))
     on = np.flatnonzero(engine.mixture.on)
-    with quiet():
-        for block in engine.blocks(rows):
-            resp[block.start : block.stop, on] = (block.exponentials / block.total).T
+
+    def write(block: Block) -> None:
+        resp[block.start : block.stop, on] = (block.exponentials / block.total).T
+
+    engine.each(rows, write)
     return resp
 
 
@@ -372,10 +374,11 @@ def _log_likelihood(
     rows = check_rows(x, parameters.n_features)
     weight = check_sample_weight(sample_weight, len(rows))
     log_likelihood = np.empty(len(rows))
-    with quiet():
-        engine = _engine(parameters, method, gradient=False, n_samples=len(rows))
-        for block in engine.blocks(rows):
-            log_likelihood[block.start : block.stop] = block.log_likelihood
+
+    def write(block: Block) -> None:
+        log_likelihood[block.start : block.stop] = block.log_likelihood
+
+    _engine(parameters, method, gradient=False, n_samples=len(rows)).each(rows, write)
     return log_likelihood, weight
 
 

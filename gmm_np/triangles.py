@@ -9,8 +9,8 @@ Letters in shapes: K components, D dimensions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Final
 
 import numpy as np
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dgemm, dsyrk, dtrmm, dtrsm
 from scipy.linalg.lapack import dpotrf, dtrtri
 
+from gmm_np import lanes
 from gmm_np.checks import FloatArray
+from gmm_np.tiles import ALWAYS_SMALL, LONGEST_SUM, SMALL_PRODUCT, spans
 
 # Up to this D a loop over components costs more than the arithmetic that a triangle saves, and
 # routines for triangles would start threads for next to no work.
@@ -27,19 +29,26 @@ SMALL: Final = 12
 # up to which D that is faster, on stacks, than BLAS on one triangle after the other.
 STRIP: Final = 20
 LARGEST_STRIPPED: Final = 128
-LARGEST_STRIPPED_CONGRUENCE: Final = 64
-# Up to so many multiplications OpenBLAS, on processors with AVX-512, takes a product at one go,
-# without copies and threads.
-SMALL_PRODUCT: Final = 10**6
+# Up to this D stacks of whitened residuals and their squares are small products of whole matrices;
+# beyond it BLAS does better with one triangle after the other, on all cores.
+LARGEST_TILE: Final = 32
+# Nanoseconds of a product of triangles, about, for each of its D^3.
+TIME: Final = 0.05
 # Entries of the matrices that are worked on at a time, so that they stay in a cache.
-GROUP: Final = 2**15
+GROUP: Final = 2**16
 
 
-def groups(matrices: FloatArray) -> Iterator[slice]:
-    """Yield slices of matrices [K, D, D] that are few enough for a cache."""
+def each(matrices: FloatArray, work: Callable[[slice], None]) -> None:
+    """Call `work` with slices of matrices [K, D, D] that are few enough for a cache, in lanes."""
     size = max(GROUP // matrices[0].size, 1)
-    for start in range(0, len(matrices), size):
-        yield slice(start, start + size)
+    parts = [slice(start, start + size) for start in range(0, len(matrices), size)]
+    n_lanes = lanes.worthwhile(TIME * matrices.size * matrices.shape[1]) if len(parts) > 1 else 1
+
+    def lane(first: int) -> None:
+        for part in parts[first::n_lanes]:
+            work(part)
+
+    lanes.run([partial(lane, first) for first in range(n_lanes)])
 
 
 def inverses(factors: FloatArray) -> FloatArray:
@@ -68,9 +77,12 @@ def inverse_norms(inverse: FloatArray) -> FloatArray:
     """Upper bounds [K] of the spectral norms of matrices [K, D, D]."""
     # The root of the product of the largest absolute column and row sums.
     norms = np.empty(len(inverse))
-    for part in groups(inverse):
+
+    def measure(part: slice) -> None:
         size = np.abs(inverse[part])
         norms[part] = np.sqrt(size.sum(axis=1).max(axis=1) * size.sum(axis=2).max(axis=1))
+
+    each(inverse, measure)
     return norms
 
 
@@ -91,7 +103,8 @@ def apply(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
 @lru_cache(maxsize=16)
 def strips(n_dims: int) -> tuple[slice, ...]:
     """Return slices of D rows, of about the same length."""
-    n_strips = -(-n_dims // STRIP)
+    longest = max(min(STRIP, ALWAYS_SMALL // n_dims**2), 1)
+    n_strips = -(-n_dims // longest)
     edges = [n_dims * i // n_strips for i in range(n_strips + 1)]
     return tuple(slice(start, stop) for start, stop in itertools.pairwise(edges))
 
@@ -117,7 +130,7 @@ def transposed_times(triangles: FloatArray, matrices: FloatArray, out: FloatArra
 def congruences(triangles: FloatArray, symmetric: FloatArray) -> FloatArray:
     """Products W S W^T [K, D, D] of lower triangles and symmetric matrices, in place of these."""
     n_dims = triangles.shape[1]
-    if n_dims <= LARGEST_STRIPPED_CONGRUENCE:
+    if n_dims <= LARGEST_STRIPPED:
         product = np.empty(symmetric.shape)  # lower strips of W S
         for rows in strips(n_dims):
             head = slice(rows.stop)
@@ -166,41 +179,51 @@ def cholesky(matrix: FloatArray) -> FloatArray:
     return np.asarray(factor.T)
 
 
-def multiply_difference(
-    triangle: FloatArray, x: FloatArray, mean: FloatArray, out: FloatArray, spare: FloatArray
+def whiten(
+    triangles: FloatArray, x: FloatArray, means: FloatArray, out: FloatArray, spare: FloatArray
 ) -> None:
-    """Write triangle (x - mean) to `out` [D, B]: triangle [D, D], x and `spare` [D, B], mean [D].
+    """Write W (x - mu) to `out` [K, D, B] for samples x [D, B] and means [K, D].
 
-    The difference first, for its digits.
+    Triangles are [K, D, D] or one for all, [D, D]; `spare` [K, D, B] may be written to. The
+    difference first, for its digits.
     """
-    # Fortran sees every array transposed: difference^T triangle^T.
-    if len(triangle) <= SMALL:
-        np.subtract(x, mean[:, None], out=spare)
-        dgemm(1.0, spare.T, triangle.T, c=out.T, overwrite_c=1)
-    else:
-        np.subtract(x, mean[:, None], out=out)
-        dtrmm(1.0, triangle.T, out.T, side=1, lower=0, overwrite_b=1)
+    n_dims, n_samples = x.shape
+    if n_dims > LARGEST_TILE and triangles.ndim == 3:
+        np.subtract(x, means[:, :, None], out=out)
+        for triangle, columns in zip(triangles, out, strict=True):
+            # Fortran sees every array transposed: difference^T triangle^T.
+            dtrmm(1.0, triangle.T, columns.T, side=1, lower=0, overwrite_b=1)
+        return
+    np.subtract(x, means[:, :, None], out=spare)
+    size = max(SMALL_PRODUCT // n_dims**2, 1)
+    for start in range(0, n_samples, size):
+        part = slice(start, start + size)
+        np.matmul(triangles, spare[:, :, part], out=out[:, :, part])
 
 
-def add_square(total: FloatArray, columns: FloatArray) -> None:
-    """Add columns columns^T of columns [D, B] to (at least) the lower triangle of total [D, D]."""
-    if len(total) <= SMALL:
-        dgemm(1.0, columns.T, columns.T, trans_a=1, beta=1.0, c=total.T, overwrite_c=1)
-    elif total.size * columns.shape[1] <= SMALL_PRODUCT:
-        for rows in strips(len(total)):
-            below = slice(rows.start, None)
-            total[below, rows] += dgemm(1.0, columns[below].T, columns[rows].T, trans_a=1)
-    else:
-        # Fortran sees the upper triangle of a symmetric matrix.
-        dsyrk(1.0, columns.T, beta=1.0, c=total.T, trans=1, lower=0, overwrite_c=1)
+def add_squares(total: FloatArray, left: FloatArray, right: FloatArray) -> None:
+    """Add left right^T to (at least) the lower triangles of total [K, D, D].
+
+    Of left and right [K, D, B], whose products are symmetric; `left` may be `right`.
+    """
+    n_dims, n_samples = left.shape[1:]
+    if left is right:
+        for k, columns in enumerate(left):
+            # Fortran sees the upper triangle of a symmetric matrix.
+            dsyrk(1.0, columns.T, beta=1.0, c=total[k].T, trans=1, lower=0, overwrite_c=1)
+        return
+    for part, size in spans(n_samples, LONGEST_SUM):
+        shape = (len(left), n_dims, -1, size)
+        rows = left[:, :, part].reshape(shape).transpose(0, 2, 1, 3)
+        columns = right[:, :, part].reshape(shape).transpose(0, 2, 3, 1)
+        total += np.matmul(rows, columns).sum(axis=1)
 
 
 def complete(lower: FloatArray) -> FloatArray:
     """Fill the upper triangles of [..., D, D] from the lower ones, in place; return the array."""
     above = ~lower_triangle(lower.shape[-1])
     stack = lower.reshape(-1, *lower.shape[-2:])
-    for part in groups(stack):
-        np.copyto(stack[part], stack[part].transpose(0, 2, 1), where=above)
+    each(stack, lambda part: np.copyto(stack[part], stack[part].transpose(0, 2, 1), where=above))
     return lower
 
 

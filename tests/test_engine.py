@@ -33,7 +33,7 @@ TOLERANCE = 1e-12
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 16 rows, chunks of 64 (of two dimensions)."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "MOMENTS_BLOCK_BYTES", 1)
     monkeypatch.setattr(blocks, "DIRECT_BLOCK_BYTES", 1)
     monkeypatch.setattr(blocks, "SMALLEST_BLOCK", 16)
     monkeypatch.setattr(blocks, "LARGEST_BLOCK", 16)

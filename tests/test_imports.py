@@ -22,6 +22,8 @@ MODULES = {
 ORDER = (
     "checks",
     "parameters",
+    "tiles",
+    "lanes",
     "triangles",
     "factors",
     "wide_range",

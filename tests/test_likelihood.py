@@ -76,7 +76,7 @@ def by_reference(problem, **options):
 
 def make_blocks_small(monkeypatch, block_bytes=1, chunk_bytes=2048, largest_block=16):
     """Make blocks of `largest_block` rows at most, and chunks of `chunk_bytes`."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(blocks, "MOMENTS_BLOCK_BYTES", block_bytes)
     monkeypatch.setattr(blocks, "SMALLEST_BLOCK", min(blocks.SMALLEST_BLOCK, largest_block))
     monkeypatch.setattr(blocks, "LARGEST_BLOCK", largest_block)
     monkeypatch.setattr(engine, "CHUNK_BYTES", chunk_bytes)

@@ -1,6 +1,6 @@
 """The families of diagonal covariances: free, a multiple of the identity, and one such for all.
 
-Letters in shapes: B samples of a block, K components, D dimensions, P features.
+Letters in shapes: B samples of a block, K components, G of them, D dimensions, P features.
 """
 
 from __future__ import annotations
@@ -55,20 +55,22 @@ class Diagonal(Family):
     def whiten(
         self,
         inverse: FloatArray,
-        k: int,
+        part: slice,
         x: FloatArray,
-        mean: FloatArray,
+        means: FloatArray,
         out: FloatArray,
         spare: FloatArray,
     ) -> None:
-        np.subtract(x, mean[:, None], out=out)
-        out *= inverse[k, :, None]
+        np.subtract(x, means[:, :, None], out=out)
+        out *= inverse[part, :, None]
 
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         return np.zeros((n_components, n_dims))
 
-    def add_second_moment(self, total: FloatArray, k: int, weighted: FloatArray) -> None:
-        total[k] += np.einsum("db,db->d", weighted, weighted)
+    def add_second_moments(
+        self, total: FloatArray, part: slice, weighted: FloatArray, z: FloatArray
+    ) -> None:
+        total[part] += np.einsum("kdb,kdb->kd", weighted, z)
 
     def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
         return mass[:, None] * vectors**2
@@ -168,20 +170,22 @@ class Spherical(Family):
     def whiten(
         self,
         inverse: FloatArray,
-        k: int,
+        part: slice,
         x: FloatArray,
-        mean: FloatArray,
+        means: FloatArray,
         out: FloatArray,
         spare: FloatArray,
     ) -> None:
-        np.subtract(x, mean[:, None], out=out)
-        out *= inverse[k]
+        np.subtract(x, means[:, :, None], out=out)
+        out *= inverse[part, None, None]
 
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         return np.zeros(n_components)
 
-    def add_second_moment(self, total: FloatArray, k: int, weighted: FloatArray) -> None:
-        total[k] += np.einsum("db,db->", weighted, weighted)
+    def add_second_moments(
+        self, total: FloatArray, part: slice, weighted: FloatArray, z: FloatArray
+    ) -> None:
+        total[part] += np.einsum("kdb,kdb->k", weighted, z)
 
     def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
         return np.asarray(mass * np.einsum("kd,kd->k", vectors, vectors))
@@ -263,19 +267,21 @@ class SharedSpherical(Spherical):
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         return np.zeros(())
 
-    def add_second_moment(self, total: FloatArray, k: int, weighted: FloatArray) -> None:
-        total += np.einsum("db,db->", weighted, weighted)
+    def add_second_moments(
+        self, total: FloatArray, part: slice, weighted: FloatArray, z: FloatArray
+    ) -> None:
+        total += np.einsum("kdb,kdb->", weighted, z)
 
     def whiten(
         self,
         inverse: FloatArray,
-        k: int,
+        part: slice,
         x: FloatArray,
-        mean: FloatArray,
+        means: FloatArray,
         out: FloatArray,
         spare: FloatArray,
     ) -> None:
-        np.subtract(x, mean[:, None], out=out)
+        np.subtract(x, means[:, :, None], out=out)
         out *= inverse
 
     def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:

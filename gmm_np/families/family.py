@@ -7,7 +7,7 @@ Everything about a component is held in its own whitened coordinates z = W_k (x 
 spreads are about one: the first moment is v = sum w r z [K, D], the second M = sum w r z z^T, of
 which a family keeps what it needs. `scale` and its inverse W have the family's own shape.
 
-Letters in shapes: B samples of a block, K components, D dimensions, P features.
+Letters in shapes: B samples of a block, K components, G of them, D dimensions, P features.
 """
 
 from __future__ import annotations
@@ -146,27 +146,29 @@ class Family(ABC):
     def whiten(
         self,
         inverse: FloatArray,
-        k: int,
+        part: slice,
         x: FloatArray,
-        mean: FloatArray,
+        means: FloatArray,
         out: FloatArray,
         spare: FloatArray,
     ) -> None:
-        """Write z = W_k (x - mu_k) to `out` for samples x [D, B], equation (6).
+        """Write z = W_k (x - mu_k) to `out` [G, D, B] for samples x [D, B], equation (6).
 
-        `spare` [D, B] may be written to.
+        Of G components, `part`, with means [G, D]. `spare` [G, D, B] may be written to.
         """
 
     @abstractmethod
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
-        """Zeroes to which `add_second_moment` adds."""
+        """Zeroes to which `add_second_moments` adds."""
 
     @abstractmethod
-    def add_second_moment(self, total: FloatArray, k: int, weighted: FloatArray) -> None:
-        """Add the second moment of sqrt(w r) z [D, B] of component k to `total`."""
+    def add_second_moments(
+        self, total: FloatArray, part: slice, weighted: FloatArray, z: FloatArray
+    ) -> None:
+        """Add the second moments of z [G, D, B], `weighted` = w r z, of components `part`."""
 
     def complete(self, second: FloatArray) -> FloatArray:
-        """Finish what `add_second_moment` added, in place, and return it."""
+        """Finish what `add_second_moments` added, in place, and return it."""
         return second
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """The families of dense covariances: one for each component, one for all, and constant ones.
 
-Letters in shapes: B samples of a block, K components, D dimensions, P features.
+Letters in shapes: B samples of a block, K components, G of them, D dimensions, P features.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gmm_np.families.family import (
 
 
 class _Pairs(NamedTuple):
-    """Where the products y_i y_j, i <= j, stand among features and in matrices; read-only.
+    """Where the products y_i y_j stand among features and in matrices; read-only.
 
     Attributes
     ----------
@@ -47,10 +47,15 @@ class _Pairs(NamedTuple):
 @lru_cache(maxsize=16)
 def _pairs(n_dims: int) -> _Pairs:
     """Return the places of D (D + 1) / 2 products; shared, so read-only."""
-    i, j = np.triu_indices(n_dims)
+    # y_i y_j with j at a distance of 0, 1, 2... from i, around the end
+    place = np.arange(n_dims * (n_dims + 1) // 2)
+    i = place % n_dims
+    j = (i + place // n_dims) % n_dims
     features = np.empty((n_dims, n_dims), dtype=np.intp)
-    features[i, j] = features[j, i] = n_dims + 1 + np.arange(len(i))
-    pairs = _Pairs(j * n_dims + i, np.where(i == j, -0.5, -1.0), features)
+    features[i, j] = features[j, i] = n_dims + 1 + place
+    pairs = _Pairs(
+        np.maximum(i, j) * n_dims + np.minimum(i, j), np.where(i == j, -0.5, -1.0), features
+    )
     for array in pairs:
         array.setflags(write=False)
     return pairs
@@ -90,19 +95,21 @@ class Full(Family):
     def whiten(
         self,
         inverse: FloatArray,
-        k: int,
+        part: slice,
         x: FloatArray,
-        mean: FloatArray,
+        means: FloatArray,
         out: FloatArray,
         spare: FloatArray,
     ) -> None:
-        triangles.multiply_difference(inverse[k], x, mean, out, spare)
+        triangles.whiten(inverse[part], x, means, out, spare)
 
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         return np.zeros((n_components, n_dims, n_dims))
 
-    def add_second_moment(self, total: FloatArray, k: int, weighted: FloatArray) -> None:
-        triangles.add_square(total[k], weighted)
+    def add_second_moments(
+        self, total: FloatArray, part: slice, weighted: FloatArray, z: FloatArray
+    ) -> None:
+        triangles.add_squares(total[part], weighted, z)
 
     def complete(self, second: FloatArray) -> FloatArray:
         return triangles.complete(second)
@@ -114,17 +121,21 @@ class Full(Family):
         return np.asarray(np.einsum("...ii->...i", second))
 
     def n_features(self, n_dims: int) -> int:
-        return (n_dims + 1) * (n_dims + 2) // 2  # 1, y_i, and y_i y_j for i <= j
+        return (n_dims + 1) * (n_dims + 2) // 2  # 1, y_i, and y_i y_j, each once
 
     def write_features(self, y: FloatArray, out: FloatArray) -> None:
         n_dims = len(y)
         out[0] = 1.0
         out[1 : n_dims + 1] = y
-        start = n_dims + 1
-        for i in range(n_dims):
-            stop = start + n_dims - i
-            np.multiply(y[i], y[i:], out=out[start:stop])
-            start = stop
+        # y_i y_j by the distance of j from i, around the end: few loops, and long ones
+        around = np.concatenate([y, y[: n_dims // 2]])
+        n_whole = (n_dims + 1) // 2  # distances of which there are D products
+        shape, strides = (n_whole, *y.shape), (around.strides[0], *around.strides)
+        others: FloatArray = np.ndarray(shape, buffer=around, strides=strides)
+        whole = out[n_dims + 1 :][: n_whole * n_dims]
+        np.multiply(y, others, out=whole.reshape(shape))
+        n_half = n_dims // 2 * (1 - n_dims % 2)
+        np.multiply(y[:n_half], y[n_dims - n_half :], out=out[len(out) - n_half :])
 
     def natural_parameters(
         self, constant: FloatArray, means: FloatArray, inverse: FloatArray
@@ -135,11 +146,14 @@ class Full(Family):
         theta[:, 0] = constant - 0.5 * np.einsum("kd,kd->k", whitened, whitened)
         theta[:, 1 : n_dims + 1] = triangles.apply(inverse.transpose(0, 2, 1), whitened)
         pairs = _pairs(n_dims)
-        for part in triangles.groups(inverse):
+
+        def write(part: slice) -> None:
             precision = np.empty(inverse[part].shape)
             triangles.transposed_times(inverse[part], inverse[part], out=precision)
             entries = precision.reshape(len(precision), -1).take(pairs.packed, axis=1)
             np.multiply(entries, pairs.share, out=theta[part, n_dims + 1 :])
+
+        triangles.each(inverse, write)
         return theta
 
     def whitened_moments(
@@ -150,13 +164,16 @@ class Full(Family):
         # sum (y - mu)(y - mu)^T = sum y y^T - a mu^T - mu a^T with a = first + mass mu / 2
         half = first + 0.5 * mass[:, None] * means  # [K, D]
         second, pairs = np.empty((n_components, n_dims, n_dims)), _pairs(n_dims)
-        for part in triangles.groups(second):
+
+        def whiten(part: slice) -> None:
             matrices = second[part]
             products = sums[part].take(pairs.features, axis=1)
             columns = np.stack([half[part], means[part]], axis=2)
             rows = np.stack([means[part], half[part]], axis=1)
             np.subtract(products, np.matmul(columns, rows), out=matrices)
             triangles.congruences(inverse[part], matrices)
+
+        triangles.each(second, whiten)
         return Sums(mass, triangles.apply(inverse, first), second)
 
     def unwhiten_first(self, scale: FloatArray, first: FloatArray) -> FloatArray:
@@ -178,11 +195,14 @@ class Full(Family):
     ) -> FloatArray:
         # tril(Sigma^-1 S Sigma^-1 L) = tril(L^-T M), which has no cancellation in it.
         gradient = np.empty(second.shape)
-        for part in triangles.groups(second):
+
+        def write(part: slice) -> None:
             product = gradient[part]
             triangles.transposed_times(inverse[part], second[part], out=product)
             np.negative(product, out=product)
             triangles.clear_above(product)
+
+        triangles.each(second, write)
         self.diagonal(gradient)[...] += mass[:, None] / self.diagonal(scale)
         return gradient
 
@@ -213,7 +233,9 @@ class Constant(Full):
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         return np.zeros(0)
 
-    def add_second_moment(self, total: FloatArray, k: int, weighted: FloatArray) -> None:
+    def add_second_moments(
+        self, total: FloatArray, part: slice, weighted: FloatArray, z: FloatArray
+    ) -> None:
         pass
 
     def complete(self, second: FloatArray) -> FloatArray:
@@ -287,19 +309,23 @@ class Tied(Full):
     def whiten(
         self,
         inverse: FloatArray,
-        k: int,
+        part: slice,
         x: FloatArray,
-        mean: FloatArray,
+        means: FloatArray,
         out: FloatArray,
         spare: FloatArray,
     ) -> None:
-        triangles.multiply_difference(inverse, x, mean, out, spare)
+        triangles.whiten(inverse, x, means, out, spare)
 
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         return np.zeros((n_dims, n_dims))
 
-    def add_second_moment(self, total: FloatArray, k: int, weighted: FloatArray) -> None:
-        triangles.add_square(total, weighted)
+    def add_second_moments(
+        self, total: FloatArray, part: slice, weighted: FloatArray, z: FloatArray
+    ) -> None:
+        squares = np.zeros((len(z), *total.shape))
+        triangles.add_squares(squares, weighted, z)
+        total += squares.sum(axis=0)
 
     def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
         return triangles.gram(mass[:, None] * vectors, vectors)

@@ -13,8 +13,8 @@ are on, D dimensions, P features.
 """
 
 from gmm_np.kernels.direct import Direct
-from gmm_np.kernels.frame import Frame
-from gmm_np.kernels.guard import METHODS, Guard, Kernel, Method
+from gmm_np.kernels.frame import Frame, Frames
+from gmm_np.kernels.guard import METHODS, Guard, Kernel, Method, cheapest
 from gmm_np.kernels.mixture import Mixture, OutOfRangeError
 from gmm_np.kernels.moments import Moments
 
@@ -22,10 +22,12 @@ __all__ = [
     "METHODS",
     "Direct",
     "Frame",
+    "Frames",
     "Guard",
     "Kernel",
     "Method",
     "Mixture",
     "Moments",
     "OutOfRangeError",
+    "cheapest",
 ]

@@ -16,6 +16,7 @@ from gmm_np.kernels.blocks import block_size, carve
 from gmm_np.kernels.frame import UNIT_ROUNDOFF
 from gmm_np.kernels.mixture import Mixture, OutOfRangeError
 from gmm_np.kernels.whitened import Residuals, Significance, WhitenedSums
+from gmm_np.tiles import SMALL_PRODUCT
 
 # Up to this share of a component's residuals in a block it pays to copy those that count.
 LARGEST_SHARE: Final = 0.5
@@ -23,6 +24,8 @@ LARGEST_SHARE: Final = 0.5
 # so many blocks later.
 SMALLEST_ASKED: Final = 2**17
 BLOCKS_TO_WAIT: Final = 8
+# Bytes of the residuals of components that are whitened together.
+GROUP_BYTES: Final = 2 * 2**20
 
 
 class Direct:
@@ -33,10 +36,15 @@ class Direct:
     ) -> None:
         self.mixture = mixture
         k, d = mixture.n_components, mixture.n_dims
-        self.block = block_size(blocks.DIRECT_BLOCK_BYTES, k * (d + 2), d, n_samples)
+        largest = blocks.LARGEST_WIDE_BLOCK
+        if d <= triangles.LARGEST_TILE:
+            largest = SMALL_PRODUCT // d**2
+        self.block = block_size(blocks.DIRECT_BLOCK_BYTES, k * (d + 2), n_samples, largest)
+        self.small = d <= triangles.LARGEST_TILE
+        self.group = min(max(GROUP_BYTES // (8 * d * self.block), 1), k)
         self.significant, self.wait = Significance(k), 0
         self.whitened = WhitenedSums(mixture, central=central)
-        self._z, self._spare = np.empty(k * d * self.block), np.empty(d * self.block)
+        self._z, self._spare = np.empty(k * d * self.block), np.empty(self.group * d * self.block)
         self._quadratic, self._terms = np.empty(k * self.block), np.empty(k * self.block)
 
     def start(self, x: FloatArray) -> None:
@@ -50,10 +58,11 @@ class Direct:
         m, b = self.mixture, x.shape[1]
         self.z = carve(self._z, (m.n_components, m.n_dims, b))
         self.quadratic = carve(self._quadratic, (m.n_components, b))
-        spare = carve(self._spare, x.shape)
-        for k in range(m.n_components):
-            m.family.whiten(m.inverse, k, x, m.means[k], out=self.z[k], spare=spare)  # (6)
-            np.einsum("db,db->b", self.z[k], self.z[k], out=self.quadratic[k])  # (7)
+        for part in self._groups():
+            z = self.z[part]
+            spare = carve(self._spare, z.shape)
+            m.family.whiten(m.inverse, part, x, m.means[part], out=z, spare=spare)  # (6)
+            np.einsum("kdb,kdb->kb", z, z, out=self.quadratic[part])  # (7)
         if not math.isfinite(self.quadratic.max()):
             raise OutOfRangeError
 
@@ -75,12 +84,22 @@ class Direct:
         mass = exponentials.sum(axis=1)
         self.whitened.add(mass, self._parts(exponentials, mass))
 
+    def absorb(self, other: Direct) -> None:
+        """Add what another kernel for the same mixture added."""
+        self.whitened.absorb(other.whitened)
+
     def sums(self) -> list[Sums]:
         """Return the sums of all blocks, if there were any."""
         return self.whitened.sums()
 
+    def _groups(self) -> Iterator[slice]:
+        """Yield slices of components whose residuals stay in a cache."""
+        k = self.mixture.n_components
+        for start in range(0, k, self.group):
+            yield slice(start, min(start + self.group, k))
+
     def _parts(self, weights: FloatArray, mass: FloatArray) -> Iterator[Residuals]:
-        """Yield the residuals of each component that has any, weighted by weights [K, B]."""
+        """Yield residuals, weighted by weights [K, B]: all of them, or those that count."""
         n_rows, chosen = weights.shape[1], None
         if self.mixture.n_dims > triangles.SMALL and self.z.size > SMALLEST_ASKED:
             self.wait -= 1
@@ -88,12 +107,20 @@ class Direct:
                 reach = max(float(self.quadratic.max()), 1.0)
                 chosen = self.significant(weights, mass, UNIT_ROUNDOFF**2 / reach)
                 self.wait = BLOCKS_TO_WAIT
-        roots = np.sqrt(weights, out=self.quadratic)
-        for k in np.flatnonzero(mass > 0).tolist():
-            if chosen is not None and np.count_nonzero(chosen[k]) <= LARGEST_SHARE * n_rows:
-                few = np.flatnonzero(chosen[k])
+        for part in self._groups():
+            z = self.z[part]
+            spare = carve(self._spare, z.shape) if self.small else None
+            every = Residuals(part, z, weights[part], spare)
+            if chosen is None:
+                yield every
+                continue
+            for one, counts in zip(every.split(), chosen[part], strict=True):
+                if np.count_nonzero(counts) > LARGEST_SHARE * n_rows:
+                    yield one
+                    continue
+                few = np.flatnonzero(counts)
                 self.wait = 0
                 if len(few) > 0:
-                    yield Residuals(k, self.z[k].take(few, axis=1), weights[k, few], roots[k, few])
-            else:
-                yield Residuals(k, self.z[k], weights[k], roots[k])
+                    z_few = one.z.take(few, axis=2)
+                    spare = np.empty_like(z_few) if self.small else None
+                    yield Residuals(one.components, z_few, one.weight[:, few], spare)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,20 @@ from gmm_np.kernels.mixture import Mixture
 UNIT_ROUNDOFF: Final = 2.0**-53
 # Frames whose unit is further from 1 than this power of two are brought to it.
 LARGEST_EXPONENT: Final = 200
+
+
+class Frames:
+    """The frames of a mixture, each of them made once, whichever lane asks first."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        self.mixture, self.made, self.lock = mixture, dict[bool, Frame](), Lock()
+
+    def get(self, *, common: bool) -> Frame:
+        """Return the frame with, or without, a common factor."""
+        with self.lock:
+            if common not in self.made:
+                self.made[common] = Frame(self.mixture, common=common)
+            return self.made[common]
 
 
 class Frame:
@@ -40,7 +55,18 @@ class Frame:
         if self.unit != 1.0:
             self.means, self.inverse = self.means * self.unit, self.inverse / self.unit
             self.sharpness = self.sharpness / self.unit
+        self._coefficients: FloatArray | None = None
+        self._lock = Lock()
         self.reach = np.sqrt(np.einsum("kd,kd->k", self.means, self.means))  # [K]
+
+    def coefficients(self, mixture: Mixture) -> FloatArray:
+        """Return those [K, P] of the features in log_joint; computed once, for all lanes."""
+        with self._lock:
+            if self._coefficients is None:
+                self._coefficients = mixture.family.natural_parameters(
+                    mixture.constant, self.means, self.inverse
+                )
+            return self._coefficients
 
     def write(self, x: FloatArray) -> FloatArray:
         """Return the samples x [D, B] in this frame."""
@@ -58,7 +84,8 @@ class Frame:
             np.subtract(x, centre[:, None], out=y)
             y *= self.into[:, None]
         else:
-            triangles.multiply_difference(self.into, x, centre, out=y, spare=np.empty_like(x))
+            spare = np.empty_like(x)
+            triangles.whiten(self.into, x, centre[None], out=y[None], spare=spare[None])
         return y
 
     def error(self, y: FloatArray) -> float:

@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias
 from gmm_np.checks import FloatArray
 from gmm_np.families.family import Sums
 from gmm_np.kernels.direct import Direct
-from gmm_np.kernels.frame import Frame
+from gmm_np.kernels.frame import Frames
 from gmm_np.kernels.mixture import Mixture
 from gmm_np.kernels.moments import Moments
 
@@ -25,35 +25,38 @@ Kernel: TypeAlias = Direct | Moments
 class Guard:
     """Chooses the kernel for a chunk of samples, and makes those that are needed.
 
-    The cheaper one, by `moments_is_cheaper`, among those that are accurate enough.
+    Parameters
+    ----------
+    mixture : Mixture
+    method : {"auto", "direct", "moments"}
+        "auto" is moments where it is accurate enough; see `cheapest`.
+    frames : Frames
+        Of the mixture; those of all lanes.
+    n_samples : int
+        How many are to come, about.
+    central : bool
+        As for `Engine`.
     """
 
     def __init__(
         self,
         mixture: Mixture,
         method: Method,
+        frames: Frames,
         *,
         n_samples: int,
-        gradient: bool,
         central: bool = False,
     ) -> None:
-        self.mixture, self.n_samples, self.central = mixture, n_samples, central
-        self.method = method
-        if method == "auto":
-            little = n_samples * mixture.n_components * mixture.n_dims <= LITTLE_WORK
-            if little or not moments_is_cheaper(mixture, n_samples, gradient=gradient):
-                self.method = "direct"
+        self.mixture, self.method, self.frames = mixture, method, frames
+        self.n_samples, self.central = n_samples, central
         self.direct: Direct | None = None
-        self.frames: dict[bool, Frame] = {}
         self.moments: dict[bool, Moments] = {}
 
     def choose(self, x: FloatArray) -> tuple[Kernel, FloatArray]:
         """Return the kernel for samples x [D, B], and the samples as it wants them."""
         if self.method != "direct":
             for common in self.mixture.family.frames:
-                if common not in self.frames:
-                    self.frames[common] = Frame(self.mixture, common=common)
-                frame = self.frames[common]
+                frame = self.frames.get(common=common)
                 y = frame.write(x)
                 if self.method == "moments" or frame.error(y) <= LARGEST_ERROR:
                     if common not in self.moments:
@@ -65,6 +68,18 @@ class Guard:
             self.direct = Direct(self.mixture, self.n_samples, central=self.central)
         return self.direct, x
 
+    def absorb(self, other: Guard) -> None:
+        """Add what the kernels of another one for the same mixture and frames added."""
+        for common, moments in other.moments.items():
+            if common in self.moments:
+                self.moments[common].absorb(moments)
+            else:
+                self.moments[common] = moments
+        if self.direct is None:
+            self.direct = other.direct
+        elif other.direct is not None:
+            self.direct.absorb(other.direct)
+
     def sums(self) -> list[Sums]:
         """Return what the kernels added, in parts."""
         made: list[Kernel] = [*self.moments.values()]
@@ -73,20 +88,34 @@ class Guard:
         return [part for kernel in made for part in kernel.sums()]
 
 
-def moments_is_cheaper(mixture: Mixture, n_samples: int, *, gradient: bool) -> bool:
-    """Return whether moments costs less than direct, by a model of the time that a sample takes.
+def cheapest(
+    mixture: Mixture, method: Method, n_samples: int, *, gradient: bool
+) -> tuple[Method, float]:
+    """Return the method, "direct" for "auto" where that is as cheap, and what a sample costs.
 
-    In nanoseconds of one core, of which only the ratios matter; fitted to K from 5 to 200 and D
-    from 10 to 128. moments: each feature is written once, and multiplied by K coefficients. direct:
-    elementwise passes over K D coordinates of residuals, and half a matrix product. Both twice if
-    there is a gradient. moments also turns parameters into coefficients, and sums into moments,
-    which costs D^3 for each component, however few the samples.
+    In nanoseconds of one core, about.
     """
-    k, d, dense = mixture.n_components, mixture.n_dims, mixture.family.dense
+    moments, direct = costs(mixture, n_samples, gradient=gradient)
+    little = n_samples * mixture.n_components * mixture.n_dims <= LITTLE_WORK
+    if method == "auto" and (little or moments > direct):
+        method = "direct"
+    return method, direct if method == "direct" else moments
+
+
+def costs(mixture: Mixture, n_samples: int, *, gradient: bool) -> tuple[float, float]:
+    """Return what a sample costs by moments, and by direct: nanoseconds of one core, about.
+
+    Fitted to K from 5 to 200 and D from 2 to 128. moments: each feature is written once, the slower
+    the less of them stays in a cache, and multiplied by K coefficients. direct: elementwise passes
+    over K D coordinates of residuals, and products with triangles. Both twice if there is a
+    gradient. moments also turns parameters into coefficients, and sums into moments, which costs
+    D^3 for each component, however few the samples.
+    """
+    k, d, p = mixture.n_components, mixture.n_dims, mixture.n_features
     products = 2 if gradient else 1
-    moments = mixture.n_features * (1.6 + 0.05 * products * k)
-    direct = products * k * d * 1.7
-    if dense:
+    moments = p * (0.85 + 1.3e-4 * p + 0.04 * products * k) + 4.0 * k
+    direct = products * k * d * 0.9 + 4.0 * k
+    if mixture.family.dense:
         moments += 0.05 * products * k * d**3 / n_samples
-        direct += products * k * d * 0.026 * d
-    return bool(moments <= direct)
+        direct += products * k * d * 0.037 * d
+    return moments, direct

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.linalg.blas import dgemm
 
 from gmm_np import triangles
 from gmm_np.checks import FloatArray
 from gmm_np.families.family import ROUNDING, Sums
 from gmm_np.kernels import blocks
-from gmm_np.kernels.blocks import block_size, carve
+from gmm_np.kernels.blocks import block_size
 from gmm_np.kernels.frame import UNIT_ROUNDOFF, Frame
 from gmm_np.kernels.mixture import Mixture
+from gmm_np.kernels.products import Products
 from gmm_np.kernels.whitened import Gathered, Residuals, Significance, WhitenedSums
 
 
@@ -32,35 +32,28 @@ class Moments:
         central: bool = False,
     ) -> None:
         self.mixture, self.frame, self.central = mixture, frame, central
-        self.holds_moments = False  # of products
         self.whitened = WhitenedSums(mixture, central=central)
         self.significant = Significance(mixture.n_components)
         self.few = Gathered(mixture.n_components, mixture.n_dims)
         family, k, d, p = mixture.family, *mixture.means.shape, mixture.n_features
-        self.block = block_size(blocks.BLOCK_BYTES, p + k, d, n_samples, p * k)
-        self.theta = family.natural_parameters(
-            mixture.constant, frame.means, frame.inverse
-        )  # [K, P]
-        self.constant = self.theta[:, 0].copy()
+        self.block = block_size(blocks.MOMENTS_BLOCK_BYTES, p + k, n_samples)
         self.summed = family.n_sums(d)
-        self._sums, self._cross = np.zeros((k, self.summed)), family.cross_moment(d)
+        theta = frame.coefficients(mixture)
+        self.constant = theta[:, 0]
+        self.products = Products(theta, self.summed, self.block)
+        self._cross = family.cross_moment(d)
         # Whether second moments are of each component's own, at the price of their features.
         self.dense = family.dense and self.summed == p
-        self._features, self._terms = np.empty(p * self.block), np.empty(k * self.block)
 
     def start(self, y: FloatArray) -> None:
         """Take a block of samples y [D, B], in the frame."""
         self.y = y
-        self.features = carve(self._features, (self.mixture.n_features, y.shape[1]))
-        self.mixture.family.write_features(y, self.features)
+        self.mixture.family.write_features(y, self.products.features(y.shape[1]))
 
     def log_joint(self, shift: float) -> FloatArray:
         """Return log_joint - shift of the block, [K, B]."""
-        terms = carve(self._terms, (self.mixture.n_components, self.features.shape[1]))
-        np.subtract(self.constant, shift, out=self.theta[:, 0])
-        # Fortran sees every array transposed: terms^T = features^T theta^T.
-        dgemm(1.0, self.features.T, self.theta.T, c=terms.T, overwrite_c=1)
-        return terms
+        self.products.set_constant(self.constant - shift)
+        return self.products.log_joint()
 
     def add(
         self, exponentials: FloatArray, factor: FloatArray, weight: FloatArray | None = None
@@ -69,11 +62,10 @@ class Moments:
 
         `weight` [B] is that of the samples, None for ones.
         """
-        features = self.features[: self.summed]
         n_rows = exponentials.shape[1]
         product_cost = self._product_cost(n_rows)
+        exponentials *= factor
         if self.dense and product_cost > self._few_cost(1.0):
-            exponentials *= factor
             mass = exponentials.sum(axis=1)
             # What is left out is less than what the product below would round off.
             chosen = self.significant(exponentials, mass, UNIT_ROUNDOFF)
@@ -82,30 +74,41 @@ class Moments:
                 if self.few.n_pairs >= self.few.enough:
                     self._add_few()
                 return
-        else:
-            smaller = min(features, exponentials, key=len)
-            smaller *= factor
-        self.holds_moments = True
-        # sums += exponentials features^T, as one addition a block: BLAS would make many
-        self._sums += dgemm(1.0, features.T, exponentials.T, trans_a=1).T
+        self.products.add(exponentials)
         if self._cross is not None:
-            weighted = self.y if weight is None else self.y * np.sqrt(weight)
-            triangles.add_square(self._cross, np.ascontiguousarray(weighted))
+            self._add_cross(self._cross[None], weight)
+
+    def _add_cross(self, cross: FloatArray, weight: FloatArray | None) -> None:
+        """Add sum w y y^T to cross [1, D, D]."""
+        y = np.ascontiguousarray(self.y[None])
+        if len(self.y) > triangles.LARGEST_TILE:
+            rooted = y if weight is None else y * np.sqrt(weight)
+            triangles.add_squares(cross, rooted, rooted)
+        else:
+            triangles.add_squares(cross, y if weight is None else y * weight, y.copy())
+
+    def absorb(self, other: Moments) -> None:
+        """Add what another kernel for the same mixture and frame added."""
+        self.few.absorb(other.few)
+        self.products.absorb(other.products)
+        if self._cross is not None and other._cross is not None:
+            self._cross += other._cross
+        self.whitened.absorb(other.whitened)
 
     def sums(self) -> list[Sums]:
         """Return n [K], v [K, D] and second moments, central ones if asked for, of all blocks.
 
         In up to two parts: of the products, and of residuals that were whitened.
         """
-        if self.few.blocks:
-            self._add_few()
+        self._add_few()
         return [*self._product_sums(), *self.whitened.sums()]
 
     def _product_sums(self) -> list[Sums]:
-        if not self.holds_moments:
-            return []
         family, frame = self.mixture.family, self.frame
-        sums = Sums(*family.whitened_moments(self._sums, frame.means, frame.inverse, self._cross))
+        products = self.products.sums()
+        if products is None:
+            return []
+        sums = Sums(*family.whitened_moments(products, frame.means, frame.inverse, self._cross))
         if not self.central:
             return [sums]
         central = sums.centre(family)
@@ -115,21 +118,24 @@ class Moments:
         return [central]
 
     def _add_few(self) -> None:
-        """Add the residuals that were gathered."""
-        self.whitened.add(self.few.mass, self._residuals())
+        """Add the residuals that were gathered, if there are any."""
+        if self.few.blocks:
+            self.whitened.add(self.few.mass, self._residuals())
 
     def _residuals(self) -> Iterator[Residuals]:
         family, frame = self.mixture.family, self.frame
         for k, y, weight in self.few.give():
-            z = np.empty(y.shape)
-            family.whiten(frame.inverse, k, y, frame.means[k], out=z, spare=np.empty(y.shape))
-            yield Residuals(k, z, weight, np.sqrt(weight))
+            z, spare = np.empty((2, 1, *y.shape))
+            part = slice(k, k + 1)
+            family.whiten(frame.inverse, part, y, frame.means[part], out=z, spare=spare)
+            small = self.mixture.n_dims <= triangles.LARGEST_TILE
+            yield Residuals(part, z, weight[None], spare if small else None)
 
     # What the ways to add a block cost for a component, in nanoseconds, about.
 
     def _product_cost(self, n_rows: int) -> float:
         """Return the cost of products, and of turning them into moments if these are the first."""
-        first = 0.0 if self.holds_moments else 0.05 * self.mixture.n_dims**3
+        first = 0.0 if self.products.begun else 0.05 * self.mixture.n_dims**3
         return float(0.025 * self.summed * n_rows + first)
 
     def _few_cost(self, n_rows: float) -> float:

@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dgemv
 
 from gmm_np.checks import FloatArray
 from gmm_np.families.family import SMALLEST_VARIANCE, Bools, Sums, merge
@@ -23,22 +22,56 @@ GATHERED: Final = 2**20
 
 
 class Residuals(NamedTuple):
-    """Whitened residuals of some samples for one component; they are overwritten.
+    """Whitened residuals of some samples for some components; they are overwritten.
 
     Attributes
     ----------
-    component : int
-    z : ndarray, shape [D, B]
-    weight : ndarray, shape [B]
+    components : slice
+    z : ndarray, shape [G, D, B]
+    weight : ndarray, shape [G, B]
         Responsibilities, times the weights of the samples.
-    root : ndarray, shape [B]
-        Square roots of these.
+    spare : ndarray, shape [G, D, B], optional
+        Memory for r z, so that second moments are sums of r z z^T. Without it z becomes sqrt(r) z.
     """
 
-    component: int
+    components: slice
     z: FloatArray
     weight: FloatArray
-    root: FloatArray
+    spare: FloatArray | None = None
+
+    @property
+    def left(self) -> FloatArray:
+        """The left factor of second moments; the right one is z."""
+        return self.z if self.spare is None else self.spare
+
+    def split(self) -> Iterator[Residuals]:
+        """Yield each component."""
+        start = self.components.start
+        for i in range(len(self.z)):
+            one, spare = slice(i, i + 1), self.spare
+            yield Residuals(
+                slice(start + i, start + i + 1),
+                self.z[one],
+                self.weight[one],
+                None if spare is None else spare[one],
+            )
+
+    def weigh(self) -> FloatArray:
+        """Weigh residuals; return the sums of r z [G, D]."""
+        if self.spare is not None:
+            np.multiply(self.z, self.weight[:, None], out=self.spare)
+            return np.asarray(self.spare.sum(axis=2))
+        first = np.einsum("kdb,kb->kd", self.z, self.weight)
+        self.z[...] *= np.sqrt(self.weight)[:, None]
+        return np.asarray(first)
+
+    def centre(self, mean: FloatArray) -> None:
+        """Subtract the mean [G, D] from residuals that were weighed."""
+        if self.spare is not None:
+            self.z[...] -= mean[..., None]
+            np.multiply(self.z, self.weight[:, None], out=self.spare)
+        else:
+            self.z[...] -= mean[..., None] * np.sqrt(self.weight)[:, None]
 
 
 class WhitenedSums:
@@ -54,24 +87,30 @@ class WhitenedSums:
 
         What a part leaves out, and a component that has none, has to be negligible.
         """
-        family, far = self.mixture.family, None
         near = self.near = self._zeros() if self.near is None else self.near
-        for k, z, weight, root in parts:
-            sums = near
-            # Fortran sees z^T [B, D].
-            first = dgemv(1.0, z.T, weight, trans=1)
-            z *= root
-            if self.central:
-                square = np.einsum("db,db->d", z, z)
-                if (first**2 > (1 - SMALLEST_VARIANCE) * mass[k] * square).any():
-                    z -= (first / mass[k])[:, None] * root
+        far: Sums | None = None
+        for part in parts:
+            first, is_far = self._weigh(part, mass)
+            if not is_far.any():
+                self._add(near, part, mass, first)
+                continue
+            for one, one_first, one_far in zip(part.split(), first, is_far, strict=True):
+                sums = near
+                if one_far:
                     sums = far = self._zeros() if far is None else far
-            sums.mass[k] += mass[k]
-            sums.first[k] += first
-            family.add_second_moment(sums.second, k, z)
+                    one.centre(one_first / mass[one.components])
+                self._add(sums, one, mass, one_first)
         if far is not None:
-            far = Sums(far.mass, far.first, family.complete(far.second))
-            self.far = far if self.far is None else merge(family, self.far, far)
+            self._merge(Sums(far.mass, far.first, self.mixture.family.complete(far.second)))
+
+    def absorb(self, other: WhitenedSums) -> None:
+        """Add what the other one added."""
+        if other.near is not None:
+            near = self.near = self._zeros() if self.near is None else self.near
+            for total, more in zip(near, other.near, strict=True):
+                total += more
+        if other.far is not None:
+            self._merge(other.far)
 
     def sums(self) -> list[Sums]:
         """Return n [K], v [K, D] and second moments, central ones if asked for, of all blocks.
@@ -86,6 +125,23 @@ class WhitenedSums:
             return [near]
         near = near.centre(family)
         return [near if self.far is None else merge(family, near, self.far)]
+
+    def _weigh(self, part: Residuals, mass: FloatArray) -> tuple[FloatArray, Bools]:
+        """Weigh residuals; return sums of r z [G, D], and which components are far."""
+        first = part.weigh()
+        if not self.central:
+            return first, np.zeros(len(first), dtype=bool)
+        square = np.einsum("kdb,kdb->kd", part.left, part.z)
+        most = (1 - SMALLEST_VARIANCE) * mass[part.components, None] * square
+        return first, np.asarray((first**2 > most).any(axis=1))
+
+    def _add(self, sums: Sums, part: Residuals, mass: FloatArray, first: FloatArray) -> None:
+        sums.mass[part.components] += mass[part.components]
+        sums.first[part.components] += first
+        self.mixture.family.add_second_moments(sums.second, part.components, part.left, part.z)
+
+    def _merge(self, far: Sums) -> None:
+        self.far = far if self.far is None else merge(self.mixture.family, self.far, far)
 
     def _zeros(self) -> Sums:
         k, d = self.mixture.n_components, self.mixture.n_dims
@@ -129,6 +185,12 @@ class Gathered:
         self.blocks.append((component, y.take(sample, axis=1), weights[component, sample]))
         self.mass += mass
         self.n_pairs += len(component)
+
+    def absorb(self, other: Gathered) -> None:
+        """Take what the other one has."""
+        self.blocks += other.blocks
+        self.mass += other.mass
+        self.n_pairs += other.n_pairs
 
     def give(self) -> Iterator[tuple[int, FloatArray, FloatArray]]:
         """Yield each component with its samples [D, B] and weights [B], and forget all."""

@@ -1,0 +1,122 @@
+"""Two products with the features of a block, in tiles that are small products (see `tiles`)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from gmm_np.checks import FloatArray
+from gmm_np.kernels.blocks import carve
+from gmm_np.tiles import LONGEST_SUM, SMALL_PRODUCT, spans
+
+# Components and samples of a tile of the first product, at most.
+TILE_COMPONENTS: Final = 32
+TILE_SAMPLES: Final = 64
+# Sums of a tile of the second product, at most: OpenBLAS takes more of them for a large product.
+TILE_SUMS: Final = 1200
+# Doubles that are added to the sums at a time.
+CACHED: Final = 2**15
+
+
+class Products:
+    """Products of coefficients with features, and of features with weights.
+
+    Parameters
+    ----------
+    theta : ndarray, shape [K, P]
+        Coefficients.
+    n_summed : int
+        How many features, from the first, the second product takes.
+    block : int
+        Samples of a block, at most.
+    """
+
+    def __init__(self, theta: FloatArray, n_summed: int, block: int) -> None:
+        self.n_components, self.n_features = theta.shape
+        self.n_summed = n_summed
+        # K in groups of the same size, P in parts of the same size; what is left over is zero.
+        self.n_groups = -(-self.n_components // TILE_COMPONENTS)
+        self.group = -(-self.n_components // self.n_groups)
+        most = SMALL_PRODUCT // (self.group * TILE_SAMPLES)
+        self.n_parts = -(-self.n_features // most)
+        self.part = -(-self.n_features // self.n_parts)
+        self.n_rows = self.n_parts * self.part
+        k = self.n_groups * self.group
+        self._theta = np.zeros((self.n_parts, k, self.part))
+        for i, part in enumerate(self._theta):
+            columns = theta[:, i * self.part :][:, : self.part]
+            part[: self.n_components, : columns.shape[1]] = columns
+        self._features, self._terms = np.empty(self.n_rows * block), np.empty(k * block)
+        self._partial = np.empty(self.n_parts * k * block if self.n_parts > 1 else 0)
+        self._sums: FloatArray | None = None
+
+    def set_constant(self, constant: FloatArray) -> None:
+        """Set the coefficients [K] of the first feature."""
+        self._theta[0, : len(constant), 0] = constant
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was added."""
+        return self._sums is not None
+
+    def features(self, n_samples: int) -> FloatArray:
+        """Return memory for the features of a block, [P, B]."""
+        self._rows = carve(self._features, (self.n_rows, n_samples))
+        self._rows[self.n_features :] = 0.0
+        return self._rows[: self.n_features]
+
+    def log_joint(self) -> FloatArray:
+        """Return coefficients times features, [K, B]."""
+        n_samples, k = self._rows.shape[1], self.n_groups * self.group
+        terms = carve(self._terms, (k, n_samples))
+        out = terms[None]
+        if self.n_parts > 1:
+            out = carve(self._partial, (self.n_parts, k, n_samples))
+        for samples, size in spans(n_samples, TILE_SAMPLES):
+            self._multiply(out, samples, size)
+        if self.n_parts > 1:
+            np.add.reduce(out, axis=0, out=terms)
+        return terms[: self.n_components]
+
+    def add(self, weights: FloatArray) -> None:
+        """Add features times weights [K, B]."""
+        if self._sums is None:
+            self._sums = np.zeros((self.n_summed, self.n_components))
+        rows = self._rows[: self.n_summed]
+        for samples, size in spans(weights.shape[1], LONGEST_SUM):
+            self._add(self._sums, rows[:, samples], weights[:, samples], size)
+
+    def sums(self) -> FloatArray | None:
+        """Return what was added, [K, n_summed], if anything was."""
+        return None if self._sums is None else np.array(self._sums.T, order="C")
+
+    def absorb(self, other: Products) -> None:
+        """Add what the other one added."""
+        if self._sums is None:
+            self._sums = other._sums
+        elif other._sums is not None:
+            self._sums += other._sums
+
+    def _add(self, total: FloatArray, rows: FloatArray, weights: FloatArray, size: int) -> None:
+        """Add features [P, B] times weights [K, B] to the total [P, K], in sums of this size."""
+        columns = weights.reshape(self.n_components, -1, size).transpose(1, 2, 0)[:, None]
+        rows = rows.reshape(self.n_summed, -1, size).transpose(1, 0, 2)  # [sums, P, size]
+        most = max(TILE_SUMS // self.n_components, 1)
+        # Sums are added to those so far while they are in a cache.
+        step = max(CACHED // (most * self.n_components * len(rows)), 1) * most
+        for start in range(0, self.n_summed, step):
+            some, so_far = rows[:, start : start + step], total[start : start + step]
+            for part, n_rows in spans(some.shape[1], most):
+                tiles = some[:, part].reshape(len(rows), -1, n_rows, size)
+                added = np.matmul(tiles, columns)
+                so_far[part] += added.sum(axis=0).reshape(-1, self.n_components)
+
+    def _multiply(self, out: FloatArray, samples: slice, size: int) -> None:
+        """Write products of samples in tiles of this size to out [parts, K, B]."""
+        # [parts, groups, tiles, rows, columns]
+        rows = self._rows.reshape(self.n_parts, 1, self.part, -1)[..., samples]
+        right = rows.reshape(self.n_parts, 1, self.part, -1, size).transpose(0, 1, 3, 2, 4)
+        terms = out[..., samples].reshape(self.n_parts, self.n_groups, self.group, -1, size)
+        left = self._theta.reshape(self.n_parts, self.n_groups, 1, self.group, self.part)
+        np.matmul(left, right, out=terms.transpose(0, 1, 3, 2, 4))

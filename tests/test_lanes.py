@@ -1,0 +1,228 @@
+"""Lanes: the same sums, whatever their number; errors and interrupts come out at once."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from problems import random_problem
+
+import gmm_np
+from gmm_np import engine, lanes
+from gmm_np.kernels import blocks
+from gmm_np.reference import nll_forward
+
+FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
+METHODS = ("auto", "direct", "moments")
+
+
+def use(monkeypatch, n_lanes):
+    """Use so many lanes for everything, however little."""
+    monkeypatch.setattr(lanes, "worthwhile", lambda _: n_lanes)
+    monkeypatch.setattr(engine, "CHEAP", 0.0)
+
+
+def parameters_of(problem, family):
+    k, d = problem.means.shape
+    rng = np.random.default_rng(k)
+    scale = {
+        "full": problem.scale_tril,
+        "constant": problem.scale_tril,
+        "tied": problem.scale_tril[0],
+        "diag": rng.uniform(0.5, 2.0, (k, d)),
+        "spherical": rng.uniform(0.5, 2.0, k),
+        "shared_spherical": np.array(1.3),
+    }[family]
+    return gmm_np.Parameters(problem.pi_logits, problem.means, scale, family)
+
+
+def assert_close(found, expected, tolerance=1e-13):
+    for mine, theirs in zip(found, expected, strict=True):
+        if theirs is not None:
+            assert np.abs(mine - theirs).max() <= tolerance * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("n_lanes", [2, 3, 8])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sums_of_lanes_are_those_of_one(monkeypatch, family, method, n_lanes):
+    problem = random_problem(3, 1000, 5, 4)
+    parameters = parameters_of(problem, family)
+    weight = np.random.default_rng(0).uniform(0.0, 2.0, 1000)
+    everything = []
+    for n in (1, n_lanes):
+        use(monkeypatch, n)
+        data = (problem.x, *parameters_arrays(parameters))
+        value, gradients = gmm_np.nll_value_and_grad(
+            *data, family=family, sample_weight=weight, method=method
+        )
+        statistics = gmm_np.statistics(problem.x, parameters, sample_weight=weight, method=method)
+        everything.append(
+            [
+                np.array(value),
+                *gradients[:3],
+                *gmm_np.gradients(parameters, statistics)[:3],
+                gmm_np.log_prob(*data, family=family, method=method),
+                gmm_np.responsibilities(*data, family=family, method=method),
+            ]
+        )
+    assert_close(*everything[::-1])
+
+
+def parameters_arrays(parameters):
+    return parameters.pi_logits, parameters.means, parameters.scale
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("d", [3, 40])
+def test_lanes_are_deterministic_and_in_step_with_a_stream(monkeypatch, method, d):
+    use(monkeypatch, 2)
+    problem = random_problem(5, 3000, 4, d)
+    once, again = (gmm_np.nll_value_and_grad(*problem, method=method) for _ in range(2))
+    assert once[0] == again[0]
+    for mine, theirs in zip(once[1][:3], again[1][:3], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    parameters = gmm_np.Parameters(*problem[1:])
+    parts = np.array_split(problem.x, [1, 2, 1000, 1001])
+    whole, streamed = (
+        gmm_np.gradients(parameters, gmm_np.statistics(x, parameters, method=method))
+        for x in (problem.x, parts)
+    )
+    assert_close(streamed[:3], whole[:3])
+
+
+def test_lanes_that_need_different_kernels_add_up(monkeypatch):
+    # The second half is so far away that moments would lose its digits there.
+    problem = random_problem(7, 600, 3, 2)
+    far = problem.x.copy()
+    far[300:] += 1e9
+    problem = problem._replace(x=far)
+    expected, _ = nll_forward(*problem)
+    results = []
+    for n in (1, 2):
+        use(monkeypatch, n)
+        results.append(gmm_np.nll_value_and_grad(*problem))
+        assert results[-1][0] == pytest.approx(expected, rel=1e-12)
+    assert_close(results[1][1][:3], results[0][1][:3], 1e-12)
+
+
+def test_rows_beyond_the_range_of_a_double_are_added_in_any_lane(monkeypatch):
+    problem = random_problem(8, 90, 3, 2)
+    x = problem.x.copy()
+    x[[5, 85]] = 1e200
+    weight = np.ones(90)
+    results = []
+    for n in (1, 3):
+        use(monkeypatch, n)
+        results.append(gmm_np.nll_value_and_grad(x, *problem[1:], sample_weight=weight))
+    assert results[0][0] == results[1][0] or np.isinf(results[0][0])
+    for mine, theirs in zip(results[1][1][:3], results[0][1][:3], strict=True):
+        finite = np.isfinite(theirs)
+        np.testing.assert_array_equal(np.isfinite(mine), finite)
+        np.testing.assert_allclose(mine[finite], theirs[finite], rtol=1e-12)
+
+
+@pytest.mark.parametrize("row", [3, 250, 499])
+def test_a_value_that_is_not_finite_is_placed_in_all_rows(monkeypatch, row):
+    use(monkeypatch, 3)
+    problem = random_problem(1, 500, 3, 2)
+    x = problem.x.copy()
+    x[row, 1] = np.nan
+    for function in (gmm_np.nll, gmm_np.nll_value_and_grad, gmm_np.responsibilities):
+        with pytest.raises(ValueError, match=rf"\[{row}, 1\]|row {row}"):
+            function(x, *problem[1:])
+
+
+def test_an_error_stops_the_other_lanes(monkeypatch):
+    use(monkeypatch, 2)
+    monkeypatch.setattr(blocks, "LARGEST_BLOCK", 8)
+    problem = random_problem(1, 4000, 3, 2)
+    mixture = engine.Mixture.of(gmm_np.Parameters(*problem[1:]))
+    seen = []
+
+    def fail(block):
+        seen.append(block.start)
+        if block.start == 2000:  # the second lane's first
+            raise KeyboardInterrupt
+        time.sleep(0.002)
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.Engine(mixture, "direct", gradient=False, n_samples=4000).each(problem.x, fail)
+    assert len(seen) < 200  # of 500 blocks
+    assert threading.active_count() == 1
+
+
+def test_tasks_run_side_by_side_and_return_in_order():
+    barrier = threading.Barrier(3, timeout=30)
+
+    def task(i):
+        barrier.wait()  # breaks unless all three are there at once
+        return i, threading.get_ident()
+
+    found = lanes.run([lambda i=i: task(i) for i in range(3)])
+    assert [i for i, _ in found] == [0, 1, 2]
+    assert found[0][1] == threading.get_ident()
+    assert len({ident for _, ident in found}) == 3
+
+
+def test_the_first_error_in_the_list_is_raised_once_all_tasks_have_ended():
+    ended = []
+
+    def task(i):
+        time.sleep(0.05 * (3 - i))
+        ended.append(i)
+        if i:
+            raise ValueError(i)
+
+    with pytest.raises(ValueError, match="1"):
+        lanes.run([lambda i=i: task(i) for i in range(3)])
+    assert sorted(ended) == [0, 1, 2]
+
+
+def test_cores_are_what_the_environment_leaves(monkeypatch):
+    for name in lanes.LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(lanes.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert lanes.cores() == 6
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert lanes.cores() == 4
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    assert lanes.cores() == 1
+    assert lanes.worthwhile(1e12) == 1
+    for nonsense in ("", "0", "-1", "many"):
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", nonsense)
+        assert lanes.cores() == 4
+    monkeypatch.delattr(lanes.os, "sched_getaffinity")
+    monkeypatch.setattr(lanes.os, "cpu_count", lambda: None)
+    assert lanes.cores() == 1
+
+
+def test_lanes_are_used_where_there_is_enough_to_do(monkeypatch):
+    monkeypatch.setattr(lanes, "cores", lambda: 64)
+    assert lanes.worthwhile(0.0) == 1
+    assert lanes.worthwhile(1.9 * lanes.WORTH_A_LANE) == 1
+    assert lanes.worthwhile(2.1 * lanes.WORTH_A_LANE) == 2
+    assert lanes.worthwhile(1e12) == lanes.MOST
+
+
+def test_the_error_state_is_that_of_the_caller():
+    def divide():
+        return (np.array([1.0]) / np.array([0.0]))[0]
+
+    for state in ("ignore", "raise"):
+        with np.errstate(divide=state):
+            if state == "ignore":
+                assert lanes.run([divide, divide]) == [np.inf, np.inf]
+            else:
+                with pytest.raises(FloatingPointError):
+                    lanes.run([lambda: 0.0, divide])
+
+
+def test_without_threads_all_tasks_run_in_this_one(monkeypatch):
+    def no_more(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    assert lanes.run([lambda i=i: (i, threading.get_ident()) for i in range(3)]) == [
+        (i, threading.get_ident()) for i in range(3)
+    ]

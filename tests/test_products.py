@@ -1,0 +1,79 @@
+"""Products in tiles against whole ones."""
+
+import numpy as np
+import pytest
+
+from gmm_np import tiles
+from gmm_np.kernels import products
+from gmm_np.kernels.products import Products
+
+SHAPES = [(1, 1, 1), (3, 7, 5), (5, 231, 1000), (33, 6, 300), (70, 300, 130), (130, 45, 64)]
+
+
+def draw(k, p, b):
+    rng = np.random.default_rng(k + p + b)
+    return rng.normal(size=(k, p)), rng.normal(size=(p, b)), rng.random((k, b))
+
+
+@pytest.mark.parametrize("small", [None, 700])
+@pytest.mark.parametrize(("k", "p", "b"), SHAPES)
+def test_products_are_those_of_whole_matrices(monkeypatch, k, p, b, small):
+    if small is not None:
+        for name in ("SMALL_PRODUCT", "TILE_SUMS", "CACHED"):
+            monkeypatch.setattr(products, name, small)
+        monkeypatch.setattr(products, "TILE_SAMPLES", 8)
+        monkeypatch.setattr(products, "LONGEST_SUM", 16)
+    theta, features, weights = draw(k, p, b)
+    found = Products(theta, p, b)
+    assert found.sums() is None
+    expected = np.zeros((k, p))
+    for stop in (b, max(b // 3, 1), b):  # blocks of less than all, in the same memory
+        found.features(stop)[...] = features[:, :stop]
+        log_joint = theta @ features[:, :stop]
+        size = np.abs(theta) @ np.abs(features[:, :stop])
+        assert (np.abs(found.log_joint() - log_joint) <= 1e-14 * size).all()
+        found.add(weights[:, :stop])
+        expected += weights[:, :stop] @ features[:, :stop].T
+    sums = found.sums()
+    assert sums.shape == (k, p)
+    assert np.abs(sums - expected).max() <= 1e-13 * (weights @ np.abs(features).T).max()
+    found.absorb(found)
+    np.testing.assert_array_equal(found.sums(), 2 * sums)
+
+
+def test_only_the_features_asked_for_are_summed():
+    theta, features, weights = draw(4, 9, 50)
+    found = Products(theta, 3, 50)
+    found.features(50)[...] = features
+    found.add(weights)
+    np.testing.assert_allclose(found.sums(), weights @ features[:3].T, rtol=1e-13)
+
+
+def test_the_constant_can_be_set():
+    theta, features, _ = draw(40, 9, 50)
+    found = Products(theta, 9, 50)
+    features[0] = 1.0
+    found.features(50)[...] = features
+    found.set_constant(theta[:, 0] + 3.0)
+    np.testing.assert_allclose(found.log_joint(), theta @ features + 3.0, rtol=1e-12, atol=1e-12)
+
+
+def test_what_lies_beyond_the_features_is_not_read(monkeypatch):
+    monkeypatch.setattr(products, "SMALL_PRODUCT", 64 * 5 * 4)
+    theta, features, _ = draw(5, 10, 64)
+    found = Products(theta, 10, 64)
+    assert found.n_rows > 10
+    found._features[:] = np.nan
+    found.features(64)[...] = features
+    np.testing.assert_allclose(found.log_joint(), theta @ features, rtol=1e-12, atol=1e-12)
+
+
+def test_spans_cover_all_once():
+    for n in (1, 7, 8, 9, 64, 100):
+        covered = []
+        for part, size in tiles.spans(n, 8):
+            rows = range(n)[part]
+            assert len(rows) > 0
+            assert len(rows) % size == 0
+            covered += rows
+        assert covered == list(range(n))
