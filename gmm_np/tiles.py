@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 # Up to so many multiplications OpenBLAS takes a product, on processors with AVX-512, at one go,
@@ -14,10 +14,15 @@ ALWAYS_SMALL: Final = 2**18
 LONGEST_SUM: Final = 256
 
 
-def spans(n_samples: int, size: int) -> Iterator[tuple[slice, int]]:
-    """Yield one slice of whole spans of this size, and one of what is left, and their sizes."""
-    left = n_samples % size
-    if left < n_samples:
-        yield slice(n_samples - left), size
-    if left > 0:
-        yield slice(n_samples - left, n_samples), left
+@lru_cache(maxsize=1024)
+def spans(n_samples: int, size: int) -> tuple[tuple[slice, int], ...]:
+    """Return slices of samples that consist of equal spans of this size at most, and their sizes.
+
+    One slice where it can be done with less than twice as many spans as it takes, else two.
+    """
+    fewest = -(-n_samples // size)
+    for count in range(fewest, 2 * fewest):
+        if n_samples % count == 0:
+            return ((slice(0, n_samples), n_samples // count),)
+    whole = n_samples - n_samples % size
+    return (slice(0, whole), size), (slice(whole, n_samples), n_samples - whole)

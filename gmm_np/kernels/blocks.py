@@ -11,7 +11,7 @@ from gmm_np.checks import FloatArray
 
 # Bytes of work memory of a block, where there are many components or features: what a core's cache
 # holds, and for direct, which passes over them once, what is shared.
-MOMENTS_BLOCK_BYTES: Final = 2 * 2**20
+MOMENTS_BLOCK_BYTES: Final = 3 * 2**20
 DIRECT_BLOCK_BYTES: Final = 15 * 2**20
 # glibc returns memory to the system beyond twice the largest array, of up to 32 MiB, that it has
 # seen freed; then each call waits for new pages, for up to half its time. Having seen one (which

@@ -10,7 +10,7 @@ from gmm_np.checks import FloatArray
 from gmm_np.kernels.blocks import carve
 from gmm_np.tiles import LONGEST_SUM, SMALL_PRODUCT, spans
 
-# Components and samples of a tile of the first product, at most.
+# Components of a tile of the first product, at most, and samples, where there are many features.
 TILE_COMPONENTS: Final = 32
 TILE_SAMPLES: Final = 64
 # Sums of a tile of the second product, at most: OpenBLAS takes more of them for a large product.
@@ -42,6 +42,7 @@ class Products:
         self.n_parts = -(-self.n_features // most)
         self.part = -(-self.n_features // self.n_parts)
         self.n_rows = self.n_parts * self.part
+        self.tile = max(SMALL_PRODUCT // (self.group * self.part), TILE_SAMPLES)
         k = self.n_groups * self.group
         self._theta = np.zeros((self.n_parts, k, self.part))
         for i, part in enumerate(self._theta):
@@ -73,7 +74,7 @@ class Products:
         out = terms[None]
         if self.n_parts > 1:
             out = carve(self._partial, (self.n_parts, k, n_samples))
-        for samples, size in spans(n_samples, TILE_SAMPLES):
+        for samples, size in spans(n_samples, self.tile):
             self._multiply(out, samples, size)
         if self.n_parts > 1:
             np.add.reduce(out, axis=0, out=terms)

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dgemv
 
 from gmm_np.checks import FloatArray
 from gmm_np.families.family import SMALLEST_VARIANCE, Bools, Sums, merge
@@ -61,9 +62,10 @@ class Residuals(NamedTuple):
         if self.spare is not None:
             np.multiply(self.z, self.weight[:, None], out=self.spare)
             return np.asarray(self.spare.sum(axis=2))
-        first = np.einsum("kdb,kb->kd", self.z, self.weight)
-        self.z[...] *= np.sqrt(self.weight)[:, None]
-        return np.asarray(first)
+        # Fortran sees z^T [B, D].
+        first = [dgemv(1.0, z.T, w, trans=1) for z, w in zip(self.z, self.weight, strict=True)]
+        np.multiply(self.z, np.sqrt(self.weight)[:, None], out=self.z)
+        return np.stack(first)
 
     def centre(self, mean: FloatArray) -> None:
         """Subtract the mean [G, D] from residuals that were weighed."""
