@@ -27,7 +27,7 @@ from gmm_np.kernels import (
     OutOfRangeError,
     cheapest,
 )
-from gmm_np.kernels.blocks import apart
+from gmm_np.kernels.blocks import apart, even
 
 # Sums of exponentials about a guessed shift are taken as they are within exp(+-this).
 LARGEST_LOG_SUM: Final = 40.0
@@ -259,14 +259,16 @@ class Lane:
 
     def blocks(self, x: NDArray[np.generic], part: slice) -> Iterator[Block]:
         """Yield these rows of x [N, D] in blocks."""
-        rows = apart(max(min(CHUNK_BYTES // (8 * x.shape[1]), LARGEST_CHUNK), 1))
+        most = apart(max(min(CHUNK_BYTES // (8 * x.shape[1]), LARGEST_CHUNK), 1))
+        rows = even(max(part.stop - part.start, 1), most)
         for start in range(part.start, part.stop, rows):
             chunk = _columns(x[start : min(start + rows, part.stop)])
             if not math.isfinite(chunk.sum()) and not np.isfinite(chunk).all():
                 raise not_finite(x)
             kernel, samples = self.guard.choose(chunk)
-            for inner in range(0, chunk.shape[1], kernel.block):
-                some = slice(inner, inner + kernel.block)
+            size = even(chunk.shape[1], kernel.block)
+            for inner in range(0, chunk.shape[1], size):
+                some = slice(inner, inner + size)
                 yield self._block(start + inner, chunk[:, some], kernel, samples[:, some])
 
     def add(self, block: Block, weight: FloatArray | None) -> None:

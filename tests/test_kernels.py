@@ -615,12 +615,14 @@ def test_blocks_fit_their_memory_and_their_rows_stand_apart(largest):
             assert size == n_samples or size < 128 or size % 16 == 8
 
 
-def test_blocks_have_about_the_same_length():
-    for n_samples in (1001, 5000, 10**4, 123456):
-        size = blocks.block_size(2**24, 3, n_samples, 2500)
-        n_blocks = -(-n_samples // size)
-        assert n_blocks == -(-n_samples // 2488)  # no more of them than it takes
-        assert n_samples - (n_blocks - 1) * size > size - 16 * n_blocks
+def test_parts_have_about_the_same_length():
+    for n_samples in (1, 15, 100, 129, 1001, 2488, 2489, 5000, 10**4, 123456):
+        for most in (1, 7, 120, 248, 2488):
+            size = blocks.even(n_samples, most)
+            assert 1 <= size <= most
+            n_parts = -(-n_samples // size)
+            assert n_parts == -(-n_samples // most)  # no more of them than it takes
+            assert n_samples - (n_parts - 1) * size > size - 16 * n_parts
 
 
 def test_work_memory_of_a_block_is_bounded():

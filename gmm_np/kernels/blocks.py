@@ -26,10 +26,13 @@ LARGEST_WIDE_BLOCK: Final = 2056
 def block_size(n_bytes: int, doubles: int, n_samples: int, largest: int = LARGEST_BLOCK) -> int:
     """Return the samples of a block of so many bytes that holds so many doubles for each."""
     rows = min(max(n_bytes // (8 * doubles), SMALLEST_BLOCK), largest, LARGEST_BLOCK)
-    if n_samples <= rows:
-        return n_samples
-    even = -(-n_samples // -(-n_samples // apart(rows)))  # blocks of the same length
-    return apart(min(even + 15, rows))
+    return min(apart(rows), n_samples)
+
+
+def even(n_samples: int, most: int) -> int:
+    """Return how many samples make parts of about the same length, each with so many at most."""
+    n_parts = -(-n_samples // most)
+    return min(apart(-(-n_samples // n_parts) + 15), most)
 
 
 def apart(n_samples: int) -> int:
