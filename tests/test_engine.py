@@ -35,6 +35,7 @@ def small_blocks(monkeypatch):
     """Blocks of 16 rows, chunks of 64 (of two dimensions)."""
     monkeypatch.setattr(blocks, "MOMENTS_BLOCK_BYTES", 1)
     monkeypatch.setattr(blocks, "DIRECT_BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "WIDE_BLOCK_BYTES", 1)
     monkeypatch.setattr(blocks, "SMALLEST_BLOCK", 16)
     monkeypatch.setattr(blocks, "LARGEST_BLOCK", 16)
     monkeypatch.setattr(engine, "CHUNK_BYTES", 8 * 2 * 64)

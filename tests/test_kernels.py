@@ -636,7 +636,7 @@ def test_work_memory_of_a_block_is_bounded():
         direct, moments = Direct(mixture), Moments(mixture, Frame(mixture, common=False))
         assert direct.block >= 1
         assert moments.block >= 1
-        rows = max(blocks.DIRECT_BLOCK_BYTES // (8 * k * (d + 2)), blocks.SMALLEST_BLOCK)
+        rows = max(blocks.WIDE_BLOCK_BYTES // (8 * k * (d + 2)), blocks.SMALLEST_BLOCK)
         assert direct.block <= rows
         assert 8 * direct.block * k * (d + 2) <= 2**26
         assert 8 * moments.block * (k + (d + 1) * (d + 2) // 2) <= 2**26

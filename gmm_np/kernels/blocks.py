@@ -10,13 +10,14 @@ import numpy as np
 from gmm_np.checks import FloatArray
 
 # Bytes of work memory of a block, where there are many components or features: what a core's cache
-# holds, and for direct, which passes over them once, what is shared.
+# holds; for direct, which passes over it once, more, and most of all where BLAS has all cores.
 MOMENTS_BLOCK_BYTES: Final = 3 * 2**20
 DIRECT_BLOCK_BYTES: Final = 15 * 2**20
+WIDE_BLOCK_BYTES: Final = 31 * 2**20
 # glibc returns memory to the system beyond twice the largest array, of up to 32 MiB, that it has
 # seen freed; then each call waits for new pages, for up to half its time. Having seen one (which
 # is never written to, and so takes no memory) it keeps that of the kernels for the next call.
-np.empty(31 * 2**20 // 8)
+np.empty(WIDE_BLOCK_BYTES // 8)
 # Samples of a block. With fewer the time is in the calls, and in adding its sums to those so far.
 SMALLEST_BLOCK: Final = 248
 LARGEST_BLOCK: Final = 8184

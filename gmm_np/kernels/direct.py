@@ -36,11 +36,12 @@ class Direct:
     ) -> None:
         self.mixture = mixture
         k, d = mixture.n_components, mixture.n_dims
-        largest = blocks.LARGEST_WIDE_BLOCK
-        if d <= triangles.LARGEST_TILE:
-            largest = SMALL_PRODUCT // d**2
-        self.block = block_size(blocks.DIRECT_BLOCK_BYTES, k * (d + 2), n_samples, largest)
         self.small = d <= triangles.LARGEST_TILE
+        if self.small:
+            n_bytes, largest = blocks.DIRECT_BLOCK_BYTES, SMALL_PRODUCT // d**2
+        else:
+            n_bytes, largest = blocks.WIDE_BLOCK_BYTES, blocks.LARGEST_WIDE_BLOCK
+        self.block = block_size(n_bytes, k * (d + 2), n_samples, largest)
         self.group = min(max(GROUP_BYTES // (8 * d * self.block), 1), k)
         self.significant, self.wait = Significance(k), 0
         self.whitened = WhitenedSums(mixture, central=central)

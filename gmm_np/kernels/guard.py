@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
+from gmm_np import triangles
 from gmm_np.checks import FloatArray
 from gmm_np.families.family import Sums
 from gmm_np.kernels.direct import Direct
@@ -114,8 +115,9 @@ def costs(mixture: Mixture, n_samples: int, *, gradient: bool) -> tuple[float, f
     k, d, p = mixture.n_components, mixture.n_dims, mixture.n_features
     products = 2 if gradient else 1
     moments = p * (0.85 + 1.3e-4 * p + 0.04 * products * k) + 4.0 * k
-    direct = products * k * d * 0.9 + 4.0 * k
+    coordinate = 0.9
     if mixture.family.dense:
         moments += 0.05 * products * k * d**3 / n_samples
-        direct += products * k * d * 0.037 * d
-    return moments, direct
+        # beyond that BLAS has all cores, and its own blocks, for one triangle after the other
+        coordinate = 0.9 + 0.037 * d if d <= triangles.LARGEST_TILE else 4.5
+    return moments, products * k * d * coordinate + 4.0 * k
