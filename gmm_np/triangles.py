@@ -180,17 +180,22 @@ def cholesky(matrix: FloatArray) -> FloatArray:
 
 
 def whiten(
-    triangles: FloatArray, x: FloatArray, means: FloatArray, out: FloatArray, spare: FloatArray
+    triangles: FloatArray,
+    x: FloatArray,
+    means: FloatArray,
+    out: FloatArray,
+    spare: FloatArray | None,
 ) -> None:
     """Write W (x - mu) to `out` [K, D, B] for samples x [D, B] and means [K, D].
 
-    Triangles are [K, D, D] or one for all, [D, D]; `spare` [K, D, B] may be written to. The
-    difference first, for its digits.
+    Triangles are [K, D, D] or one for all, [D, D]. The difference first, for its digits: in `spare`
+    [K, D, B], for small products; without it in place, one triangle after the other on all cores.
     """
     n_dims, n_samples = x.shape
-    if n_dims > LARGEST_TILE and triangles.ndim == 3:
+    if spare is None:
         np.subtract(x, means[:, :, None], out=out)
-        for triangle, columns in zip(triangles, out, strict=True):
+        each_triangle = np.broadcast_to(triangles, (len(out), n_dims, n_dims))
+        for triangle, columns in zip(each_triangle, out, strict=True):
             # Fortran sees every array transposed: difference^T triangle^T.
             dtrmm(1.0, triangle.T, columns.T, side=1, lower=0, overwrite_b=1)
         return
@@ -204,7 +209,8 @@ def whiten(
 def add_squares(total: FloatArray, left: FloatArray, right: FloatArray) -> None:
     """Add left right^T to (at least) the lower triangles of total [K, D, D].
 
-    Of left and right [K, D, B], whose products are symmetric; `left` may be `right`.
+    Of left and right [K, D, B], whose products are symmetric: by small products, or where `left` is
+    `right` one after the other on all cores.
     """
     n_dims, n_samples = left.shape[1:]
     if left is right:
@@ -212,7 +218,7 @@ def add_squares(total: FloatArray, left: FloatArray, right: FloatArray) -> None:
             # Fortran sees the upper triangle of a symmetric matrix.
             dsyrk(1.0, columns.T, beta=1.0, c=total[k].T, trans=1, lower=0, overwrite_c=1)
         return
-    for part, size in spans(n_samples, LONGEST_SUM):
+    for part, size in spans(n_samples, min(LONGEST_SUM, max(ALWAYS_SMALL // n_dims**2, 1))):
         shape = (len(left), n_dims, -1, size)
         rows = left[:, :, part].reshape(shape).transpose(0, 2, 1, 3)
         columns = right[:, :, part].reshape(shape).transpose(0, 2, 3, 1)

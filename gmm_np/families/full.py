@@ -99,7 +99,7 @@ class Full(Family):
         x: FloatArray,
         means: FloatArray,
         out: FloatArray,
-        spare: FloatArray,
+        spare: FloatArray | None,
     ) -> None:
         triangles.whiten(inverse[part], x, means, out, spare)
 
@@ -313,7 +313,7 @@ class Tied(Full):
         x: FloatArray,
         means: FloatArray,
         out: FloatArray,
-        spare: FloatArray,
+        spare: FloatArray | None,
     ) -> None:
         triangles.whiten(inverse, x, means, out, spare)
 

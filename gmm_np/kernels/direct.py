@@ -45,7 +45,8 @@ class Direct:
         self.group = min(max(GROUP_BYTES // (8 * d * self.block), 1), k)
         self.significant, self.wait = Significance(k), 0
         self.whitened = WhitenedSums(mixture, central=central)
-        self._z, self._spare = np.empty(k * d * self.block), np.empty(self.group * d * self.block)
+        self._z = np.empty(k * d * self.block)
+        self._spare = np.empty(self.group * d * self.block if self.small else 0)
         self._quadratic, self._terms = np.empty(k * self.block), np.empty(k * self.block)
 
     def start(self, x: FloatArray) -> None:
@@ -61,7 +62,7 @@ class Direct:
         self.quadratic = carve(self._quadratic, (m.n_components, b))
         for part in self._groups():
             z = self.z[part]
-            spare = carve(self._spare, z.shape)
+            spare = carve(self._spare, z.shape) if self.small else None
             m.family.whiten(m.inverse, part, x, m.means[part], out=z, spare=spare)  # (6)
             np.einsum("kdb,kdb->kb", z, z, out=self.quadratic[part])  # (7)
         if not math.isfinite(self.quadratic.max()):

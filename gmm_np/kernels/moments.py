@@ -80,12 +80,8 @@ class Moments:
 
     def _add_cross(self, cross: FloatArray, weight: FloatArray | None) -> None:
         """Add sum w y y^T to cross [1, D, D]."""
-        y = np.ascontiguousarray(self.y[None])
-        if len(self.y) > triangles.LARGEST_TILE:
-            rooted = y if weight is None else y * np.sqrt(weight)
-            triangles.add_squares(cross, rooted, rooted)
-        else:
-            triangles.add_squares(cross, y if weight is None else y * weight, y.copy())
+        y = self.y[None]
+        triangles.add_squares(cross, y if weight is None else y * weight, y.copy())
 
     def absorb(self, other: Moments) -> None:
         """Add what another kernel for the same mixture and frame added."""
@@ -128,8 +124,7 @@ class Moments:
             z, spare = np.empty((2, 1, *y.shape))
             part = slice(k, k + 1)
             family.whiten(frame.inverse, part, y, frame.means[part], out=z, spare=spare)
-            small = self.mixture.n_dims <= triangles.LARGEST_TILE
-            yield Residuals(part, z, weight[None], spare if small else None)
+            yield Residuals(part, z, weight[None], spare)
 
     # What the ways to add a block cost for a component, in nanoseconds, about.
 
