@@ -22,8 +22,7 @@ from gmm_np import lanes
 from gmm_np.checks import FloatArray
 from gmm_np.tiles import ALWAYS_SMALL, LONGEST_SUM, SMALL_PRODUCT, spans
 
-# Up to this D a loop over components costs more than the arithmetic that a triangle saves, and
-# routines for triangles would start threads for next to no work.
+# Up to this D a loop over components costs more than the arithmetic that it saves.
 SMALL: Final = 12
 # Rows of a triangle, about, that are multiplied at a time, so as to leave out most of its zeros;
 # up to which D that is faster, on stacks, than BLAS on one triangle after the other.
@@ -33,7 +32,7 @@ LARGEST_STRIPPED: Final = 128
 # beyond it BLAS does better with one triangle after the other, on all cores.
 LARGEST_TILE: Final = 32
 # Nanoseconds of a product of triangles, about, for each of its D^3.
-TIME: Final = 0.05
+PRODUCT_TIME: Final = 0.05
 # Entries of the matrices that are worked on at a time, so that they stay in a cache.
 GROUP: Final = 2**16
 
@@ -42,7 +41,9 @@ def each(matrices: FloatArray, work: Callable[[slice], None]) -> None:
     """Call `work` with slices of matrices [K, D, D] that are few enough for a cache, in lanes."""
     size = max(GROUP // matrices[0].size, 1)
     parts = [slice(start, start + size) for start in range(0, len(matrices), size)]
-    n_lanes = lanes.worthwhile(TIME * matrices.size * matrices.shape[1]) if len(parts) > 1 else 1
+    n_lanes = (
+        lanes.worthwhile(PRODUCT_TIME * matrices.size * matrices.shape[1]) if len(parts) > 1 else 1
+    )
 
     def lane(first: int) -> None:
         for part in parts[first::n_lanes]:
@@ -103,6 +104,7 @@ def apply(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
 @lru_cache(maxsize=16)
 def strips(n_dims: int) -> tuple[slice, ...]:
     """Return slices of D rows, of about the same length."""
+    # So few that their product with a matrix, which BLAS may see transposed, stays on one core.
     longest = max(min(STRIP, ALWAYS_SMALL // n_dims**2), 1)
     n_strips = -(-n_dims // longest)
     edges = [n_dims * i // n_strips for i in range(n_strips + 1)]

@@ -166,7 +166,10 @@ class Family(ABC):
     def add_second_moments(
         self, total: FloatArray, part: slice, weighted: FloatArray, z: FloatArray
     ) -> None:
-        """Add the second moments of z [G, D, B], `weighted` = w r z, of components `part`."""
+        """Add sums of weighted z^T for components `part` to `total`.
+
+        Both [G, D, B]: `weighted` is w r z, or both are one array, sqrt(w r) z.
+        """
 
     def complete(self, second: FloatArray) -> FloatArray:
         """Finish what `add_second_moments` added, in place, and return it."""

@@ -31,8 +31,9 @@ def block_size(n_bytes: int, doubles: int, n_samples: int, largest: int = LARGES
 
 
 def even(n_samples: int, most: int) -> int:
-    """Return how many samples make parts of about the same length, each with so many at most."""
+    """Return the length of parts of about the same length, of which there are as few as can be."""
     n_parts = -(-n_samples // most)
+    # `apart` takes away up to 15 samples, which must not add up to another part
     return min(apart(-(-n_samples // n_parts) + 15), most)
 
 
