@@ -18,7 +18,6 @@ from gmm_np.checks import (
     check_choice,
     check_rows,
     check_sample_weight,
-    is_finite,
     unit_exponent,
 )
 from gmm_np.engine import Block, Engine, quiet
@@ -163,11 +162,9 @@ def nll_value_and_grad(
     engine = _engine(parameters, method, gradient=True, n_samples=len(rows))
     engine.add(rows, weight, exponent)
     total = engine.weight if reduction == "mean" else 1.0
-    sums = engine.sums()
-    if is_finite(sums.second):
-        inverse = engine.mixture.all_inverses
-        return engine.loss / total, assemble_gradients(parameters, sums, inverse, total)
-    # A sum is beyond the range of a double, though the gradient may not be.
+    found = assemble_gradients(parameters, engine.sums(), engine.mixture.all_inverses, total)
+    if found is not None:
+        return engine.loss / total, found
     return _by_reference(rows, parameters, weight, exponent, total)
 
 

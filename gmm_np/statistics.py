@@ -163,49 +163,60 @@ def gradients(
         raise ValueError("statistics have no weight, so that their mean has no gradient.")
     with np.errstate(all="ignore"):
         inverse = statistics.family.inverse(_double(parameters.scale))
-        sums = Sums(statistics.n_k, statistics.v_k, statistics.M_k)
-    return assemble_gradients(parameters, sums, inverse, total)
+        sums = Sums(statistics.n_k, statistics.v_k, np.array(statistics.M_k))
+    found = assemble_gradients(parameters, sums, inverse, total)
+    return _wide_gradients(parameters, statistics, total) if found is None else found
 
 
 def assemble_gradients(
     parameters: Parameters, sums: Sums, inverse: FloatArray, total: float
-) -> Gradients:
+) -> Gradients | None:
     """Return the gradient of the summed loss over `total`, equation (26).
 
-    `sums` are about the means, `inverse` in the shape of the scale.
+    None where something left the range of a double on the way: it may come back. `sums` are about
+    the means, and are overwritten; `inverse` is in the shape of the scale.
     """
     family, (mass, first, second) = FAMILIES[parameters.family], sums
-    scale = _double(parameters.scale)
     with np.errstate(all="ignore"):
-        pi = _softmax(_double(parameters.pi_logits))
-        # The mass, not the weight that it equals: then rounding leaves K = 1 an exact zero.
-        d_logits = (mass.sum() * pi - mass) / total
         d_means = family.pull(inverse, first)
         d_means /= -total
-        d_scale = family.gradient(scale, inverse, mass, second, first.shape[1])
+        d_scale = family.gradient(_double(parameters.scale), inverse, mass, second, first.shape[1])
         d_scale /= total
         if not (math.isfinite(d_scale.sum()) and math.isfinite(d_means.sum())):
-            # Something left the range of a double on the way; it may come back.
-            d_means, d_scale = _wide_gradients(family, scale, sums, total)
-    learned = None if family.name == "constant" else d_scale
+            return None
+        return _gradients(parameters, mass, total, d_means, d_scale)
+
+
+def _wide_gradients(parameters: Parameters, statistics: Statistics, total: float) -> Gradients:
+    """Return the gradient in numbers of a wider range, by dense factors."""
+    family, (n_components, n_dims) = statistics.family, parameters.means.shape
+    with np.errstate(all="ignore"):
+        factors = family.expand(_double(parameters.scale), n_components, n_dims)
+        dense = family.densify(statistics.M_k, n_components, n_dims)
+        moments = zip(statistics.n_k, statistics.v_k, dense, factors, strict=True)
+        found = [wide_range.moments_backward(*component, total) for component in moments]
+        d_means, d_factors = (np.stack(arrays) for arrays in zip(*found, strict=True))
+        d_scale = family.reduce(d_factors)
+        return _gradients(parameters, statistics.n_k, total, d_means, d_scale)
+
+
+def _gradients(
+    parameters: Parameters,
+    mass: FloatArray,
+    total: float,
+    d_means: FloatArray,
+    d_scale: FloatArray,
+) -> Gradients:
+    """Return the gradients in the dtypes of their parameters."""
+    pi = _softmax(_double(parameters.pi_logits))
+    # The mass, not the weight that it equals: then rounding leaves K = 1 an exact zero.
+    d_logits = (mass.sum() * pi - mass) / total
+    learned = parameters.family != "constant"
     return Gradients(
         cast_gradient(d_logits, parameters.pi_logits.dtype),
         cast_gradient(d_means, parameters.means.dtype),
-        None if learned is None else cast_gradient(learned, parameters.scale.dtype),
+        cast_gradient(d_scale, parameters.scale.dtype) if learned else None,
     )
-
-
-def _wide_gradients(
-    family: Family, scale: FloatArray, sums: Sums, total: float
-) -> tuple[FloatArray, FloatArray]:
-    """Gradients in the means and the scale, in numbers of a wider range, by dense factors."""
-    n_components, n_dims = sums.first.shape
-    factors = family.expand(scale, n_components, n_dims)
-    dense = family.densify(sums.second, n_components, n_dims)
-    moments = zip(sums.mass, sums.first, dense, factors, strict=True)
-    found = [wide_range.moments_backward(*component, total) for component in moments]
-    d_means, d_factors = (np.stack(arrays) for arrays in zip(*found, strict=True))
-    return d_means, family.reduce(d_factors)
 
 
 def em_step(

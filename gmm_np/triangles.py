@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from typing import Final
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from scipy.linalg.blas import dgemm, dsyrk, dtrmm, dtrsm
 from scipy.linalg.lapack import dpotrf, dtrtri
@@ -31,23 +32,27 @@ LARGEST_STRIPPED: Final = 128
 # Up to this D stacks of whitened residuals and their squares are small products of whole matrices;
 # beyond it BLAS does better with one triangle after the other, on all cores.
 LARGEST_TILE: Final = 32
-# Nanoseconds of a product of triangles, about, for each of its D^3.
-PRODUCT_TIME: Final = 0.05
+# Nanoseconds of work on a triangle, about, for each of its D^3.
+CUBE_TIME: Final = 0.1
 # Entries of the matrices that are worked on at a time, so that they stay in a cache.
 GROUP: Final = 2**16
+# Those that are inverted at a time: these loops are short ones.
+INVERTED: Final = 2**18
+# Rows of the triangles on the diagonal that are inverted all together.
+BLOCK: Final = 8
 
 
-def each(matrices: FloatArray, work: Callable[[slice], None]) -> None:
-    """Call `work` with slices of matrices [K, D, D] that are few enough for a cache, in lanes."""
-    size = max(GROUP // matrices[0].size, 1)
-    parts = [slice(start, start + size) for start in range(0, len(matrices), size)]
-    n_lanes = (
-        lanes.worthwhile(PRODUCT_TIME * matrices.size * matrices.shape[1]) if len(parts) > 1 else 1
-    )
+def each(matrices: FloatArray, work: Callable[[slice], None], group: int = GROUP) -> None:
+    """Call `work` with slices of matrices [K, D, D], of about `group` entries, in lanes."""
+    n_matrices, n_dims = matrices.shape[:2]
+    n_lanes = min(lanes.worthwhile(CUBE_TIME * matrices.size * n_dims), max(n_matrices, 1))
+    n_parts = -(-matrices.size // (group * n_lanes)) * n_lanes
 
     def lane(first: int) -> None:
-        for part in parts[first::n_lanes]:
-            work(part)
+        for i in range(first, n_parts, n_lanes):
+            part = slice(n_matrices * i // n_parts, n_matrices * (i + 1) // n_parts)
+            if part.start < part.stop:
+                work(part)
 
     lanes.run([partial(lane, first) for first in range(n_lanes)])
 
@@ -59,19 +64,57 @@ def inverses(factors: FloatArray) -> FloatArray:
     the solve L z = e. Solved from the left it is L W - I that is small, which says nothing about
     W e where L is ill-conditioned.
     """
-    n_dims = factors.shape[1]
-    if n_dims <= SMALL and len(factors) > 3 * n_dims:  # a loop over columns is the shorter one
-        inverse = np.zeros(factors.shape)
-        for j in range(n_dims - 1, -1, -1):
-            column = -np.matmul(inverse[:, :, j + 1 :], factors[:, j + 1 :, j, None])[:, :, 0]
-            column[:, j] += 1.0
-            inverse[:, :, j] = column / factors[:, j, j, None]
+    n_components, n_dims = factors.shape[:2]
+    if n_components * (n_dims**2 + 400) < 50_000 and n_components <= 3 * n_dims:
+        inverse = np.array(factors)
+        for factor in inverse:
+            # Fortran sees L^T, upper, and writes W^T in its place.
+            dtrtri(factor.T, lower=0, overwrite_c=1)
         return inverse
-    inverse = np.array(factors)
-    for factor in inverse:
-        # Fortran sees L^T, upper, and writes W^T in its place.
-        dtrtri(factor.T, lower=0, overwrite_c=1)
+    inverse = np.zeros(factors.shape)
+    each(factors, lambda part: _invert(factors[part], out=inverse[part]), INVERTED)
     return inverse
+
+
+def _invert(factors: FloatArray, out: FloatArray) -> None:
+    """Write the inverses of factors [K, D, D] to zeros, by blocks of columns from the right.
+
+    W_ij L_jj = -sum_l W_il L_lj: what is right of a block makes what is below its diagonal.
+    """
+    n_dims = factors.shape[1]
+    head = n_dims % BLOCK
+    if head > 0:
+        _invert_each(factors[:, None, :head, :head], out=out[:, None, :head, :head])
+    if n_dims >= BLOCK:
+        _invert_each(_diagonal_blocks(factors, head), out=_diagonal_blocks(out, head))
+    for stop in range(n_dims - BLOCK, 0, -BLOCK):
+        own, below = slice(max(stop - BLOCK, 0), stop), slice(stop, None)
+        product = np.matmul(out[:, below, below], factors[:, below, own])
+        np.negative(product, out=product)
+        np.matmul(product, out[:, own, own], out=out[:, below, own])
+
+
+def _diagonal_blocks(matrices: FloatArray, start: int) -> FloatArray:
+    """Return the blocks on the diagonals of [K, D, D] from `start` on, as a view [K, M, B, B]."""
+    k, row, column = matrices.strides
+    shape = (len(matrices), (matrices.shape[1] - start) // BLOCK, BLOCK, BLOCK)
+    strides = (k, BLOCK * (row + column), row, column)
+    return as_strided(matrices[:, start:, start:], shape, strides)
+
+
+def _invert_each(factors: FloatArray, out: FloatArray) -> None:
+    """Write the inverses of small factors [K, M, B, B], column by column from the right."""
+    size = factors.shape[-1]
+    # The stack last, for long loops; in two steps, of which the first reads whole cache lines.
+    rows = np.ascontiguousarray(factors).reshape(-1, size * size)
+    columns = np.ascontiguousarray(rows.T).reshape(size, size, -1)
+    inverse = np.zeros(columns.shape)
+    for j in range(size - 1, -1, -1):
+        inverse[j, j] = 1.0 / columns[j, j]
+        right = inverse[j + 1 :, j + 1 :]
+        below = columns[j + 1 :, j] * -inverse[j, j]
+        np.einsum("ilk,lk->ik", right, below, out=inverse[j + 1 :, j])
+    out[...] = np.ascontiguousarray(inverse.reshape(size * size, -1).T).reshape(out.shape)
 
 
 def inverse_norms(inverse: FloatArray) -> FloatArray:
@@ -115,6 +158,7 @@ def transposed_times(triangles: FloatArray, matrices: FloatArray, out: FloatArra
     """Write (at least) the lower triangles of W^T A to `out`: lower triangles W, matrices A.
 
     All [K, D, D]. Of what is above the diagonal of A, only what is in a strip's own square is read.
+    `out` may be A: a row of the result needs none of the rows before it.
     """
     n_dims = triangles.shape[1]
     if n_dims <= LARGEST_STRIPPED:

@@ -373,18 +373,31 @@ def test_products_of_triangles(n_dims):
     assert (np.abs(found - expected) <= 4 * bound).all()
 
 
-@pytest.mark.parametrize("n_dims", [1, 2, 5, 12, 13, 30])
+@pytest.mark.parametrize("n_components", [3, 40])  # one after the other, and all together
+@pytest.mark.parametrize("n_dims", [1, 2, 5, 8, 12, 13, 30, 64, 65])
 @pytest.mark.parametrize("condition", [1.0, 1e4, 1e8, 1e14])
-def test_inverse_factor_has_a_small_right_residual(n_dims, condition):
+def test_inverse_factor_has_a_small_right_residual(n_components, n_dims, condition):
     # W L = I to rounding, component by component: |W L - I| <= D u |W| |L| is the textbook's bound
     # (Higham, section 8.3), which makes W e as accurate as the solve.
     rng = np.random.default_rng(n_dims)
-    scale = np.stack([rotated_factor(rng, n_dims, condition) for _ in range(3)])
+    scale = np.stack([rotated_factor(rng, n_dims, condition) for _ in range(n_components)])
     inverse = FULL.inverse(scale)
     assert not np.triu(inverse, 1).any()
+    assert (np.diagonal(inverse, axis1=1, axis2=2) > 0).all()
     residual = np.abs(inverse @ scale - np.eye(n_dims))
     allowed = (2 * n_dims + 2) * UNIT_ROUNDOFF * (np.abs(inverse) @ np.abs(scale))
     assert (residual <= allowed).all()
+
+
+@pytest.mark.parametrize("n_lanes", [1, 2, 3])
+@pytest.mark.parametrize("n_matrices", [0, 1, 2, 5, 17])
+@pytest.mark.parametrize("group", [1, 4, 20, 1000])
+def test_each_matrix_is_worked_on_once(monkeypatch, n_lanes, n_matrices, group):
+    monkeypatch.setattr(triangles.lanes, "worthwhile", lambda _nanoseconds: n_lanes)
+    matrices, parts = np.zeros((n_matrices, 2, 2)), []
+    triangles.each(matrices, parts.append, group)
+    assert sorted(i for part in parts for i in range(n_matrices)[part]) == list(range(n_matrices))
+    assert all(part.stop - part.start <= max(group // 4, 1) for part in parts)
 
 
 def test_features_and_parameters_are_as_many_as_they_say():

@@ -192,12 +192,13 @@ def test_several_blocks_and_chunks_agree_with_the_reference(method):
 
 @methods
 @pytest.mark.parametrize("group", [1, 3 * 14**2, 2**20])
-@pytest.mark.parametrize("shape", [(30, 40, 5), (30, 7, 5), (60, 8, 14)])
+@pytest.mark.parametrize("shape", [(30, 40, 5), (30, 7, 5), (60, 8, 14), (60, 90, 18)])
 def test_gradients_do_not_depend_on_how_many_matrices_are_worked_on_at_a_time(
     monkeypatch, method, group, shape
 ):
     # Small triangles and larger ones, in whole groups and in those with a smaller last one.
     monkeypatch.setattr(gmm_np.triangles, "GROUP", group)
+    monkeypatch.setattr(gmm_np.triangles, "INVERTED", group)
     problem = random_problem(8, *shape)
     value, found = nll_value_and_grad(*problem, method=method)
     expected_value, expected = by_reference(problem)

@@ -5,7 +5,7 @@ import pytest
 
 from gmm_np import tiles
 from gmm_np.kernels import products
-from gmm_np.kernels.products import Products
+from gmm_np.kernels.products import Coefficients, Products
 
 SHAPES = [(1, 1, 1), (3, 7, 5), (5, 231, 1000), (33, 6, 300), (70, 300, 130), (130, 45, 64)]
 
@@ -24,14 +24,14 @@ def test_products_are_those_of_whole_matrices(monkeypatch, k, p, b, small):
         monkeypatch.setattr(products, "TILE_SAMPLES", 8)
         monkeypatch.setattr(products, "LONGEST_SUM", 16)
     theta, features, weights = draw(k, p, b)
-    found = Products(theta, p, b)
+    found = Products(Coefficients(theta), p, b)
     assert found.sums() is None
     expected = np.zeros((k, p))
     for stop in (b, max(b // 3, 1), b):  # blocks of less than all, in the same memory
         found.features(stop)[...] = features[:, :stop]
         log_joint = theta @ features[:, :stop]
         size = np.abs(theta) @ np.abs(features[:, :stop])
-        assert (np.abs(found.log_joint() - log_joint) <= 1e-14 * size).all()
+        assert (np.abs(found.log_joint(0.0) - log_joint) <= 1e-14 * size).all()
         found.add(weights[:, :stop])
         expected += weights[:, :stop] @ features[:, :stop].T
     sums = found.sums()
@@ -43,29 +43,37 @@ def test_products_are_those_of_whole_matrices(monkeypatch, k, p, b, small):
 
 def test_only_the_features_asked_for_are_summed():
     theta, features, weights = draw(4, 9, 50)
-    found = Products(theta, 3, 50)
+    found = Products(Coefficients(theta), 3, 50)
     found.features(50)[...] = features
     found.add(weights)
     np.testing.assert_allclose(found.sums(), weights @ features[:3].T, rtol=1e-13)
 
 
-def test_the_constant_can_be_set():
-    theta, features, _ = draw(40, 9, 50)
-    found = Products(theta, 9, 50)
-    features[0] = 1.0
-    found.features(50)[...] = features
-    found.set_constant(theta[:, 0] + 3.0)
-    np.testing.assert_allclose(found.log_joint(), theta @ features + 3.0, rtol=1e-12, atol=1e-12)
+def test_a_shift_is_subtracted_once(monkeypatch):
+    monkeypatch.setattr(products, "SMALL_PRODUCT", 64 * 20 * 4)
+    theta, features, weights = draw(40, 9, 50)
+    coefficients = Coefficients(theta)
+    found, other = (Products(coefficients, 9, 50) for _ in range(2))
+    for kernel in (found, other):
+        kernel.features(50)[...] = features
+    for shift in (3.0, 0.0, -7.5):
+        expected = theta @ features - shift
+        np.testing.assert_allclose(found.log_joint(shift), expected, rtol=1e-12, atol=1e-12)
+    other.log_joint(5.0)  # which is not the first one's
+    expected = theta @ features + 7.5
+    np.testing.assert_allclose(found.log_joint(-7.5), expected, rtol=1e-12, atol=1e-12)
+    found.add(weights)
+    np.testing.assert_allclose(found.sums(), weights @ features.T, rtol=1e-12)
 
 
 def test_what_lies_beyond_the_features_is_not_read(monkeypatch):
     monkeypatch.setattr(products, "SMALL_PRODUCT", 64 * 5 * 4)
     theta, features, _ = draw(5, 10, 64)
-    found = Products(theta, 10, 64)
-    assert found.n_rows > 10
+    found = Products(Coefficients(theta), 10, 64)
+    assert found.n_rows > 11
     found._features[:] = np.nan
     found.features(64)[...] = features
-    np.testing.assert_allclose(found.log_joint(), theta @ features, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.log_joint(0.0), theta @ features, rtol=1e-12, atol=1e-12)
 
 
 def test_spans_cover_all_once():

@@ -243,7 +243,10 @@ class Family(ABC):
         second: FloatArray,
         n_dims: int,
     ) -> FloatArray:
-        """Gradient of the summed loss with respect to the scale, equations (26) and (35)."""
+        """Gradient of the summed loss with respect to the scale, equations (26) and (35).
+
+        `second` may be overwritten.
+        """
 
     def posterior_step(
         self,

@@ -194,17 +194,15 @@ class Full(Family):
         n_dims: int,
     ) -> FloatArray:
         # tril(Sigma^-1 S Sigma^-1 L) = tril(L^-T M), which has no cancellation in it.
-        gradient = np.empty(second.shape)
-
         def write(part: slice) -> None:
-            product = gradient[part]
-            triangles.transposed_times(inverse[part], second[part], out=product)
-            np.negative(product, out=product)
-            triangles.clear_above(product)
+            matrices = second[part]
+            triangles.transposed_times(inverse[part], matrices, out=matrices)
+            np.negative(matrices, out=matrices)
+            triangles.clear_above(matrices)
 
         triangles.each(second, write)
-        self.diagonal(gradient)[...] += mass[:, None] / self.diagonal(scale)
-        return gradient
+        self.diagonal(second)[...] += mass[:, None] / self.diagonal(scale)
+        return second
 
     def em_update(
         self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update

@@ -11,6 +11,7 @@ import numpy as np
 from gmm_np import triangles
 from gmm_np.checks import FloatArray
 from gmm_np.kernels.mixture import Mixture
+from gmm_np.kernels.products import Coefficients
 
 UNIT_ROUNDOFF: Final = 2.0**-53
 # Frames whose unit is further from 1 than this power of two are brought to it.
@@ -55,17 +56,18 @@ class Frame:
         if self.unit != 1.0:
             self.means, self.inverse = self.means * self.unit, self.inverse / self.unit
             self.sharpness = self.sharpness / self.unit
-        self._coefficients: FloatArray | None = None
+        self._coefficients: Coefficients | None = None
         self._lock = Lock()
         self.reach = np.sqrt(np.einsum("kd,kd->k", self.means, self.means))  # [K]
 
-    def coefficients(self, mixture: Mixture) -> FloatArray:
-        """Return those [K, P] of the features in log_joint; computed once, for all lanes."""
+    def coefficients(self, mixture: Mixture) -> Coefficients:
+        """Return those of the features in log_joint; computed once, for all lanes."""
         with self._lock:
             if self._coefficients is None:
-                self._coefficients = mixture.family.natural_parameters(
+                theta = mixture.family.natural_parameters(
                     mixture.constant, self.means, self.inverse
                 )
+                self._coefficients = Coefficients(theta)
             return self._coefficients
 
     def write(self, x: FloatArray) -> FloatArray:

@@ -38,9 +38,7 @@ class Moments:
         family, k, d, p = mixture.family, *mixture.means.shape, mixture.n_features
         self.block = block_size(blocks.MOMENTS_BLOCK_BYTES, p + k, n_samples)
         self.summed = family.n_sums(d)
-        theta = frame.coefficients(mixture)
-        self.constant = theta[:, 0]
-        self.products = Products(theta, self.summed, self.block)
+        self.products = Products(frame.coefficients(mixture), self.summed, self.block)
         self._cross = family.cross_moment(d)
         # Whether second moments are of each component's own, at the price of their features.
         self.dense = family.dense and self.summed == p
@@ -52,8 +50,7 @@ class Moments:
 
     def log_joint(self, shift: float) -> FloatArray:
         """Return log_joint - shift of the block, [K, B]."""
-        self.products.set_constant(self.constant - shift)
-        return self.products.log_joint()
+        return self.products.log_joint(shift)
 
     def add(
         self, exponentials: FloatArray, factor: FloatArray, weight: FloatArray | None = None

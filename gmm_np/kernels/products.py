@@ -19,42 +19,45 @@ TILE_SUMS: Final = 1200
 CACHED: Final = 2**15
 
 
+class Coefficients:
+    """Coefficients [K, P] of features, in tiles; and of one more feature, which is 1 for each."""
+
+    def __init__(self, theta: FloatArray) -> None:
+        self.n_components, self.n_features = theta.shape
+        # K in groups of the same size, P in parts of the same size; what is left over is zero.
+        self.n_groups = -(-self.n_components // TILE_COMPONENTS)
+        self.group = -(-self.n_components // self.n_groups)
+        most = SMALL_PRODUCT // (self.group * TILE_SAMPLES)
+        self.n_parts = -(-(self.n_features + 1) // most)
+        self.part = -(-(self.n_features + 1) // self.n_parts)
+        self.tiles = np.zeros((self.n_parts, self.n_groups * self.group, self.part))
+        for i, tile in enumerate(self.tiles):
+            columns = theta[:, i * self.part :][:, : self.part]
+            tile[: self.n_components, : columns.shape[1]] = columns
+        self.tiles[-1, : self.n_components, self.n_features - self.n_parts * self.part] = 1.0
+
+
 class Products:
     """Products of coefficients with features, and of features with weights.
 
     Parameters
     ----------
-    theta : ndarray, shape [K, P]
-        Coefficients.
+    coefficients : Coefficients
     n_summed : int
         How many features, from the first, the second product takes.
     block : int
         Samples of a block, at most.
     """
 
-    def __init__(self, theta: FloatArray, n_summed: int, block: int) -> None:
-        self.n_components, self.n_features = theta.shape
-        self.n_summed = n_summed
-        # K in groups of the same size, P in parts of the same size; what is left over is zero.
-        self.n_groups = -(-self.n_components // TILE_COMPONENTS)
-        self.group = -(-self.n_components // self.n_groups)
-        most = SMALL_PRODUCT // (self.group * TILE_SAMPLES)
-        self.n_parts = -(-self.n_features // most)
-        self.part = -(-self.n_features // self.n_parts)
-        self.n_rows = self.n_parts * self.part
-        self.tile = max(SMALL_PRODUCT // (self.group * self.part), TILE_SAMPLES)
-        k = self.n_groups * self.group
-        self._theta = np.zeros((self.n_parts, k, self.part))
-        for i, part in enumerate(self._theta):
-            columns = theta[:, i * self.part :][:, : self.part]
-            part[: self.n_components, : columns.shape[1]] = columns
+    def __init__(self, coefficients: Coefficients, n_summed: int, block: int) -> None:
+        c = self.coefficients = coefficients
+        self.n_components, self.n_features, self.n_summed = c.n_components, c.n_features, n_summed
+        self.n_rows = c.n_parts * c.part
+        self.tile = max(SMALL_PRODUCT // (c.group * c.part), TILE_SAMPLES)
+        k = c.n_groups * c.group
         self._features, self._terms = np.empty(self.n_rows * block), np.empty(k * block)
-        self._partial = np.empty(self.n_parts * k * block if self.n_parts > 1 else 0)
+        self._partial = np.empty(c.n_parts * k * block if c.n_parts > 1 else 0)
         self._sums: FloatArray | None = None
-
-    def set_constant(self, constant: FloatArray) -> None:
-        """Set the coefficients [K] of the first feature."""
-        self._theta[0, : len(constant), 0] = constant
 
     @property
     def begun(self) -> bool:
@@ -67,16 +70,17 @@ class Products:
         self._rows[self.n_features :] = 0.0
         return self._rows[: self.n_features]
 
-    def log_joint(self) -> FloatArray:
-        """Return coefficients times features, [K, B]."""
-        n_samples, k = self._rows.shape[1], self.n_groups * self.group
-        terms = carve(self._terms, (k, n_samples))
+    def log_joint(self, shift: float) -> FloatArray:
+        """Return coefficients times features, less a shift, [K, B]."""
+        c, n_samples = self.coefficients, self._rows.shape[1]
+        self._rows[self.n_features] = -shift
+        terms = carve(self._terms, (c.n_groups * c.group, n_samples))
         out = terms[None]
-        if self.n_parts > 1:
-            out = carve(self._partial, (self.n_parts, k, n_samples))
+        if c.n_parts > 1:
+            out = carve(self._partial, (c.n_parts, *terms.shape))
         for samples, size in spans(n_samples, self.tile):
             self._multiply(out, samples, size)
-        if self.n_parts > 1:
+        if c.n_parts > 1:
             np.add.reduce(out, axis=0, out=terms)
         return terms[: self.n_components]
 
@@ -116,8 +120,9 @@ class Products:
     def _multiply(self, out: FloatArray, samples: slice, size: int) -> None:
         """Write products of samples in tiles of this size to out [parts, K, B]."""
         # [parts, groups, tiles, rows, columns]
-        rows = self._rows.reshape(self.n_parts, 1, self.part, -1)[..., samples]
-        right = rows.reshape(self.n_parts, 1, self.part, -1, size).transpose(0, 1, 3, 2, 4)
-        terms = out[..., samples].reshape(self.n_parts, self.n_groups, self.group, -1, size)
-        left = self._theta.reshape(self.n_parts, self.n_groups, 1, self.group, self.part)
+        c = self.coefficients
+        rows = self._rows.reshape(c.n_parts, 1, c.part, -1)[..., samples]
+        right = rows.reshape(c.n_parts, 1, c.part, -1, size).transpose(0, 1, 3, 2, 4)
+        terms = out[..., samples].reshape(c.n_parts, c.n_groups, c.group, -1, size)
+        left = c.tiles.reshape(c.n_parts, c.n_groups, 1, c.group, c.part)
         np.matmul(left, right, out=terms.transpose(0, 1, 3, 2, 4))
