@@ -18,8 +18,9 @@ Result = TypeVar("Result")
 
 # More lanes wait for the interpreter, and for memory.
 MOST: Final = 8
-# Nanoseconds of work for which another lane is worth its thread.
-WORTH_A_LANE: Final = 1e6
+# Nanoseconds of work for which another lane is worth its thread. Of two, one may wait for as long
+# as the interpreter lets a thread go on that others wait for, 5 ms.
+WORTH_A_LANE: Final = 2.5e6
 # What is said to BLAS is said to us: "1" in a worker that has one core for itself.
 LIMITS: Final = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 

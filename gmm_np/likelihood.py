@@ -20,10 +20,11 @@ from gmm_np.checks import (
     check_sample_weight,
     unit_exponent,
 )
-from gmm_np.engine import Block, Engine, quiet
+from gmm_np.engine import Engine
 from gmm_np.families import FAMILIES
 from gmm_np.kernels import METHODS, Method, Mixture
 from gmm_np.parameters import Gradients, Parameters, cast_gradient
+from gmm_np.passes import Block, quiet
 from gmm_np.statistics import Statistics, assemble_gradients
 
 __all__ = ["log_prob", "nll", "nll_value_and_grad", "responsibilities", "statistics"]

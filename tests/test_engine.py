@@ -11,15 +11,16 @@ from problems import Problem, Worst, far_apart, logits_floor, random_problem, ro
 
 from gmm_np import (
     Parameters,
-    engine,
     gradients,
     log_prob,
     nll_value_and_grad,
+    passes,
     responsibilities,
     statistics,
 )
-from gmm_np.engine import LARGEST_LOG_SUM, SMALLEST_RESPONSIBILITY, Engine
+from gmm_np.engine import Engine
 from gmm_np.kernels import Direct, Mixture, Moments, blocks
+from gmm_np.passes import LARGEST_LOG_SUM, SMALLEST_RESPONSIBILITY
 from gmm_np.reference import nll_backward, nll_forward
 
 METHODS = ("auto", "direct", "moments")
@@ -38,7 +39,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(blocks, "WIDE_BLOCK_BYTES", 1)
     monkeypatch.setattr(blocks, "SMALLEST_BLOCK", 16)
     monkeypatch.setattr(blocks, "LARGEST_BLOCK", 16)
-    monkeypatch.setattr(engine, "CHUNK_BYTES", 8 * 2 * 64)
+    monkeypatch.setattr(passes, "CHUNK_BYTES", 8 * 2 * 64)
 
 
 class Shifts:
@@ -89,10 +90,10 @@ def assert_agrees(problem, method, weight=None):
 def test_settings_of_numpy_are_given_back():
     errors, size = np.geterr(), np.setbufsize(4096)
     try:
-        with engine.quiet():
+        with passes.quiet():
             assert set(np.geterr().values()) == {"ignore"}
-            assert np.getbufsize() == engine.BUFFER
-        with pytest.raises(RuntimeError), engine.quiet():
+            assert np.getbufsize() == passes.BUFFER
+        with pytest.raises(RuntimeError), passes.quiet():
             raise RuntimeError
         nll_value_and_grad(*random_problem(0))
         assert np.geterr() == errors
@@ -105,7 +106,7 @@ def test_settings_of_numpy_are_given_back():
 def test_rows_in_any_layout_become_columns(rows):
     x = np.random.default_rng(0).normal(size=(2 * rows, 6))
     for view in (x[:rows, :3], x[::2, ::-2], np.asfortranarray(x), x.astype(np.float32), x > 0):
-        columns = engine._columns(view)
+        columns = passes._columns(view)
         assert columns.dtype == np.float64
         assert columns.flags.c_contiguous
         np.testing.assert_array_equal(columns, view.T)
@@ -116,15 +117,17 @@ def test_rows_in_any_layout_become_columns(rows):
 def test_blocks_are_all_rows_in_order_with_their_responsibilities(method, kind):
     problem = random_problem(0, 403, 3, 2)
     mixture = Mixture.of(Parameters(*problem[1:]))
-    stop, resp = 0, []
-    with np.errstate(all="ignore"):  # the callers of blocks do that
-        for block in Engine(mixture, method, gradient=True).blocks(problem.x):
-            assert isinstance(block.kernel, kind)
-            assert block.start == stop
-            stop = block.stop
-            np.testing.assert_array_equal(block.samples, problem.x[block.start : stop].T)
-            resp.append((block.exponentials / block.total).T)
-    assert stop == 403
+    stops, resp = [0], []
+
+    def use(block):
+        assert isinstance(block.kernel, kind)
+        assert block.start == stops[-1]
+        stops.append(block.stop)
+        np.testing.assert_array_equal(block.samples, problem.x[block.start : block.stop].T)
+        resp.append((block.exponentials / block.total).T)
+
+    Engine(mixture, method, gradient=True).each(problem.x, use)
+    assert stops[-1] == 403
     assert max(map(len, resp)) == 16
     expected = nll_forward(*problem)[1].resp
     np.testing.assert_allclose(np.concatenate(resp), expected, rtol=0, atol=TOLERANCE)
@@ -287,10 +290,9 @@ def test_what_is_flushed_does_not_depend_on_the_rows_of_the_same_block(method):
 def test_only_the_block_of_a_row_beyond_the_range_goes_to_the_reference(method):
     problem = random_problem(7, 160, 3, 2)
     problem.x[70] = [1e200, -1e180]
-    mixture = Mixture.of(Parameters(*problem[1:]))
-    with np.errstate(all="ignore"):  # the callers of blocks do that
-        blocks = list(Engine(mixture, method, gradient=True).blocks(problem.x))
-    without_kernel = [(block.start, block.stop) for block in blocks if block.kernel is None]
+    mixture, found = Mixture.of(Parameters(*problem[1:])), []
+    Engine(mixture, method, gradient=True).each(problem.x, found.append)
+    without_kernel = [(block.start, block.stop) for block in found if block.kernel is None]
     assert without_kernel == [(64, 80)]
 
 
@@ -391,7 +393,7 @@ def test_sums_do_not_depend_on_what_a_block_leaves_out(method, monkeypatch):
     parameters = Parameters(*problem[1:])
     whole = gradients(parameters, statistics(problem.x, parameters, method=method))
     order = np.random.default_rng(0).permutation(600)
-    monkeypatch.setattr(engine, "CHUNK_BYTES", 8 * 120 * 50)
+    monkeypatch.setattr(passes, "CHUNK_BYTES", 8 * 120 * 50)
     parts = [statistics(problem.x[part], parameters, method=method) for part in np.split(order, 4)]
     split = gradients(parameters, parts[2] + parts[0] + parts[3] + parts[1])
     worst = Worst()

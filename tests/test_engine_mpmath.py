@@ -278,13 +278,12 @@ def test_most_of_the_grid_admits_ten_digits():
 
 
 def test_grid_makes_auto_use_either_kernel():
-    kernels = set()
+    blocks = []
     for separation in SEPARATIONS:
         problem = separated_problem(separation, 1.0, 0.0, between=False)
         engine = Engine(Mixture.of(Parameters(*problem[1:])), "auto", gradient=True)
-        with np.errstate(all="ignore"):  # the callers of blocks do that
-            kernels |= {type(block.kernel) for block in engine.blocks(problem.x)}
-    assert kernels == {Direct, Moments}
+        engine.each(problem.x, blocks.append)
+    assert {type(block.kernel) for block in blocks} == {Direct, Moments}
 
 
 # --- the guard -----------------------------------------------------------------------------------
@@ -354,11 +353,10 @@ def test_common_frame_keeps_ten_digits_or_all_that_the_problem_admits(condition,
     for seed in range(3):
         problem = anisotropic_problem(seed, 16, 5, 8, condition, spread=spread_of_factors)
         mixture = Mixture.of(Parameters(*problem[1:]))
-        engine = Engine(mixture, "auto", gradient=True)
-        with np.errstate(all="ignore"):  # the callers of blocks do that
-            kernels = [block.kernel for block in engine.blocks(problem.x)]
-        assert all(isinstance(kernel, Moments) for kernel in kernels)
-        assert all(kernel.frame.into is not None for kernel in kernels)
+        blocks = []
+        Engine(mixture, "auto", gradient=True).each(problem.x, blocks.append)
+        assert all(isinstance(block.kernel, Moments) for block in blocks)
+        assert all(block.kernel.frame.into is not None for block in blocks)
         arguments = of_problem(problem)
         true = exact(*arguments)
         found = errors(nll_value_and_grad(*problem), true)

@@ -8,7 +8,7 @@ from families_by_reference import FAMILIES, LEARNED, expand, random_parameters, 
 from problems import logits_floor
 
 import gmm_np
-from gmm_np import Parameters, engine, reference
+from gmm_np import Parameters, passes, reference
 from gmm_np.kernels import blocks
 from gmm_np.statistics import Conjugate, em_update
 
@@ -122,7 +122,7 @@ def test_small_blocks_and_chunks_change_nothing(family, monkeypatch):
             for name in ("MOMENTS_BLOCK_BYTES", "DIRECT_BLOCK_BYTES", "WIDE_BLOCK_BYTES"):
                 patch.setattr(blocks, name, 1)
             patch.setattr(blocks, "SMALLEST_BLOCK", 16)
-            patch.setattr(engine, "CHUNK_BYTES", 8 * 3 * 64)
+            patch.setattr(passes, "CHUNK_BYTES", 8 * 3 * 64)
             again, found = gmm_np.nll_value_and_grad(x, *arguments(parameters), **options)
         assert again == pytest.approx(value, rel=1e-13, abs=0)
         assert_gradients_close(found, expected, logits_floor(len(x), weight), 1e-13)

@@ -31,6 +31,7 @@ ORDER = (
     "families",
     "statistics",
     "kernels",
+    "passes",
     "engine",
     "likelihood",
     "priors",

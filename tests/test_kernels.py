@@ -15,7 +15,7 @@ from problems import (
     rotated_factor,
 )
 
-from gmm_np import Parameters, engine, nll, nll_value_and_grad, statistics, triangles
+from gmm_np import Parameters, nll, nll_value_and_grad, passes, statistics, triangles
 from gmm_np.engine import Engine
 from gmm_np.families import FAMILIES
 from gmm_np.kernels import Direct, Frame, Mixture, Moments, blocks, direct, whitened
@@ -36,15 +36,17 @@ def mixture_of(problem):
 def chosen(problem, method="auto", *, gradient=True):
     """What the guard chooses for each block: "direct", "moments", "common", or "reference"."""
     names = []
-    with np.errstate(all="ignore"):  # the callers of blocks do that
-        for block in Engine(mixture_of(problem), method, gradient=gradient).blocks(problem.x):
-            if block.kernel is None:
-                names.append("reference")
-            elif isinstance(block.kernel, Direct):
-                names.append("direct")
-            else:
-                assert isinstance(block.kernel, Moments)
-                names.append("moments" if block.kernel.frame.into is None else "common")
+
+    def use(block):
+        if block.kernel is None:
+            names.append("reference")
+        elif isinstance(block.kernel, Direct):
+            names.append("direct")
+        else:
+            assert isinstance(block.kernel, Moments)
+            names.append("moments" if block.kernel.frame.into is None else "common")
+
+    Engine(mixture_of(problem), method, gradient=gradient).each(problem.x, use)
     return names
 
 
@@ -516,7 +518,7 @@ def test_method_is_taken_at_its_word():
 
 
 def test_guard_decides_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr(engine, "CHUNK_BYTES", 8 * 4 * 100)
+    monkeypatch.setattr(passes, "CHUNK_BYTES", 8 * 4 * 100)
     problem = random_problem(6, 500, 8, 4)
     problem.x[250] += 1e7
     assert chosen(problem) == ["moments", "moments", "direct", "moments", "moments"]

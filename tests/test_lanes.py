@@ -101,7 +101,7 @@ def test_lanes_that_need_different_kernels_add_up(monkeypatch):
     mixture = engine.Mixture.of(gmm_np.Parameters(*problem[1:]))
     found = engine.Engine(mixture, "auto", gradient=True, n_samples=6000)
     found.add(problem.x, None)
-    near, beyond = (lane.guard for lane in found.lanes)
+    near, beyond = (own.guard for own in found.passes)
     assert near.moments
     assert near.direct is None
     assert beyond.direct is not None
@@ -122,7 +122,7 @@ def test_rows_beyond_the_range_of_a_double_are_added_in_any_lane(monkeypatch, fa
     use(monkeypatch, 3)
     found = engine.Engine(engine.Mixture.of(gmm_np.Parameters(*theta)), "auto", gradient=True)
     found.add(x, None)
-    assert found.lanes[far // 20].beyond
+    assert found.passes[far // 20].beyond
     expected, cache = nll_forward(x, *theta)
     value, gradients = gmm_np.nll_value_and_grad(x, *theta)
     assert value == pytest.approx(expected, rel=1e-12)
@@ -139,7 +139,7 @@ def test_few_residuals_of_all_lanes_are_added(monkeypatch, method):
         engine.Mixture.of(gmm_np.Parameters(*problem[1:])), "moments", gradient=True, n_samples=800
     )
     found.add(problem.x, None)
-    gathered = [sum(m.few.n_pairs for m in lane.guard.moments.values()) for lane in found.lanes]
+    gathered = [sum(m.few.n_pairs for m in own.guard.moments.values()) for own in found.passes]
     assert min(gathered) > 0
     value, gradients = gmm_np.nll_value_and_grad(*problem, method=method)
     expected, cache = nll_forward(*problem)
