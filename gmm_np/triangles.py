@@ -65,6 +65,7 @@ def inverses(factors: FloatArray) -> FloatArray:
     W e where L is ill-conditioned.
     """
     n_components, n_dims = factors.shape[:2]
+    # One after the other each takes about 2 + D^2 / 200 us; all together, 250 us and a little each.
     if n_components * (n_dims**2 + 400) < 50_000 and n_components <= 3 * n_dims:
         inverse = np.array(factors)
         for factor in inverse:
@@ -72,7 +73,8 @@ def inverses(factors: FloatArray) -> FloatArray:
             dtrtri(factor.T, lower=0, overwrite_c=1)
         return inverse
     inverse = np.zeros(factors.shape)
-    each(factors, lambda part: _invert(factors[part], out=inverse[part]), INVERTED)
+    with np.errstate(all="ignore"):  # what leaves the range is seen in the result
+        each(factors, lambda part: _invert(factors[part], out=inverse[part]), INVERTED)
     return inverse
 
 

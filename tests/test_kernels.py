@@ -391,6 +391,18 @@ def test_inverse_factor_has_a_small_right_residual(n_components, n_dims, conditi
     assert (residual <= allowed).all()
 
 
+@pytest.mark.parametrize("n_components", [3, 40])
+def test_inverse_of_a_subnormal_factor_is_not_finite_and_warns_of_nothing(n_components):
+    factors = np.broadcast_to(np.eye(10) + np.tri(10), (n_components, 10, 10)).copy()
+    factors[1] *= 5e-324
+    with np.errstate(all="raise"):
+        found = triangles.inverses(factors)
+    assert not np.isfinite(found[1]).all()
+    others = np.arange(n_components) != 1
+    expected = np.linalg.inv(factors[0])
+    np.testing.assert_allclose(found[others], expected[None].repeat(others.sum(), 0), atol=1e-15)
+
+
 @pytest.mark.parametrize("n_lanes", [1, 2, 3])
 @pytest.mark.parametrize("n_matrices", [0, 1, 2, 5, 17])
 @pytest.mark.parametrize("group", [1, 4, 20, 1000])
