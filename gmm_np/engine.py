@@ -125,7 +125,7 @@ class Engine:
                 halt.set()  # so that no error, nor Ctrl-C, waits for what the others have left
                 raise
 
-        lanes.run([partial(task, i) for i in range(n_lanes)])
+        lanes.run([partial(task, i) for i in range(n_lanes)], halt)
 
     def _n_lanes(self, n_samples: int) -> int:
         """Return how many lanes to use for so many samples."""

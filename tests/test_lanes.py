@@ -1,5 +1,7 @@
 """Lanes: the same sums, whatever their number; errors and interrupts come out at once."""
 
+import os
+import signal
 import threading
 import time
 
@@ -14,6 +16,11 @@ from gmm_np.reference import nll_backward, nll_forward
 
 FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
 METHODS = ("auto", "direct", "moments")
+
+two_cores = pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs Linux and two cores",
+)
 
 
 def use(monkeypatch, n_lanes):
@@ -186,8 +193,11 @@ def test_tasks_run_side_by_side_and_return_in_order():
 
     found = lanes.run([lambda i=i: task(i) for i in range(3)])
     assert [i for i, _ in found] == [0, 1, 2]
-    assert found[0][1] == threading.get_ident()
-    assert len({ident for _, ident in found}) == 3
+    assert len({ident for _, ident in found} | {threading.get_ident()}) == 4
+
+
+def test_a_single_task_takes_no_thread():
+    assert lanes.run([threading.get_ident]) == [threading.get_ident()]
 
 
 def test_the_first_error_in_the_list_is_raised_once_all_tasks_have_ended():
@@ -202,6 +212,58 @@ def test_the_first_error_in_the_list_is_raised_once_all_tasks_have_ended():
     with pytest.raises(ValueError, match="1"):
         lanes.run([lambda i=i: task(i) for i in range(3)])
     assert sorted(ended) == [0, 1, 2]
+
+
+def test_ctrl_c_halts_the_tasks_and_waits_for_them():
+    halt, ended, caller = threading.Event(), [], threading.get_ident()
+
+    def task(i):
+        if i == 0:
+            time.sleep(0.1)  # until the caller waits
+            signal.pthread_kill(caller, signal.SIGINT)
+        ended.append(halt.wait(timeout=30))
+
+    with pytest.raises(KeyboardInterrupt):
+        lanes.run([lambda i=i: task(i) for i in range(2)], halt)
+    assert ended == [True, True]
+
+
+@two_cores
+def test_each_lane_keeps_to_a_core_of_its_own_for_a_while(monkeypatch):
+    monkeypatch.setattr(lanes, "HELD", 0.05)
+    allowed, barrier = os.sched_getaffinity(0), threading.Barrier(2, timeout=30)
+
+    def task():
+        barrier.wait()
+        at_first, until = os.sched_getaffinity(0), time.monotonic() + 30
+        while os.sched_getaffinity(0) != allowed and time.monotonic() < until:
+            time.sleep(0.01)
+        return at_first, os.sched_getaffinity(0)
+
+    (one, one_later), (other, other_later) = lanes.run([task, task])
+    assert len(one) == len(other) == 1
+    assert one != other
+    assert one | other <= allowed == one_later == other_later == os.sched_getaffinity(0)
+
+
+@two_cores
+def test_more_lanes_than_cores_are_left_to_the_scheduler():
+    allowed = os.sched_getaffinity(0)
+    tasks = [lambda: os.sched_getaffinity(0)] * (len(allowed) + 1)
+    assert lanes.run(tasks) == [allowed] * len(tasks)
+
+
+@pytest.mark.parametrize("missing", ["sched_getaffinity", "sched_setaffinity"])
+def test_lanes_run_where_no_core_can_be_chosen(monkeypatch, missing):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(lanes, "HELD", 0.01)
+    monkeypatch.setattr(lanes.os, missing, refuse, raising=False)
+    tasks = [lambda i=i: time.sleep(0.05) or i for i in range(2)]
+    assert lanes.run(tasks) == [0, 1]
+    monkeypatch.delattr(lanes.os, "sched_getaffinity")
+    assert lanes.run(tasks) == [0, 1]
 
 
 def test_cores_are_what_the_environment_leaves(monkeypatch):
