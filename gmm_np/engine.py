@@ -112,6 +112,9 @@ class Engine:
         """Give each lane its part of x [N, D]; call `use` with its pass and each of its blocks."""
         n_lanes, halt = self._n_lanes(len(x)), Event()
         passes = self._passes(n_lanes, len(x))
+        if n_lanes > 1:
+            with quiet():
+                passes[0].prepare(x)
 
         def task(i: int) -> None:
             part = slice(len(x) * i // n_lanes, len(x) * (i + 1) // n_lanes)

@@ -26,6 +26,8 @@ LARGEST_LOG_SUM: Final = 40.0
 SMALLEST_RESPONSIBILITY: Final = 1e-290
 # Numbers that NumPy may buffer: less than two rows of a block.
 BUFFER: Final = 256
+# Rows that show which kernel a chunk is going to need, most likely.
+PREPARED: Final = 256
 # Rows that are turned to columns at a time.
 TURNED: Final = 1024
 # Bytes of a chunk, for which the guard chooses one kernel.
@@ -111,6 +113,13 @@ class Pass:
         self.softmax = Softmax()
         self.losses: list[float] = []
         self.beyond: list[Sums] = []
+
+    def prepare(self, x: NDArray[np.generic]) -> None:
+        """Make the kernel that the first rows of x [N, D] want, and what lanes share of it.
+
+        Before there are lanes: in one of them it would have one core, while others waited for it.
+        """
+        self.guard.choose(_columns(x[:PREPARED]))
 
     def blocks(self, x: NDArray[np.generic], part: slice) -> Iterator[Block]:
         """Yield these rows of x [N, D] in blocks."""

@@ -11,6 +11,7 @@ from problems import far_apart, random_problem
 
 import gmm_np
 from gmm_np import engine, lanes
+from gmm_np.families.full import Full
 from gmm_np.kernels import blocks
 from gmm_np.reference import nll_backward, nll_forward
 
@@ -96,6 +97,19 @@ def test_lanes_are_deterministic_and_in_step_with_a_stream(monkeypatch, method, 
         for x in (problem.x, parts)
     )
     assert_close(streamed[:3], whole[:3])
+
+
+def test_what_lanes_share_is_made_before_them(monkeypatch):
+    made, natural_parameters = [], Full.natural_parameters
+
+    def note(self, *arguments):
+        made.append(threading.current_thread())
+        return natural_parameters(self, *arguments)
+
+    monkeypatch.setattr(Full, "natural_parameters", note)
+    use(monkeypatch, 2)
+    gmm_np.nll_value_and_grad(*random_problem(6, 1000, 5, 4), method="moments")
+    assert made == [threading.current_thread()]
 
 
 def test_lanes_that_need_different_kernels_add_up(monkeypatch):
