@@ -184,8 +184,11 @@ def gradient_dtype(argument: object) -> np.dtype[np.floating[Any]]:
 
 def cast_gradient(gradient: FloatArray, dtype: DTypeLike) -> NDArray[np.floating[Any]]:
     """Cast `gradient` to `dtype`; beyond the range of float32 it becomes an infinity, silently."""
+    gradient = np.asarray(gradient)
+    if gradient.dtype == dtype:
+        return gradient
     with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(gradient).astype(dtype, copy=False)
+        return gradient.astype(dtype)
 
 
 def check_mixture(

@@ -165,7 +165,7 @@ class Pass:
                 raise OutOfRangeError
             kernel.start(samples)
             log_likelihood, exponentials, total = self.softmax(kernel)
-            if not math.isfinite(log_likelihood.sum()):
+            if not math.isfinite(self.softmax.shift):  # their mean
                 raise OutOfRangeError
             _flush(exponentials, total)
             return Block(start, stop, x, log_likelihood, exponentials, total, kernel)

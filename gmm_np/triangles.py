@@ -47,6 +47,9 @@ def each(matrices: FloatArray, work: Callable[[slice], None], group: int = GROUP
     n_matrices, n_dims = matrices.shape[:2]
     n_lanes = min(lanes.worthwhile(CUBE_TIME * matrices.size * n_dims), max(n_matrices, 1))
     n_parts = -(-matrices.size // (group * n_lanes)) * n_lanes
+    if n_parts == 1:
+        work(slice(0, n_matrices))
+        return
 
     def lane(first: int) -> None:
         for i in range(first, n_parts, n_lanes):

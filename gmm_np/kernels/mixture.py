@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from gmm_np.checks import FloatArray
+from gmm_np.checks import FloatArray, is_finite
 from gmm_np.families import FAMILIES
 from gmm_np.families.family import Bools, Family, Sums
 from gmm_np.parameters import Parameters
@@ -54,7 +54,8 @@ class Mixture:
             shifted = pi_logits - pi_logits.max()
             log_pi = shifted - np.log(np.exp(shifted).sum())  # (4)
         self.on = log_pi > -np.inf
-        chosen: EllipsisType | Bools = ... if self.on.all() else self.on
+        self.all_on = bool(self.on.all())
+        chosen: EllipsisType | Bools = ... if self.all_on else self.on
         own = chosen if family.per_component else ...
         self.log_pi: FloatArray = log_pi[chosen]
         self.all_inverses = inverse
@@ -63,10 +64,9 @@ class Mixture:
         self.n_features = self.family.n_features(self.n_dims)
         # log_joint = constant - |z|^2 / 2, equation (9)
         self.constant = self.log_pi - half_log_det[chosen] - 0.5 * self.n_dims * LOG_2_PI
-        self.centre: FloatArray = (self.means / self.n_components).sum(axis=0)  # [D]
         self._scale = None if scale is None else scale[own]
         # A subnormal factor has no inverse; then all is left to the reference.
-        self.in_range = bool(np.isfinite(self.inverse).all())
+        self.in_range = is_finite(self.inverse)
 
     @classmethod
     def of(cls, parameters: Parameters) -> Mixture:
@@ -82,6 +82,11 @@ class Mixture:
         return cls(family, logits, means, inverse, half_log_det, scale)
 
     @cached_property
+    def centre(self) -> FloatArray:
+        """The mean of the means [D]."""
+        return np.asarray((self.means / self.n_components).sum(axis=0))
+
+    @cached_property
     def scale(self) -> FloatArray:
         """The scale, in the family's shape."""
         return self.family.inverse(self.inverse) if self._scale is None else self._scale
@@ -93,7 +98,7 @@ class Mixture:
 
     def spread(self, values: FloatArray) -> FloatArray:
         """Put what belongs to components that are on among zeros for those that are off."""
-        if self.on.all():
+        if self.all_on:
             return values
         spread = np.zeros((len(self.on), *values.shape[1:]))
         spread[self.on] = values
@@ -101,6 +106,8 @@ class Mixture:
 
     def spread_sums(self, sums: Sums) -> Sums:
         """Put sums of components that are on among zeros for those that are off."""
+        if self.all_on:
+            return sums
         mass, first, second = sums
         if second.size and self.family.per_component:
             second = self.spread(second)

@@ -93,7 +93,7 @@ class WhitenedSums:
         far: Sums | None = None
         for part in parts:
             first, is_far = self._weigh(part, mass)
-            if not is_far.any():
+            if is_far is None or not is_far.any():
                 self._add(near, part, mass, first)
                 continue
             for one, one_first, one_far in zip(part.split(), first, is_far, strict=True):
@@ -128,11 +128,11 @@ class WhitenedSums:
         near = near.centre(family)
         return [near if self.far is None else merge(family, near, self.far)]
 
-    def _weigh(self, part: Residuals, mass: FloatArray) -> tuple[FloatArray, Bools]:
-        """Weigh residuals; return sums of r z [G, D], and which components are far."""
+    def _weigh(self, part: Residuals, mass: FloatArray) -> tuple[FloatArray, Bools | None]:
+        """Weigh residuals; return sums of r z [G, D], and which are far, for central moments."""
         first = part.weigh()
         if not self.central:
-            return first, np.zeros(len(first), dtype=bool)
+            return first, None
         square = np.einsum("kdb,kdb->kd", part.left, part.z)
         most = (1 - SMALLEST_VARIANCE) * mass[part.components, None] * square
         return first, np.asarray((first**2 > most).any(axis=1))
