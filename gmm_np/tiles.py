@@ -24,5 +24,6 @@ def spans(n_samples: int, size: int) -> tuple[tuple[slice, int], ...]:
     for count in range(fewest, 2 * fewest):
         if n_samples % count == 0:
             return ((slice(0, n_samples), n_samples // count),)
+    size = -(-n_samples // fewest)
     whole = n_samples - n_samples % size
     return (slice(0, whole), size), (slice(whole, n_samples), n_samples - whole)

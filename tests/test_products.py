@@ -8,6 +8,7 @@ from gmm_np.kernels import products
 from gmm_np.kernels.products import Coefficients, Products
 
 SHAPES = [(1, 1, 1), (3, 7, 5), (5, 231, 1000), (33, 6, 300), (70, 300, 130), (130, 45, 64)]
+SHAPES += [(100, 231, 168), (101, 28, 300), (200, 66, 509)]  # several groups, and one left over
 
 
 def draw(k, p, b):
@@ -76,12 +77,21 @@ def test_what_lies_beyond_the_features_is_not_read(monkeypatch):
     np.testing.assert_allclose(found.log_joint(0.0), theta @ features, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("k", [1, 2, 19, 20, 25, 33, 50, 100, 101, 128, 200])
+def test_tiles_waste_few_components(k):
+    coefficients = Coefficients(np.ones((k, 3)))
+    assert coefficients.group <= 32
+    assert k <= coefficients.n_groups * coefficients.group < k + coefficients.n_groups
+
+
 def test_spans_cover_all_once():
     for n in (1, 7, 8, 9, 64, 100):
         covered = []
         for part, size in tiles.spans(n, 8):
             rows = range(n)[part]
             assert len(rows) > 0
+            assert size <= 8
             assert len(rows) % size == 0
             covered += rows
         assert covered == list(range(n))
+    assert [size for _, size in tiles.spans(101, 50)] == [34, 33]  # and not 50 and 1

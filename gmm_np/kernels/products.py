@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -10,13 +11,16 @@ from gmm_np.checks import FloatArray
 from gmm_np.kernels.blocks import carve
 from gmm_np.tiles import LONGEST_SUM, SMALL_PRODUCT, spans
 
-# Components of a tile of the first product, at most, and samples, where there are many features.
-TILE_COMPONENTS: Final = 32
+# Components of a tile of the first product, and samples, where there are many features.
+TILE_COMPONENTS: Final = (20, 32)
 TILE_SAMPLES: Final = 64
-# Sums of a tile of the second product, at most: OpenBLAS takes more of them for a large product.
+# Components of a tile of the second product, at most, and sums: OpenBLAS takes more of these for a
+# large product.
+SUMMED_COMPONENTS: Final = 50
 TILE_SUMS: Final = 1200
-# Doubles that are added to the sums at a time.
-CACHED: Final = 2**15
+# Doubles that are added to the sums at a time, while they are in a cache. With fewer there are more
+# calls, between which lanes wait for each other.
+CACHED: Final = 2**17
 
 
 class Coefficients:
@@ -25,8 +29,8 @@ class Coefficients:
     def __init__(self, theta: FloatArray) -> None:
         self.n_components, self.n_features = theta.shape
         # K in groups of the same size, P in parts of the same size; what is left over is zero.
-        self.n_groups = -(-self.n_components // TILE_COMPONENTS)
-        self.group = -(-self.n_components // self.n_groups)
+        self.group = _group(self.n_components)
+        self.n_groups = -(-self.n_components // self.group)
         most = SMALL_PRODUCT // (self.group * TILE_SAMPLES)
         self.n_parts = -(-(self.n_features + 1) // most)
         self.part = -(-(self.n_features + 1) // self.n_parts)
@@ -35,6 +39,16 @@ class Coefficients:
             columns = theta[:, i * self.part :][:, : self.part]
             tile[: self.n_components, : columns.shape[1]] = columns
         self.tiles[-1, : self.n_components, self.n_features - self.n_parts * self.part] = 1.0
+
+
+def _group(n_components: int) -> int:
+    """Return how many components a tile has: the least is left over, and then a multiple of 4."""
+    fewest, most = TILE_COMPONENTS
+    n_groups = -(-n_components // most)
+    sizes = [-(-n_components // n_groups)]
+    if n_components >= fewest:
+        sizes += range(fewest, most + 1, 4)
+    return min(sizes, key=lambda size: (-(-n_components // size) * size, size % 4 > 0))
 
 
 class Products:
@@ -57,6 +71,7 @@ class Products:
         k = c.n_groups * c.group
         self._features, self._terms = np.empty(self.n_rows * block), np.empty(k * block)
         self._partial = np.empty(c.n_parts * k * block if c.n_parts > 1 else 0)
+        # [K, P], but of each group of components [P, group]
         self._sums: FloatArray | None = None
 
     @property
@@ -87,14 +102,21 @@ class Products:
     def add(self, weights: FloatArray) -> None:
         """Add features times weights [K, B]."""
         if self._sums is None:
-            self._sums = np.zeros((self.n_summed, self.n_components))
+            self._sums = np.zeros((self.n_components, self.n_summed))
         rows = self._rows[: self.n_summed]
         for samples, size in spans(weights.shape[1], LONGEST_SUM):
-            self._add(self._sums, rows[:, samples], weights[:, samples], size)
+            for components, total in self._grouped(self._sums):
+                _add(total, rows[:, samples], weights[components, samples], size)
 
     def sums(self) -> FloatArray | None:
         """Return what was added, [K, n_summed], if anything was."""
-        return None if self._sums is None else np.array(self._sums.T, order="C")
+        if self._sums is None:
+            return None
+        sums = np.empty(self._sums.shape)
+        for components, total in self._grouped(self._sums):
+            by_component = total.transpose(0, 2, 1)
+            sums[components].reshape(by_component.shape)[...] = by_component
+        return sums
 
     def absorb(self, other: Products) -> None:
         """Add what the other one added."""
@@ -103,19 +125,10 @@ class Products:
         elif other._sums is not None:
             self._sums += other._sums
 
-    def _add(self, total: FloatArray, rows: FloatArray, weights: FloatArray, size: int) -> None:
-        """Add features [P, B] times weights [K, B] to the total [P, K], in sums of this size."""
-        columns = weights.reshape(self.n_components, -1, size).transpose(1, 2, 0)[:, None]
-        rows = rows.reshape(self.n_summed, -1, size).transpose(1, 0, 2)  # [sums, P, size]
-        most = max(TILE_SUMS // self.n_components, 1)
-        # Sums are added to those so far while they are in a cache.
-        step = max(CACHED // (most * self.n_components * len(rows)), 1) * most
-        for start in range(0, self.n_summed, step):
-            some, so_far = rows[:, start : start + step], total[start : start + step]
-            for part, n_rows in spans(some.shape[1], most):
-                tiles = some[:, part].reshape(len(rows), -1, n_rows, size)
-                added = np.matmul(tiles, columns)
-                so_far[part] += added.sum(axis=0).reshape(-1, self.n_components)
+    def _grouped(self, sums: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
+        """Yield slices of components, and their sums by groups: [groups, P, group]."""
+        for components, group in spans(self.n_components, SUMMED_COMPONENTS):
+            yield components, sums[components].reshape(-1, self.n_summed, group)
 
     def _multiply(self, out: FloatArray, samples: slice, size: int) -> None:
         """Write products of samples in tiles of this size to out [parts, K, B]."""
@@ -126,3 +139,20 @@ class Products:
         terms = out[..., samples].reshape(c.n_parts, c.n_groups, c.group, -1, size)
         left = c.tiles.reshape(c.n_parts, c.n_groups, 1, c.group, c.part)
         np.matmul(left, right, out=terms.transpose(0, 1, 3, 2, 4))
+
+
+def _add(total: FloatArray, rows: FloatArray, weights: FloatArray, size: int) -> None:
+    """Add features [P, B] times weights [K, B], in sums of this size, to [groups, P, group]."""
+    n_groups, n_rows, group = total.shape
+    # [sums, groups, tiles, rows, columns]
+    right = weights.reshape(n_groups, group, -1, size).transpose(2, 0, 3, 1)[:, :, None]
+    rows = rows.reshape(n_rows, 1, -1, size).transpose(2, 1, 0, 3)  # [sums, 1, P, size]
+    most = max(TILE_SUMS // group, 1)
+    step = max(CACHED // (most * len(weights) * len(rows)), 1) * most
+    for start in range(0, n_rows, step):
+        some, so_far = rows[:, :, start : start + step], total[:, start : start + step]
+        for part, height in spans(some.shape[2], most):
+            left = some[:, :, part].reshape(len(rows), 1, -1, height, size)
+            added = np.matmul(left, right)
+            summed = added[0] if len(added) == 1 else added.sum(axis=0)
+            so_far[:, part] += summed.reshape(n_groups, -1, group)
