@@ -79,6 +79,11 @@ class Softmax:
     Subtracting the largest term of each sample before exponentials are taken costs two passes.
     One shift for a whole block costs none, where it can be guessed from the block before: the
     sums show whether it was good enough, and if it was not, the block is done again with care.
+
+    Attributes
+    ----------
+    shift : float
+        The mean log-likelihood of the last block, NaN before there is one.
     """
 
     def __init__(self) -> None:
@@ -165,7 +170,7 @@ class Pass:
                 raise OutOfRangeError
             kernel.start(samples)
             log_likelihood, exponentials, total = self.softmax(kernel)
-            if not math.isfinite(self.softmax.shift):  # their mean
+            if not math.isfinite(self.softmax.shift):  # that of this block
                 raise OutOfRangeError
             _flush(exponentials, total)
             return Block(start, stop, x, log_likelihood, exponentials, total, kernel)

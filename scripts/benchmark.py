@@ -958,12 +958,17 @@ def lines_on_floor(data: Record) -> list[str]:
         return ["No cell has a floor of 10 ms or more."]
     most, where = max(found, key=lambda item: item[0])
     mean = geometric_mean([figure for figure, _ in found])
+    twice = [f"{cell_name(cell)} ({digits(figure)})" for figure, cell in found if figure > 2]
     return [
         (
             f"Over the {len(found)} cells whose floor is 10 ms or more, gmm_np auto takes "
             f"{digits(mean)} times the floor in the geometric mean, and at most {digits(most)} "
             f"times, in {cell_name(where)}."
-        )
+        ),
+        (
+            f"It takes more than twice the floor in {len(twice) or 'none'} of them"
+            f"{': ' if twice else ''}{', '.join(twice)}."
+        ),
     ]
 
 

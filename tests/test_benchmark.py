@@ -279,6 +279,25 @@ def test_cells_are_doubtful_where_more_repetitions_would_help(script, calls, sec
     assert script.is_short(auto) is (calls == 1 and seconds[0] < 1)
 
 
+@pytest.mark.parametrize(
+    ("over", "expected"),
+    [
+        ((1.0, 4.0), ["2 cells", " 2.00 times", "in 1 of them: D=2 K=5 N=2000 (4.00)."]),
+        ((1.0, 1.0), ["2 cells", " 1.00 times", "in none of them."]),
+    ],
+)
+def test_report_counts_cells_at_more_than_twice_the_floor(script, over, expected):
+    cells = []
+    for n, (floor, factor) in enumerate(zip((0.02, 0.02, 0.009), (*over, 9.0), strict=True), 1):
+        times = {"seconds": [floor], "auto_seconds": [floor * factor], "status": "timed"}
+        auto = {"seconds": [floor * factor], "auto_seconds": [floor * factor], "status": "timed"}
+        peers = {script.AUTO: auto, script.FLOOR: times}
+        cells.append({"d": 2, "k": 5, "n": 1000 * n, "stream": False, "peers": peers})
+    text = " ".join(script.lines_on_floor({"cells": cells}))
+    for part in expected:
+        assert part in text, text
+
+
 def test_cells_that_would_take_too_long_are_left_out_and_say_why(directory):
     out = directory / "long.json"
     options = ("--n", 300, 3000, "--peers", "gmm_np_auto", "--longest", 1e-9, "--json", out)

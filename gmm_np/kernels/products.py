@@ -11,8 +11,11 @@ from gmm_np.checks import FloatArray
 from gmm_np.kernels.blocks import carve
 from gmm_np.tiles import LONGEST_SUM, SMALL_PRODUCT, spans
 
-# Components of a tile of the first product, and samples, where there are many features.
-TILE_COMPONENTS: Final = (20, 32)
+# Components of a tile of the first product, at most, and samples, where there are many features.
+TILE_COMPONENTS: Final = 32
+# So many or more are worth rounding to a multiple of what the processor's registers take at a time.
+ROUNDED_COMPONENTS: Final = 20
+REGISTER: Final = 4
 TILE_SAMPLES: Final = 64
 # Components of a tile of the second product, at most, and sums: OpenBLAS takes more of these for a
 # large product.
@@ -42,13 +45,12 @@ class Coefficients:
 
 
 def _group(n_components: int) -> int:
-    """Return how many components a tile has: the least is left over, and then a multiple of 4."""
-    fewest, most = TILE_COMPONENTS
-    n_groups = -(-n_components // most)
+    """Return how many components a tile has: the least left over, then full registers."""
+    n_groups = -(-n_components // TILE_COMPONENTS)
     sizes = [-(-n_components // n_groups)]
-    if n_components >= fewest:
-        sizes += range(fewest, most + 1, 4)
-    return min(sizes, key=lambda size: (-(-n_components // size) * size, size % 4 > 0))
+    if n_components >= ROUNDED_COMPONENTS:
+        sizes += range(ROUNDED_COMPONENTS, TILE_COMPONENTS + 1, REGISTER)
+    return min(sizes, key=lambda size: (-(-n_components // size) * size, size % REGISTER > 0))
 
 
 class Products:
@@ -71,7 +73,7 @@ class Products:
         k = c.n_groups * c.group
         self._features, self._terms = np.empty(self.n_rows * block), np.empty(k * block)
         self._partial = np.empty(c.n_parts * k * block if c.n_parts > 1 else 0)
-        # [K, P], but of each group of components [P, group]
+        # [K, P] as a whole; the rows of each group of components hold its sums as [P, group].
         self._sums: FloatArray | None = None
 
     @property

@@ -129,7 +129,7 @@ class WhitenedSums:
         return [near if self.far is None else merge(family, near, self.far)]
 
     def _weigh(self, part: Residuals, mass: FloatArray) -> tuple[FloatArray, Bools | None]:
-        """Weigh residuals; return sums of r z [G, D], and which are far, for central moments."""
+        """Weigh residuals; return sums of r z [G, D], and which are far (None: not central)."""
         first = part.weigh()
         if not self.central:
             return first, None
