@@ -399,3 +399,16 @@ def test_sums_do_not_depend_on_what_a_block_leaves_out(method, monkeypatch):
     worst = Worst()
     worst.add_parameters(0, split, whole, logits_floor(600, None))
     worst.check(1e-13)
+
+
+@methods
+def test_infinities_of_a_subnormal_factor_reach_no_kernel(monkeypatch, method):
+    def start(*_):
+        raise AssertionError("BLAS would see infinities")
+
+    for kind in (Direct, Moments):
+        monkeypatch.setattr(kind, "start", start)
+    x = np.array([[1e-310], [2e-310], [1.0]])
+    mixture = np.zeros(2), np.zeros((2, 1)), np.array([[[1e-310]], [[1.0]]])
+    value, _ = nll_value_and_grad(x, *mixture, method=method)
+    assert value == pytest.approx(nll_forward(x, *mixture)[0], rel=TOLERANCE)

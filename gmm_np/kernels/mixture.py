@@ -65,7 +65,8 @@ class Mixture:
         # log_joint = constant - |z|^2 / 2, equation (9)
         self.constant = self.log_pi - half_log_det[chosen] - 0.5 * self.n_dims * LOG_2_PI
         self._scale = None if scale is None else scale[own]
-        # A subnormal factor has no inverse; then all is left to the reference.
+        # A subnormal factor has no inverse. Then all is left to the reference: what a BLAS makes of
+        # infinities times zero is its own affair.
         self.in_range = is_finite(self.inverse)
 
     @classmethod
