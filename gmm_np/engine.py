@@ -14,11 +14,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np import lanes, triangles
+from gmm_np import lanes
 from gmm_np.checks import FloatArray
 from gmm_np.families.family import Sums, merge
-from gmm_np.kernels import Frames, Guard, Method, Mixture, cheapest
-from gmm_np.passes import Block, Pass, quiet
+from gmm_np.kernels import Costs, Frames, Guard, Method, Mixture, cheapest
+from gmm_np.passes import PREPARED, Block, Pass, columns, quiet
 
 # Nanoseconds for a sample up to which lanes would wait for the interpreter most of the time.
 CHEAP: Final = 150.0
@@ -50,7 +50,8 @@ class Engine:
         n_samples: int = 10**6,
     ) -> None:
         self.mixture, self.central, self.n_samples = mixture, central, n_samples
-        self.method, self.cost = cheapest(mixture, method, n_samples, gradient=gradient)
+        self.costs = Costs.of(mixture, n_samples, gradient=gradient)
+        self.method = cheapest(mixture, self.costs, n_samples) if method == "auto" else method
         self.frames = Frames(mixture)
         self.passes: list[Pass] = []
         self.weight, self.count = 0.0, 0
@@ -110,7 +111,7 @@ class Engine:
 
     def _run(self, x: NDArray[np.generic], use: Callable[[Pass, Block], None]) -> None:
         """Give each lane its part of x [N, D]; call `use` with its pass and each of its blocks."""
-        n_lanes, halt = self._n_lanes(len(x)), Event()
+        n_lanes, halt = self._n_lanes(x), Event()
         passes = self._passes(n_lanes, len(x))
         if n_lanes > 1:
             with quiet():
@@ -130,12 +131,15 @@ class Engine:
 
         lanes.run([partial(task, i) for i in range(n_lanes)], halt)
 
-    def _n_lanes(self, n_samples: int) -> int:
-        """Return how many lanes to use for so many samples."""
-        wide = self.mixture.n_dims > triangles.LARGEST_TILE
-        if self.cost < CHEAP or (self.method == "direct" and wide):
-            return 1  # the loops are too short, or BLAS has all cores
-        return lanes.worthwhile(self.cost * n_samples)
+    def _n_lanes(self, x: NDArray[np.generic]) -> int:
+        """Return how many lanes to use for x [N, D], by the kernel that its first rows take."""
+        if lanes.worthwhile(max(self.costs) * len(x)) == 1:
+            return 1
+        guard = Guard(self.mixture, self.method, self.frames, n_samples=len(x))
+        with quiet():
+            method = guard.expected(columns(x[:PREPARED]))
+        cost = self.costs.direct if method == "direct" else self.costs.moments
+        return 1 if cost < CHEAP else lanes.worthwhile(cost * len(x))
 
     def _passes(self, n_lanes: int, n_samples: int) -> list[Pass]:
         """Return a pass for each of so many lanes, which share so many samples."""

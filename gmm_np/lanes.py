@@ -1,14 +1,16 @@
 """Lanes: parts of one piece of work side by side, each in a thread of its own.
 
 Data is cut in parts whose sums add, and components in groups. NumPy lets other threads run during
-its loops and products, so that each core is given one lane. The products in a lane are small
-enough that BLAS does each on the core that asks for it (see `tiles`), and starts no threads.
+its loops and products, so that each core is given one lane. No product in a lane is large enough
+for BLAS to start threads of its own (see `tiles`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event, Thread
@@ -23,22 +25,44 @@ MOST: Final = 8
 # Nanoseconds of work for which another lane is worth its thread. Of two, one may wait for as long
 # as the interpreter lets a thread go on that others wait for, 5 ms.
 WORTH_A_LANE: Final = 2.5e6
-# Seconds for which a lane keeps to its core. After these it goes where the scheduler lets it, so as
-# to give way to what others do.
-HELD: Final = 0.5
 # What is said to BLAS is said to us: "1" in a worker that has one core for itself.
 LIMITS: Final = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+# Where Linux says which control group this process is in, and what each may use (version 2).
+OWN_GROUP: Final = Path("/proc/self/cgroup")
+GROUPS: Final = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
-    """Return how many cores this process may use, by its affinity and its environment."""
+    """Return how many cores this call may use.
+
+    By the process' affinity, its environment and its container's quota. One in a thread other than
+    the main one, and in a process that a pool started: there the caller has divided the work, and
+    the others have theirs.
+    """
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    pooled = multiprocessing is not None and multiprocessing.parent_process() is not None
+    if pooled or threading.current_thread() is not threading.main_thread():
+        return 1
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
     found = len(affinity(0)) if affinity else os.cpu_count() or 1
     for name in LIMITS:
         limit = os.environ.get(name, "").split(",")[0].strip()
         if limit.isdecimal() and int(limit) > 0:
             found = min(found, int(limit))
-    return found
+    return found if found == 1 else max(int(min(found, _quota())), 1)
+
+
+def _quota() -> float:
+    """Return how many cores' time this process' control groups have, infinity without a limit."""
+    least = float("inf")
+    with contextlib.suppress(OSError, StopIteration):  # not Linux, or version 1
+        lines = OWN_GROUP.read_text().splitlines()
+        own = GROUPS / next(line[3:] for line in lines if line.startswith("0::")).strip("/")
+        for group in (own, *own.parents):
+            with contextlib.suppress(OSError, ValueError):  # none, or "max" in place of a number
+                quota, period = (group / "cpu.max").read_text().split()
+                least = min(least, int(quota) / int(period))
+    return least
 
 
 def worthwhile(nanoseconds: float) -> int:
@@ -51,9 +75,7 @@ def worthwhile(nanoseconds: float) -> int:
 def run(tasks: Sequence[Callable[[], Result]], halt: Event | None = None) -> list[Result]:
     """Call all tasks, each in a lane, a single one in this thread; return what they returned.
 
-    NumPy's error state is that of the caller in each of them. A lane keeps to one core, as far as
-    the system lets it, so that what it does is not divided again; this thread only waits, and goes
-    where it may.
+    NumPy's error state is that of the caller in each of them.
 
     Parameters
     ----------
@@ -70,7 +92,7 @@ def run(tasks: Sequence[Callable[[], Result]], halt: Event | None = None) -> lis
         return [tasks[0]()]
     results: dict[int, Result] = {}
     errors: dict[int, BaseException] = {}
-    state, cores_of_lanes = np.geterr(), _cores_of(len(tasks))
+    state = np.geterr()
 
     def call(i: int) -> None:
         try:
@@ -78,10 +100,6 @@ def run(tasks: Sequence[Callable[[], Result]], halt: Event | None = None) -> lis
                 results[i] = tasks[i]()
         except BaseException as error:
             errors[i] = error
-
-    def lane(i: int) -> None:
-        _keep_to(cores_of_lanes[i])
-        call(i)
 
     def stop(error: BaseException) -> None:
         errors[-1] = error
@@ -91,7 +109,7 @@ def run(tasks: Sequence[Callable[[], Result]], halt: Event | None = None) -> lis
     threads: list[Thread] = []
     own = []
     for i in range(len(tasks)):
-        threads.append(Thread(target=lane, args=(i,), name=f"gmm_np lane {i}"))
+        threads.append(Thread(target=call, args=(i,), name=f"gmm_np lane {i}"))
         try:
             threads[-1].start()
         except RuntimeError:  # there can be no more threads
@@ -101,51 +119,12 @@ def run(tasks: Sequence[Callable[[], Result]], halt: Event | None = None) -> lis
             stop(error)
     for i in own:
         call(i)
-    held: float | None = HELD
     for thread in threads:
         while thread.is_alive():
             try:
-                thread.join(held)
+                thread.join()
             except BaseException as error:  # Ctrl-C
                 stop(error)
-            if held is not None and thread.is_alive():
-                _free(threads)
-                held = None
     if errors:
         raise errors[min(errors)]
     return [results[i] for i in range(len(tasks))]
-
-
-def _cores_of(n_lanes: int) -> list[set[int]]:
-    """Return the cores that each lane is to keep to: one of its own, or none in particular.
-
-    Lanes hand each other the interpreter hundreds of times a second. Linux wakes a thread on the
-    core of the one that wakes it, unless its own is idle; and the core of a virtual machine that
-    has slept for a while does not count as idle. Lanes would share a core, time and again, for the
-    4 ms or so until the load is balanced.
-    """
-    try:
-        allowed = sorted(os.sched_getaffinity(0))
-        # The one that this thread is on comes first, so that calls side by side differ.
-        stat = Path("/proc/thread-self/stat").read_text(encoding="utf-8", errors="replace")
-        first = allowed.index(int(stat.rpartition(")")[2].split()[36]))  # proc(5): "processor"
-    except (AttributeError, OSError, ValueError, IndexError):  # not Linux, or not let
-        return [set()] * n_lanes
-    if n_lanes > len(allowed):
-        return [set()] * n_lanes
-    return [{allowed[(first + i) % len(allowed)]} for i in range(n_lanes)]
-
-
-def _keep_to(cores: set[int]) -> None:
-    """Keep this thread to these cores, if there are any."""
-    if cores:
-        with contextlib.suppress(OSError):  # not let
-            os.sched_setaffinity(0, cores)
-
-
-def _free(threads: Sequence[Thread]) -> None:
-    """Let threads go wherever this one may."""
-    for thread in threads:
-        if thread.is_alive() and thread.native_id is not None:
-            with contextlib.suppress(AttributeError, OSError):  # not Linux, not let, or ended
-                os.sched_setaffinity(thread.native_id, os.sched_getaffinity(0))

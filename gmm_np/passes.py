@@ -124,14 +124,14 @@ class Pass:
 
         Before there are lanes: in one of them it would have one core, while others waited for it.
         """
-        self.guard.choose(_columns(x[:PREPARED]))
+        self.guard.choose(columns(x[:PREPARED]))
 
     def blocks(self, x: NDArray[np.generic], part: slice) -> Iterator[Block]:
         """Yield these rows of x [N, D] in blocks."""
         most = apart(max(min(CHUNK_BYTES // (8 * x.shape[1]), LARGEST_CHUNK), 1))
         rows = even(max(part.stop - part.start, 1), most)
         for start in range(part.start, part.stop, rows):
-            chunk = _columns(x[start : min(start + rows, part.stop)])
+            chunk = columns(x[start : min(start + rows, part.stop)])
             if not math.isfinite(chunk.sum()) and not np.isfinite(chunk).all():
                 raise not_finite(x)
             kernel, samples = self.guard.choose(chunk)
@@ -205,13 +205,13 @@ class Pass:
         self.beyond.append(sums.centre(m.family) if self.central else sums)
 
 
-def _columns(rows: NDArray[np.generic]) -> FloatArray:
+def columns(rows: NDArray[np.generic]) -> FloatArray:
     """Return rows [B, D] as columns [D, B], some at a time, so that both stay in a cache."""
-    columns = np.empty(rows.shape[::-1])
+    turned = np.empty(rows.shape[::-1])
     for start in range(0, len(rows), TURNED):
         part = slice(start, start + TURNED)
-        columns[:, part] = rows[part].T
-    return columns
+        turned[:, part] = rows[part].T
+    return turned
 
 
 def _flush(exponentials: FloatArray, total: FloatArray) -> None:

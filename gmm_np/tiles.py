@@ -1,17 +1,46 @@
-"""Products in tiles: small enough for a core, and short enough for their digits."""
+"""Products in tiles: small enough for one core, and short enough for their digits.
+
+The one rule on BLAS: no product has more than 2^18 multiplications. Up to so many OpenBLAS does it
+on the core that asks, on every processor; larger ones it divides among threads of its own, which
+get in each other's way wherever a core has anything else to do, be it a thread of ours or another
+process: a call then takes many times as long as on one core.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import Final
 
-# Up to so many multiplications OpenBLAS takes a product, on processors with AVX-512, at one go,
-# without copies and threads; so that threads of our own can each have theirs.
-SMALL_PRODUCT: Final = 10**6
-# Up to so many it takes any product on one core.
-ALWAYS_SMALL: Final = 2**18
+import numpy as np
+
+from gmm_np.checks import FloatArray
+
+# Multiplications of a product.
+LARGEST_PRODUCT: Final = 2**18
 # Samples that a product adds up one after the other: longer sums lose digits.
 LONGEST_SUM: Final = 256
+
+
+def multiply(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
+    """Write left right, of matrices [..., M, I] and [..., I, N], to `out`, which is neither."""
+    rows, inner = left.shape[-2:]
+    columns = right.shape[-1]
+    if rows * inner * columns <= LARGEST_PRODUCT:
+        np.matmul(left, right, out=out)
+        return
+    longest = max(rows, inner, columns)
+    half = longest // 2
+    if longest == rows:
+        multiply(left[..., :half, :], right, out[..., :half, :])
+        multiply(left[..., half:, :], right, out[..., half:, :])
+    elif longest == columns:
+        multiply(left, right[..., :half], out[..., :half])
+        multiply(left, right[..., half:], out[..., half:])
+    else:
+        rest = np.empty(out.shape)
+        multiply(left[..., :half], right[..., :half, :], out)
+        multiply(left[..., half:], right[..., half:, :], rest)
+        out += rest
 
 
 @lru_cache(maxsize=1024)

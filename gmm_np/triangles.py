@@ -1,7 +1,7 @@
-"""Linear algebra on stacks of lower triangles, through BLAS and without a batch's overhead.
+"""Linear algebra on stacks of lower triangles, in small products and without a batch's overhead.
 
-NumPy's arrays are handed to Fortran as they lie in memory, which Fortran reads transposed: each
-call here says which transposes that makes. Functions in this module check nothing.
+LAPACK is asked only for what it does on one core. NumPy's arrays are handed to Fortran as they lie
+in memory, which Fortran reads transposed. Functions in this module check nothing.
 
 Letters in shapes: K components, D dimensions.
 """
@@ -16,22 +16,18 @@ from typing import Final
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
-from scipy.linalg.blas import dgemm, dsyrk, dtrmm, dtrsm
 from scipy.linalg.lapack import dpotrf, dtrtri
 
 from gmm_np import lanes
 from gmm_np.checks import FloatArray
-from gmm_np.tiles import ALWAYS_SMALL, LONGEST_SUM, SMALL_PRODUCT, spans
+from gmm_np.tiles import LARGEST_PRODUCT, LONGEST_SUM, multiply, spans
 
 # Up to this D a loop over components costs more than the arithmetic that it saves.
 SMALL: Final = 12
-# Rows of a triangle, about, that are multiplied at a time, so as to leave out most of its zeros;
-# up to which D that is faster, on stacks, than BLAS on one triangle after the other.
+# Rows of a triangle, about, that are multiplied at a time, so as to leave out most of its zeros.
 STRIP: Final = 20
-LARGEST_STRIPPED: Final = 128
-# Up to this D stacks of whitened residuals and their squares are small products of whole matrices;
-# beyond it BLAS does better with one triangle after the other, on all cores.
-LARGEST_TILE: Final = 32
+# The same where one triangle is multiplied with many samples.
+BAND: Final = 32
 # Nanoseconds of work on a triangle, about, for each of its D^3.
 CUBE_TIME: Final = 0.1
 # Entries of the matrices that are worked on at a time, so that they stay in a cache.
@@ -40,6 +36,8 @@ GROUP: Final = 2**16
 INVERTED: Final = 2**18
 # Rows of the triangles on the diagonal that are inverted all together.
 BLOCK: Final = 8
+# Up to this D, OpenBLAS inverts a triangle on one core.
+LARGEST_ALONE: Final = 64
 
 
 def each(matrices: FloatArray, work: Callable[[slice], None], group: int = GROUP) -> None:
@@ -69,7 +67,8 @@ def inverses(factors: FloatArray) -> FloatArray:
     """
     n_components, n_dims = factors.shape[:2]
     # One after the other each takes about 2 + D^2 / 200 us; all together, 250 us and a little each.
-    if n_components * (n_dims**2 + 400) < 50_000 and n_components <= 3 * n_dims:
+    little = n_components * (n_dims**2 + 400) < 50_000 and n_components <= 3 * n_dims
+    if little and n_dims <= LARGEST_ALONE:
         inverse = np.array(factors)
         for factor in inverse:
             # Fortran sees L^T, upper, and writes W^T in its place.
@@ -94,9 +93,10 @@ def _invert(factors: FloatArray, out: FloatArray) -> None:
         _invert_each(_diagonal_blocks(factors, head), out=_diagonal_blocks(out, head))
     for stop in range(n_dims - BLOCK, 0, -BLOCK):
         own, below = slice(max(stop - BLOCK, 0), stop), slice(stop, None)
-        product = np.matmul(out[:, below, below], factors[:, below, own])
+        product = np.empty(factors[:, below, own].shape)
+        multiply(out[:, below, below], factors[:, below, own], out=product)
         np.negative(product, out=product)
-        np.matmul(product, out[:, own, own], out=out[:, below, own])
+        multiply(product, out[:, own, own], out=out[:, below, own])
 
 
 def _diagonal_blocks(matrices: FloatArray, start: int) -> FloatArray:
@@ -136,11 +136,22 @@ def inverse_norms(inverse: FloatArray) -> FloatArray:
 
 
 def common_factor(factors: FloatArray) -> FloatArray:
-    """Cholesky factor [D, D] of the mean of the covariances of factors [K, D, D]."""
-    # R of all factors on top of each other: no square loses digits or leaves the range.
-    stacked = factors.transpose(0, 2, 1).reshape(-1, factors.shape[2])
-    upper = np.linalg.qr(stacked, mode="r") / np.sqrt(len(factors))
-    return np.asarray((upper * np.sign(np.diagonal(upper))[:, None]).T, order="C")
+    """Cholesky factor [D, D] of about the mean of the covariances of factors [K, D, D].
+
+    Where that is singular, up to rounding, of its diagonal.
+    """
+    # In rows that are at most 1, so that no square leaves the range, whatever the units.
+    n_components, n_dims = factors.shape[:2]
+    unit = np.abs(factors).max(axis=(0, 2))  # [D]
+    rows = factors.transpose(1, 0, 2).reshape(n_dims, -1) / unit[:, None]
+    covariance = np.empty((n_dims, n_dims))
+    multiply(rows, rows.T, out=covariance)
+    covariance /= n_components
+    try:
+        factor = cholesky(covariance)
+    except np.linalg.LinAlgError:
+        factor = np.diag(np.sqrt(np.diagonal(covariance)))
+    return np.asarray(unit[:, None] * factor)
 
 
 def apply(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
@@ -152,9 +163,7 @@ def apply(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
 @lru_cache(maxsize=16)
 def strips(n_dims: int) -> tuple[slice, ...]:
     """Return slices of D rows, of about the same length."""
-    # So few that their product with a matrix, which BLAS may see transposed, stays on one core.
-    longest = max(min(STRIP, ALWAYS_SMALL // n_dims**2), 1)
-    n_strips = -(-n_dims // longest)
+    n_strips = -(-n_dims // STRIP)
     edges = [n_dims * i // n_strips for i in range(n_strips + 1)]
     return tuple(slice(start, stop) for start, stop in itertools.pairwise(edges))
 
@@ -163,57 +172,54 @@ def transposed_times(triangles: FloatArray, matrices: FloatArray, out: FloatArra
     """Write (at least) the lower triangles of W^T A to `out`: lower triangles W, matrices A.
 
     All [K, D, D]. Of what is above the diagonal of A, only what is in a strip's own square is read.
-    `out` may be A: a row of the result needs none of the rows before it.
     """
-    n_dims = triangles.shape[1]
-    if n_dims <= LARGEST_STRIPPED:
-        for rows in strips(n_dims):
-            strip = triangles[:, rows.start :, rows].transpose(0, 2, 1)
-            columns = slice(rows.stop)
-            np.matmul(strip, matrices[:, rows.start :, columns], out=out[:, rows, columns])
-        return
-    out[...] = matrices
-    for triangle, matrix in zip(triangles, out, strict=True):
-        # Fortran sees every array transposed: matrix^T triangle, in place.
-        dtrmm(1.0, triangle.T, matrix.T, side=1, trans_a=1, lower=0, overwrite_b=1)
+    for rows in strips(triangles.shape[1]):
+        strip = triangles[:, rows.start :, rows].transpose(0, 2, 1)
+        columns = slice(rows.stop)
+        multiply(strip, matrices[:, rows.start :, columns], out=out[:, rows, columns])
+
+
+def times_transposed(matrices: FloatArray, triangles: FloatArray) -> FloatArray:
+    """Products A W^T [K, D, D] of matrices and lower triangles."""
+    out = np.empty(matrices.shape)
+    for columns in strips(triangles.shape[1]):
+        head = slice(columns.stop)
+        right = triangles[:, columns, head].transpose(0, 2, 1)
+        multiply(matrices[:, :, head], right, out=out[:, :, columns])
+    return out
 
 
 def congruences(triangles: FloatArray, symmetric: FloatArray) -> FloatArray:
     """Products W S W^T [K, D, D] of lower triangles and symmetric matrices, in place of these."""
-    n_dims = triangles.shape[1]
-    if n_dims <= LARGEST_STRIPPED:
-        product = np.empty(symmetric.shape)  # lower strips of W S
-        for rows in strips(n_dims):
-            head = slice(rows.stop)
-            left, right = triangles[:, rows, head], symmetric[:, head, head]
-            np.matmul(left, right, out=product[:, rows, head])
-        for columns in strips(n_dims):
-            head, below = slice(columns.stop), slice(columns.start, None)
-            right = triangles[:, columns, head].transpose(0, 2, 1)
-            np.matmul(product[:, below, head], right, out=symmetric[:, below, columns])
-        for rows in strips(n_dims):
-            before = slice(rows.start)
-            symmetric[:, before, rows] = symmetric[:, rows, before].transpose(0, 2, 1)
-        return symmetric
-    for triangle, matrix in zip(triangles, symmetric, strict=True):
-        # Fortran sees every array transposed: S W^T, then W (S W^T), which is symmetric.
-        dtrmm(1.0, triangle.T, matrix.T, side=1, lower=0, overwrite_b=1)
-        dtrmm(1.0, triangle.T, matrix.T, trans_a=1, lower=0, overwrite_b=1)
+    product = np.empty(symmetric.shape)  # lower strips of W S
+    every_strip = strips(triangles.shape[1])
+    for rows in every_strip:
+        head = slice(rows.stop)
+        multiply(triangles[:, rows, head], symmetric[:, head, head], out=product[:, rows, head])
+    for columns in every_strip:
+        head, below = slice(columns.stop), slice(columns.start, None)
+        right = triangles[:, columns, head].transpose(0, 2, 1)
+        multiply(product[:, below, head], right, out=symmetric[:, below, columns])
+    for rows in every_strip:
+        before = slice(rows.start)
+        symmetric[:, before, rows] = symmetric[:, rows, before].transpose(0, 2, 1)
     return symmetric
 
 
 def products(left: FloatArray, right: FloatArray) -> FloatArray:
-    """Products [K, D, D] of lower triangles [K, D, D] with one matrix [D, D]."""
-    out = np.empty(left.shape)
-    for k, factor in enumerate(left):
-        # Fortran sees every array transposed: right^T left^T.
-        out[k] = dtrmm(1.0, factor.T, right.T, side=1, lower=0).T
+    """Products [K, D, D] of lower triangles [K, D, D] with others, or with one [D, D]."""
+    out = np.zeros(left.shape)
+    for rows in strips(left.shape[1]):
+        head = slice(rows.stop)
+        multiply(left[:, rows, head], right[..., head, head], out=out[:, rows, head])
     return out
 
 
 def gram(left: FloatArray, right: FloatArray) -> FloatArray:
     """Return left^T right [D, D] of matrices [K, D]."""
-    return np.asarray(dgemm(1.0, right.T, left.T, trans_b=1).T)
+    out = np.empty((left.shape[1], right.shape[1]))
+    multiply(left.T, right, out=out)
+    return out
 
 
 def cholesky(matrix: FloatArray) -> FloatArray:
@@ -230,50 +236,54 @@ def cholesky(matrix: FloatArray) -> FloatArray:
     return np.asarray(factor.T)
 
 
+@lru_cache(maxsize=16)
+def bands(n_dims: int) -> tuple[slice, ...]:
+    """Return slices of D rows, of about the same length, for products with many samples."""
+    n_bands = max(round(n_dims / BAND), 1)
+    edges = [n_dims * i // n_bands for i in range(n_bands + 1)]
+    return tuple(slice(start, stop) for start, stop in itertools.pairwise(edges))
+
+
 def whiten(
-    triangles: FloatArray,
-    x: FloatArray,
-    means: FloatArray,
-    out: FloatArray,
-    spare: FloatArray | None,
+    triangles: FloatArray, x: FloatArray, means: FloatArray, out: FloatArray, spare: FloatArray
 ) -> None:
     """Write W (x - mu) to `out` [K, D, B] for samples x [D, B] and means [K, D].
 
-    Triangles are [K, D, D] or one for all, [D, D]. The difference first, for its digits: in `spare`
-    [K, D, B], for small products; without it in place, one triangle after the other on all cores.
+    Triangles are [K, D, D] or one for all, [D, D]. `spare` [K, D, B] takes the difference, which
+    comes first, for its digits.
     """
     n_dims, n_samples = x.shape
-    if spare is None:
-        np.subtract(x, means[:, :, None], out=out)
-        each_triangle = np.broadcast_to(triangles, (len(out), n_dims, n_dims))
-        for triangle, columns in zip(each_triangle, out, strict=True):
-            # Fortran sees every array transposed: difference^T triangle^T.
-            dtrmm(1.0, triangle.T, columns.T, side=1, lower=0, overwrite_b=1)
-        return
     np.subtract(x, means[:, :, None], out=spare)
-    size = max(SMALL_PRODUCT // n_dims**2, 1)
-    for start in range(0, n_samples, size):
-        part = slice(start, start + size)
-        np.matmul(triangles, spare[:, :, part], out=out[:, :, part])
+    for rows in bands(n_dims):
+        head = slice(rows.stop)
+        band = triangles[..., None, rows, head]  # [K or none, 1, rows, columns]
+        for samples, size in spans(n_samples, _longest(rows)):
+            right = _tiled(spare[:, head, samples], size)
+            np.matmul(band, right, out=_tiled(out[:, rows, samples], size))
 
 
 def add_squares(total: FloatArray, left: FloatArray, right: FloatArray) -> None:
-    """Add left right^T to (at least) the lower triangles of total [K, D, D].
+    """Add left right^T, which is symmetric, to the lower triangles of total [K, D, D].
 
-    Of left and right [K, D, B], whose products are symmetric: by small products, or where `left` is
-    `right` one after the other on all cores.
+    Of left and right [K, D, B]. Some of what is above the diagonals is added, too.
     """
     n_dims, n_samples = left.shape[1:]
-    if left is right:
-        for k, columns in enumerate(left):
-            # Fortran sees the upper triangle of a symmetric matrix.
-            dsyrk(1.0, columns.T, beta=1.0, c=total[k].T, trans=1, lower=0, overwrite_c=1)
-        return
-    for part, size in spans(n_samples, min(LONGEST_SUM, max(ALWAYS_SMALL // n_dims**2, 1))):
-        shape = (len(left), n_dims, -1, size)
-        rows = left[:, :, part].reshape(shape).transpose(0, 2, 1, 3)
-        columns = right[:, :, part].reshape(shape).transpose(0, 2, 3, 1)
-        total += np.matmul(rows, columns).sum(axis=1)
+    for rows in bands(n_dims):
+        head = slice(rows.stop)
+        for samples, size in spans(n_samples, min(LONGEST_SUM, _longest(rows))):
+            band = _tiled(left[:, rows, samples], size)
+            columns = _tiled(right[:, head, samples], size).swapaxes(2, 3)
+            total[:, rows, head] += np.matmul(band, columns).sum(axis=1)
+
+
+def _longest(rows: slice) -> int:
+    """Return the most samples of a product with a band of a triangle."""
+    return max(LARGEST_PRODUCT // int((rows.stop - rows.start) * rows.stop), 1)
+
+
+def _tiled(columns: FloatArray, size: int) -> FloatArray:
+    """Return columns [K, D, B] as a view [K, B / size, D, size]."""
+    return np.asarray(columns.reshape(*columns.shape[:2], -1, size).swapaxes(1, 2))
 
 
 def complete(lower: FloatArray) -> FloatArray:
@@ -298,12 +308,3 @@ def lower_triangle(n_dims: int) -> NDArray[np.bool_]:
     lower = np.tri(n_dims, dtype=bool)
     lower.setflags(write=False)
     return lower
-
-
-def divide(second: FloatArray, inverse: FloatArray) -> FloatArray:
-    """Return sums of r z e^T [K, D, D] from those of r z z^T: M_k W_k^-T, since e = W^-1 z."""
-    divided = np.empty_like(second)
-    for k, factor in enumerate(inverse):
-        # Fortran sees W^T, upper, and M^T: W^-1 M^T, which is the transpose.
-        divided[k] = dtrsm(1.0, factor.T, second[k].T, trans_a=1, lower=0).T
-    return divided

@@ -36,7 +36,6 @@ def small_blocks(monkeypatch):
     """Blocks of 16 rows, chunks of 64 (of two dimensions)."""
     monkeypatch.setattr(blocks, "MOMENTS_BLOCK_BYTES", 1)
     monkeypatch.setattr(blocks, "DIRECT_BLOCK_BYTES", 1)
-    monkeypatch.setattr(blocks, "WIDE_BLOCK_BYTES", 1)
     monkeypatch.setattr(blocks, "SMALLEST_BLOCK", 16)
     monkeypatch.setattr(blocks, "LARGEST_BLOCK", 16)
     monkeypatch.setattr(passes, "CHUNK_BYTES", 8 * 2 * 64)
@@ -106,7 +105,7 @@ def test_settings_of_numpy_are_given_back():
 def test_rows_in_any_layout_become_columns(rows):
     x = np.random.default_rng(0).normal(size=(2 * rows, 6))
     for view in (x[:rows, :3], x[::2, ::-2], np.asfortranarray(x), x.astype(np.float32), x > 0):
-        columns = passes._columns(view)
+        columns = passes.columns(view)
         assert columns.dtype == np.float64
         assert columns.flags.c_contiguous
         np.testing.assert_array_equal(columns, view.T)

@@ -119,7 +119,7 @@ def test_small_blocks_and_chunks_change_nothing(family, monkeypatch):
         options = {"family": family, "method": method, "sample_weight": weight}
         value, expected = gmm_np.nll_value_and_grad(x, *arguments(parameters), **options)
         with monkeypatch.context() as patch:
-            for name in ("MOMENTS_BLOCK_BYTES", "DIRECT_BLOCK_BYTES", "WIDE_BLOCK_BYTES"):
+            for name in ("MOMENTS_BLOCK_BYTES", "DIRECT_BLOCK_BYTES"):
                 patch.setattr(blocks, name, 1)
             patch.setattr(blocks, "SMALLEST_BLOCK", 16)
             patch.setattr(passes, "CHUNK_BYTES", 8 * 3 * 64)

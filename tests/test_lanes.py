@@ -1,18 +1,24 @@
 """Lanes: the same sums, whatever their number; errors and interrupts come out at once."""
 
+import concurrent.futures
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from problems import far_apart, random_problem
 
 import gmm_np
-from gmm_np import engine, lanes
+from gmm_np import engine, lanes, tiles
 from gmm_np.families.full import Full
 from gmm_np.kernels import blocks
+from gmm_np.parametrizations import precision_value_and_grad
 from gmm_np.reference import nll_backward, nll_forward
 
 FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
@@ -242,48 +248,18 @@ def test_ctrl_c_halts_the_tasks_and_waits_for_them():
     assert ended == [True, True]
 
 
-@two_cores
-def test_each_lane_keeps_to_a_core_of_its_own_for_a_while(monkeypatch):
-    monkeypatch.setattr(lanes, "HELD", 0.05)
-    allowed, barrier = os.sched_getaffinity(0), threading.Barrier(2, timeout=30)
-
-    def task():
-        barrier.wait()
-        at_first, until = os.sched_getaffinity(0), time.monotonic() + 30
-        while os.sched_getaffinity(0) != allowed and time.monotonic() < until:
-            time.sleep(0.01)
-        return at_first, os.sched_getaffinity(0)
-
-    (one, one_later), (other, other_later) = lanes.run([task, task])
-    assert len(one) == len(other) == 1
-    assert one != other
-    assert one | other <= allowed == one_later == other_later == os.sched_getaffinity(0)
-
-
-@two_cores
-def test_more_lanes_than_cores_are_left_to_the_scheduler():
-    allowed = os.sched_getaffinity(0)
-    tasks = [lambda: os.sched_getaffinity(0)] * (len(allowed) + 1)
-    assert lanes.run(tasks) == [allowed] * len(tasks)
-
-
-@pytest.mark.parametrize("missing", ["sched_getaffinity", "sched_setaffinity"])
-def test_lanes_run_where_no_core_can_be_chosen(monkeypatch, missing):
-    def refuse(*_):
-        raise PermissionError
-
-    monkeypatch.setattr(lanes, "HELD", 0.01)
-    monkeypatch.setattr(lanes.os, missing, refuse, raising=False)
-    tasks = [lambda i=i: time.sleep(0.05) or i for i in range(2)]
-    assert lanes.run(tasks) == [0, 1]
-    monkeypatch.delattr(lanes.os, "sched_getaffinity")
-    assert lanes.run(tasks) == [0, 1]
-
-
-def test_cores_are_what_the_environment_leaves(monkeypatch):
+@pytest.fixture
+def six_cores(monkeypatch, tmp_path):
+    """Six cores, of which nothing takes any away."""
     for name in lanes.LIMITS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(lanes.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(lanes, "OWN_GROUP", tmp_path / "none")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("six_cores")
+def test_cores_are_what_the_environment_leaves(monkeypatch):
     assert lanes.cores() == 6
     monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
     assert lanes.cores() == 4
@@ -296,6 +272,102 @@ def test_cores_are_what_the_environment_leaves(monkeypatch):
     monkeypatch.delattr(lanes.os, "sched_getaffinity")
     monkeypatch.setattr(lanes.os, "cpu_count", lambda: None)
     assert lanes.cores() == 1
+
+
+def test_cores_are_what_the_quotas_of_a_container_leave(monkeypatch, six_cores):
+    monkeypatch.setattr(lanes, "OWN_GROUP", six_cores / "cgroup")
+    monkeypatch.setattr(lanes, "GROUPS", six_cores)
+    own = six_cores / "pod" / "container"
+    own.mkdir(parents=True)
+    (six_cores / "cgroup").write_text("0::/pod/container\n")
+    assert lanes.cores() == 6  # no group has a file
+    (own / "cpu.max").write_text("max 100000\n")
+    assert lanes.cores() == 6
+    (own.parent / "cpu.max").write_text("250000 100000\n")
+    assert lanes.cores() == 2  # the stricter of both, whole cores
+    (own / "cpu.max").write_text("50000 100000\n")
+    assert lanes.cores() == 1
+    (six_cores / "cgroup").write_text("1:cpu:/elsewhere\n")  # the first version says nothing
+    assert lanes.cores() == 6
+
+
+@pytest.mark.usefixtures("six_cores")
+def test_a_thread_or_process_of_a_pool_has_one_core():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(lanes.cores()))
+    thread.start()
+    thread.join()
+    assert found == [1]
+    assert lanes.cores() == 6
+    with concurrent.futures.ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
+        assert pool.submit(lanes.cores).result(timeout=60) == 1
+
+
+CELLS = [(1, 2, 3000), (5, 2, 3000), (200, 3, 400), (32, 16, 3000), (7, 33, 2000), (5, 64, 1000)]
+CELLS += [(2, 100, 600), (60, 40, 300)]
+
+
+def call_everything(k, d, n):
+    """Call whatever passes over data, with each family and method."""
+    problem = random_problem(k * d, n, k, d)
+    for family in FAMILIES:
+        parameters = parameters_of(problem, family)
+        data = (problem.x, *parameters_arrays(parameters))
+        for method in METHODS:
+            gmm_np.nll_value_and_grad(*data, family=family, method=method)
+            statistics = gmm_np.statistics(problem.x, parameters, method=method)
+            gmm_np.em_step(parameters, statistics, reg_covar=0.1)
+    q, below = np.zeros((k, d)), np.zeros((k, d * (d - 1) // 2))
+    precision_value_and_grad(problem.x, problem.pi_logits, problem.means, q, below, gamma=1.0, m=0)
+
+
+@pytest.mark.parametrize(("k", "d", "n"), CELLS)
+def test_no_product_is_larger_than_the_rule_allows(monkeypatch, k, d, n):
+    largest, matmul = [0], np.matmul
+
+    def note(left, right, out=None):
+        sides = left.shape[-2] * left.shape[-1] * right.shape[-1]
+        largest[0] = max(largest[0], sides)
+        return matmul(left, right, out=out)
+
+    monkeypatch.setattr(np, "matmul", note)
+    use(monkeypatch, 2)
+    call_everything(k, d, n)
+    assert 0 < largest[0] <= tiles.LARGEST_PRODUCT
+
+
+@two_cores
+def test_threads_of_blas_have_nothing_to_do():
+    # In a fresh process, whose BLAS may start as many threads as it likes.
+    source = f"""
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import numpy as np
+import test_lanes
+
+others = [task for task in os.listdir("/proc/self/task") if task != str(os.getpid())]
+
+def switches():  # how often other threads were given a core
+    stats = [Path("/proc/self/task", task, "schedstat").read_text() for task in others]
+    return [stat.split()[2] for stat in stats]
+
+before = switches()
+for cell in test_lanes.CELLS:
+    test_lanes.call_everything(*cell)
+assert switches() == before
+np.ones((400, 400)) @ np.ones((400, 400))
+print(len(others), switches() != before)
+"""
+    limits = {name: value for name, value in os.environ.items() if name not in lanes.LIMITS}
+    done = subprocess.run(
+        [sys.executable, "-c", source], env=limits, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    n_threads, seen = done.stdout.split()
+    assert seen == str(int(n_threads) > 0)  # a product that is large is seen, if BLAS has threads
 
 
 def test_lanes_are_used_where_there_is_enough_to_do(monkeypatch):

@@ -20,7 +20,7 @@ def draw(k, p, b):
 @pytest.mark.parametrize(("k", "p", "b"), SHAPES)
 def test_products_are_those_of_whole_matrices(monkeypatch, k, p, b, small):
     if small is not None:
-        for name in ("SMALL_PRODUCT", "TILE_SUMS", "CACHED"):
+        for name in ("LARGEST_PRODUCT", "CACHED"):
             monkeypatch.setattr(products, name, small)
         monkeypatch.setattr(products, "TILE_SAMPLES", 8)
         monkeypatch.setattr(products, "LONGEST_SUM", 16)
@@ -51,7 +51,7 @@ def test_only_the_features_asked_for_are_summed():
 
 
 def test_a_shift_is_subtracted_once(monkeypatch):
-    monkeypatch.setattr(products, "SMALL_PRODUCT", 64 * 20 * 4)
+    monkeypatch.setattr(products, "LARGEST_PRODUCT", 64 * 20 * 4)
     theta, features, weights = draw(40, 9, 50)
     coefficients = Coefficients(theta)
     found, other = (Products(coefficients, 9, 50) for _ in range(2))
@@ -68,7 +68,7 @@ def test_a_shift_is_subtracted_once(monkeypatch):
 
 
 def test_what_lies_beyond_the_features_is_not_read(monkeypatch):
-    monkeypatch.setattr(products, "SMALL_PRODUCT", 64 * 5 * 4)
+    monkeypatch.setattr(products, "LARGEST_PRODUCT", 64 * 5 * 4)
     theta, features, _ = draw(5, 10, 64)
     found = Products(Coefficients(theta), 10, 64)
     assert found.n_rows > 11

@@ -59,7 +59,7 @@ class Diagonal(Family):
         x: FloatArray,
         means: FloatArray,
         out: FloatArray,
-        spare: FloatArray | None,
+        spare: FloatArray,
     ) -> None:
         np.subtract(x, means[:, :, None], out=out)
         out *= inverse[part, :, None]
@@ -174,7 +174,7 @@ class Spherical(Family):
         x: FloatArray,
         means: FloatArray,
         out: FloatArray,
-        spare: FloatArray | None,
+        spare: FloatArray,
     ) -> None:
         np.subtract(x, means[:, :, None], out=out)
         out *= inverse[part, None, None]
@@ -279,7 +279,7 @@ class SharedSpherical(Spherical):
         x: FloatArray,
         means: FloatArray,
         out: FloatArray,
-        spare: FloatArray | None,
+        spare: FloatArray,
     ) -> None:
         np.subtract(x, means[:, :, None], out=out)
         out *= inverse

@@ -150,12 +150,11 @@ class Family(ABC):
         x: FloatArray,
         means: FloatArray,
         out: FloatArray,
-        spare: FloatArray | None,
+        spare: FloatArray,
     ) -> None:
         """Write z = W_k (x - mu_k) to `out` [G, D, B] for samples x [D, B], equation (6).
 
-        Of G components, `part`, with means [G, D]. `spare` [G, D, B] may be written to;
-        without it BLAS has all cores.
+        Of G components, `part`, with means [G, D]. `spare` [G, D, B] may be written to.
         """
 
     @abstractmethod

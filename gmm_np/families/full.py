@@ -24,6 +24,7 @@ from gmm_np.families.family import (
     isotropic_parameters,
     write_isotropic_features,
 )
+from gmm_np.tiles import multiply
 
 
 class _Pairs(NamedTuple):
@@ -99,7 +100,7 @@ class Full(Family):
         x: FloatArray,
         means: FloatArray,
         out: FloatArray,
-        spare: FloatArray | None,
+        spare: FloatArray,
     ) -> None:
         triangles.whiten(inverse[part], x, means, out, spare)
 
@@ -170,7 +171,8 @@ class Full(Family):
             products = sums[part].take(pairs.features, axis=1)
             columns = np.stack([half[part], means[part]], axis=2)
             rows = np.stack([means[part], half[part]], axis=1)
-            np.subtract(products, np.matmul(columns, rows), out=matrices)
+            multiply(columns, rows, out=matrices)
+            np.subtract(products, matrices, out=matrices)
             triangles.congruences(inverse[part], matrices)
 
         triangles.each(second, whiten)
@@ -183,7 +185,9 @@ class Full(Family):
         return triangles.apply(inverse.swapaxes(-2, -1), first)
 
     def unwhiten(self, scale: FloatArray, second: FloatArray) -> FloatArray:
-        return np.asarray(np.matmul(np.matmul(scale, second), scale.swapaxes(-2, -1)))
+        stack = scale.reshape(-1, *scale.shape[-2:])
+        unwhitened = triangles.congruences(stack, np.array(second).reshape(stack.shape))
+        return unwhitened.reshape(second.shape)
 
     def gradient(
         self,
@@ -208,12 +212,26 @@ class Full(Family):
         self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
     ) -> tuple[FloatArray, Bools]:
         mass, _, central = sums
-        updated, collapsed = scale.copy(), np.zeros(len(mass), dtype=bool)
-        for k in np.flatnonzero(has_update(mass, add)):
+        some = np.flatnonzero(has_update(mass, add))
+        divisor = (mass[some] + add.freedom)[:, None, None]
+        matrices = central[some]
+        if add.regularises:
+            matrices = triangles.congruences(scale[some], matrices / divisor)
+            self.diagonal(matrices)[...] += add.scatter / divisor[:, 0] + add.ridge
+        collapsed = np.zeros(len(mass), dtype=bool)
+        for matrix, k in zip(matrices, some, strict=True):
             try:
-                updated[k] = _maximising_factor(scale[k], mass[k], central[k], lost[k].max(), add)
+                root = triangles.cholesky(matrix)
+                if not add.regularises:
+                    _check_regular(root, matrix, lost[k].max())
+                matrix[...] = root
             except np.linalg.LinAlgError:
                 collapsed[k] = True
+        if not add.regularises:
+            # In whitened coordinates no digits are lost to what is ill-conditioned already.
+            matrices = triangles.products(scale[some], matrices / np.sqrt(divisor))
+        updated, sound = scale.copy(), ~collapsed[some]
+        updated[some[sound]] = matrices[sound]
         return updated, collapsed
 
 
@@ -311,7 +329,7 @@ class Tied(Full):
         x: FloatArray,
         means: FloatArray,
         out: FloatArray,
-        spare: FloatArray | None,
+        spare: FloatArray,
     ) -> None:
         triangles.whiten(inverse, x, means, out, spare)
 
@@ -376,27 +394,16 @@ class Tied(Full):
         return updated[0], np.full(len(sums.mass), collapsed[0])
 
 
-def _maximising_factor(
-    factor: FloatArray, mass: float, central: FloatArray, lost: float, add: Update
-) -> FloatArray:
-    """Return the factor [D, D] of the maximising covariance, equations (27) and (36).
+def _check_regular(root: FloatArray, central: FloatArray, lost: float) -> None:
+    """Check that the Cholesky factor of a covariance is more than what rounding left of one.
 
     Raises
     ------
     LinAlgError
-        If it is singular.
+        If it is not: the covariance is singular.
     """
-    n_dims, divisor = len(factor), mass + add.freedom
-    if add.regularises:
-        covariance = triangles.congruences(factor[None], central[None] / divisor)[0]
-        covariance[np.diag_indices(n_dims)] += add.scatter / divisor + add.ridge
-        return triangles.cholesky(covariance)
-    # In whitened coordinates no digits are lost to what is ill-conditioned already.
-    root = triangles.cholesky(central)
-    # Of a singular covariance rounding may leave a root: look at the correlations.
     size = np.sqrt(np.diagonal(central))
     if (np.diagonal(root) / size).min() < 1e-4:
-        smallest = np.linalg.eigvalsh(central / np.outer(size, size))[0]
-        if smallest <= ROUNDING * n_dims * lost:
+        smallest = np.linalg.eigvalsh(central / np.outer(size, size))[0]  # of the correlations
+        if smallest <= ROUNDING * len(root) * lost:
             raise np.linalg.LinAlgError
-    return np.asarray(triangles.products(factor[None], root / np.sqrt(divisor))[0])

@@ -14,12 +14,13 @@ are on, D dimensions, P features.
 
 from gmm_np.kernels.direct import Direct
 from gmm_np.kernels.frame import Frame, Frames
-from gmm_np.kernels.guard import METHODS, Guard, Kernel, Method, cheapest
+from gmm_np.kernels.guard import METHODS, Costs, Guard, Kernel, Method, cheapest
 from gmm_np.kernels.mixture import Mixture, OutOfRangeError
 from gmm_np.kernels.moments import Moments
 
 __all__ = [
     "METHODS",
+    "Costs",
     "Direct",
     "Frame",
     "Frames",

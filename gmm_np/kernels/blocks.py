@@ -10,23 +10,21 @@ import numpy as np
 from gmm_np.checks import FloatArray
 
 # Bytes of work memory of a block, where there are many components or features: what a core's cache
-# holds; for direct, which passes over it once, more, and most of all where BLAS has all cores.
+# holds; for direct, which passes over it once, more.
 MOMENTS_BLOCK_BYTES: Final = 3 * 2**20
 DIRECT_BLOCK_BYTES: Final = 15 * 2**20
-WIDE_BLOCK_BYTES: Final = 31 * 2**20
 # glibc returns memory to the system beyond twice the largest array, of up to 32 MiB, that it has
 # seen freed; then each call waits for new pages, for up to half its time. Having seen one (which
 # is never written to, and so takes no memory) it keeps that of the kernels for the next call.
-np.empty(WIDE_BLOCK_BYTES // 8)
+np.empty(31 * 2**20 // 8)
 # Samples of a block. With fewer the time is in the calls, and in adding its sums to those so far.
 SMALLEST_BLOCK: Final = 248
 LARGEST_BLOCK: Final = 8184
-LARGEST_WIDE_BLOCK: Final = 2056
 
 
-def block_size(n_bytes: int, doubles: int, n_samples: int, largest: int = LARGEST_BLOCK) -> int:
+def block_size(n_bytes: int, doubles: int, n_samples: int) -> int:
     """Return the samples of a block of so many bytes that holds so many doubles for each."""
-    rows = min(max(n_bytes // (8 * doubles), SMALLEST_BLOCK), largest, LARGEST_BLOCK)
+    rows = min(max(n_bytes // (8 * doubles), SMALLEST_BLOCK), LARGEST_BLOCK)
     return min(apart(rows), n_samples)
 
 

@@ -16,7 +16,6 @@ from gmm_np.kernels.blocks import block_size, carve
 from gmm_np.kernels.frame import UNIT_ROUNDOFF
 from gmm_np.kernels.mixture import Mixture, OutOfRangeError
 from gmm_np.kernels.whitened import Residuals, Significance, WhitenedSums
-from gmm_np.tiles import SMALL_PRODUCT
 
 # Up to this share of a component's residuals in a block it pays to copy those that count.
 LARGEST_SHARE: Final = 0.5
@@ -36,17 +35,12 @@ class Direct:
     ) -> None:
         self.mixture = mixture
         k, d = mixture.n_components, mixture.n_dims
-        self.small = d <= triangles.LARGEST_TILE
-        if self.small:
-            n_bytes, largest = blocks.DIRECT_BLOCK_BYTES, SMALL_PRODUCT // d**2
-        else:
-            n_bytes, largest = blocks.WIDE_BLOCK_BYTES, blocks.LARGEST_WIDE_BLOCK
-        self.block = block_size(n_bytes, k * (d + 2), n_samples, largest)
+        self.block = block_size(blocks.DIRECT_BLOCK_BYTES, k * (d + 2), n_samples)
         self.group = min(max(GROUP_BYTES // (8 * d * self.block), 1), k)
         self.significant, self.wait = Significance(k), 0
         self.whitened = WhitenedSums(mixture, central=central)
         self._z = np.empty(k * d * self.block)
-        self._spare = np.empty(self.group * d * self.block if self.small else 0)
+        self._spare = np.empty(self.group * d * self.block)
         self._quadratic, self._terms = np.empty(k * self.block), np.empty(k * self.block)
 
     def start(self, x: FloatArray) -> None:
@@ -62,7 +56,7 @@ class Direct:
         self.quadratic = carve(self._quadratic, (m.n_components, b))
         for part in self._groups():
             z = self.z[part]
-            spare = carve(self._spare, z.shape) if self.small else None
+            spare = carve(self._spare, z.shape)
             m.family.whiten(m.inverse, part, x, m.means[part], out=z, spare=spare)  # (6)
             np.einsum("kdb,kdb->kb", z, z, out=self.quadratic[part])  # (7)
         if not math.isfinite(self.quadratic.max()):
@@ -111,8 +105,7 @@ class Direct:
                 self.wait = BLOCKS_TO_WAIT
         for part in self._groups():
             z = self.z[part]
-            spare = carve(self._spare, z.shape) if self.small else None
-            every = Residuals(part, z, weights[part], spare)
+            every = Residuals(part, z, weights[part], carve(self._spare, z.shape))
             if chosen is None:
                 yield every
                 continue
@@ -124,5 +117,5 @@ class Direct:
                 self.wait = 0
                 if len(few) > 0:
                     z_few = one.z.take(few, axis=2)
-                    spare = np.empty_like(z_few) if self.small else None
-                    yield Residuals(one.components, z_few, one.weight[:, few], spare)
+                    weight = one.weight[:, few]
+                    yield Residuals(one.components, z_few, weight, np.empty_like(z_few))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-from gmm_np import triangles
 from gmm_np.checks import FloatArray
 from gmm_np.families.family import Sums
 from gmm_np.kernels.direct import Direct
@@ -55,19 +54,22 @@ class Guard:
 
     def choose(self, x: FloatArray) -> tuple[Kernel, FloatArray]:
         """Return the kernel for samples x [D, B], and the samples as it wants them."""
-        if self.method != "direct":
-            for common in self.mixture.family.frames:
-                frame = self.frames.get(common=common)
-                y = frame.write(x)
-                if self.method == "moments" or frame.error(y) <= LARGEST_ERROR:
-                    if common not in self.moments:
-                        self.moments[common] = Moments(
-                            self.mixture, frame, self.n_samples, central=self.central
-                        )
-                    return self.moments[common], y
-        if self.direct is None:
-            self.direct = Direct(self.mixture, self.n_samples, central=self.central)
-        return self.direct, x
+        found = self._frame(x)
+        if found is None:
+            if self.direct is None:
+                self.direct = Direct(self.mixture, self.n_samples, central=self.central)
+            return self.direct, x
+        common, y = found
+        if common not in self.moments:
+            frame = self.frames.get(common=common)
+            self.moments[common] = Moments(
+                self.mixture, frame, self.n_samples, central=self.central
+            )
+        return self.moments[common], y
+
+    def expected(self, x: FloatArray) -> Method:
+        """Return the method of the kernel that samples x [D, B] are going to take."""
+        return "direct" if self._frame(x) is None else "moments"
 
     def absorb(self, other: Guard) -> None:
         """Add what the kernels of another one for the same mixture and frames added."""
@@ -88,36 +90,45 @@ class Guard:
             made.append(self.direct)
         return [part for kernel in made for part in kernel.sums()]
 
+    def _frame(self, x: FloatArray) -> tuple[bool, FloatArray] | None:
+        """Return which frame moments takes, and samples x [D, B] in it; None for direct."""
+        if self.method == "direct":
+            return None
+        for common in self.mixture.family.frames:
+            frame = self.frames.get(common=common)
+            y = frame.write(x)
+            if self.method == "moments" or frame.error(y) <= LARGEST_ERROR:
+                return common, y
+        return None
 
-def cheapest(
-    mixture: Mixture, method: Method, n_samples: int, *, gradient: bool
-) -> tuple[Method, float]:
-    """Return the method, "direct" for "auto" where that is as cheap, and what a sample costs.
 
-    In nanoseconds of one core, about.
-    """
-    moments, direct = costs(mixture, n_samples, gradient=gradient)
+def cheapest(mixture: Mixture, costs: Costs, n_samples: int) -> Method:
+    """Return "direct" where that is as cheap as moments, else "auto"."""
     little = n_samples * mixture.n_components * mixture.n_dims <= LITTLE_WORK
-    if method == "auto" and (little or moments > direct):
-        method = "direct"
-    return method, direct if method == "direct" else moments
+    return "direct" if little or costs.moments > costs.direct else "auto"
 
 
-def costs(mixture: Mixture, n_samples: int, *, gradient: bool) -> tuple[float, float]:
-    """Return what a sample costs by moments, and by direct: nanoseconds of one core, about.
+class Costs(NamedTuple):
+    """What a sample costs by each kernel: nanoseconds of one core, about."""
 
-    Fitted to K from 5 to 200 and D from 2 to 128. moments: each feature is written once, the slower
-    the less of them stays in a cache, and multiplied by K coefficients. direct: elementwise passes
-    over K D coordinates of residuals, and products with triangles. Both twice if there is a
-    gradient. moments also turns parameters into coefficients, and sums into moments, which costs
-    D^3 for each component, however few the samples.
-    """
-    k, d, p = mixture.n_components, mixture.n_dims, mixture.n_features
-    products = 2 if gradient else 1
-    moments = p * (0.85 + 1.3e-4 * p + 0.04 * products * k) + 4.0 * k
-    coordinate = 0.9
-    if mixture.family.dense:
-        moments += 0.05 * products * k * d**3 / n_samples
-        # beyond that BLAS has all cores, and its own blocks, for one triangle after the other
-        coordinate = 0.9 + 0.037 * d if d <= triangles.LARGEST_TILE else 4.5
-    return moments, products * k * d * coordinate + 4.0 * k
+    moments: float
+    direct: float
+
+    @classmethod
+    def of(cls, mixture: Mixture, n_samples: int, *, gradient: bool) -> Costs:
+        """Estimate them for so many samples.
+
+        Fitted to K from 5 to 200 and D from 2 to 128. moments: each feature is written once, the
+        slower the less of them stays in a cache, and multiplied by K coefficients. direct:
+        elementwise passes over K D coordinates of residuals, and products with triangles. Both
+        twice if there is a gradient. moments also turns parameters into coefficients, and sums
+        into moments, which costs D^3 for each component, however few the samples.
+        """
+        k, d, p = mixture.n_components, mixture.n_dims, mixture.n_features
+        products = 2 if gradient else 1
+        moments = p * (0.85 + 1.3e-4 * p + 0.04 * products * k) + 4.0 * k
+        coordinate = 0.9
+        if mixture.family.dense:
+            moments += 0.05 * products * k * d**3 / n_samples
+            coordinate += 0.037 * d
+        return cls(moments, products * k * d * coordinate + 4.0 * k)

@@ -78,7 +78,7 @@ class Moments:
     def _add_cross(self, cross: FloatArray, weight: FloatArray | None) -> None:
         """Add sum w y y^T to cross [1, D, D]."""
         y = self.y[None]
-        triangles.add_squares(cross, y if weight is None else y * weight, y.copy())
+        triangles.add_squares(cross, y if weight is None else y * weight, y)
 
     def absorb(self, other: Moments) -> None:
         """Add what another kernel for the same mixture and frame added."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from gmm_np.checks import FloatArray
 from gmm_np.kernels.blocks import carve
-from gmm_np.tiles import LONGEST_SUM, SMALL_PRODUCT, spans
+from gmm_np.tiles import LARGEST_PRODUCT, LONGEST_SUM, spans
 
 # Components of a tile of the first product, at most, and samples, where there are many features.
 TILE_COMPONENTS: Final = 32
@@ -17,10 +17,8 @@ TILE_COMPONENTS: Final = 32
 ROUNDED_COMPONENTS: Final = 20
 REGISTER: Final = 4
 TILE_SAMPLES: Final = 64
-# Components of a tile of the second product, at most, and sums: OpenBLAS takes more of these for a
-# large product.
+# Components of a tile of the second product, at most.
 SUMMED_COMPONENTS: Final = 50
-TILE_SUMS: Final = 1200
 # Doubles that are added to the sums at a time, while they are in a cache. With fewer there are more
 # calls, between which lanes wait for each other.
 CACHED: Final = 2**17
@@ -34,7 +32,7 @@ class Coefficients:
         # K in groups of the same size, P in parts of the same size; what is left over is zero.
         self.group = _group(self.n_components)
         self.n_groups = -(-self.n_components // self.group)
-        most = SMALL_PRODUCT // (self.group * TILE_SAMPLES)
+        most = max(LARGEST_PRODUCT // (self.group * TILE_SAMPLES), 1)
         self.n_parts = -(-(self.n_features + 1) // most)
         self.part = -(-(self.n_features + 1) // self.n_parts)
         self.tiles = np.zeros((self.n_parts, self.n_groups * self.group, self.part))
@@ -69,7 +67,7 @@ class Products:
         c = self.coefficients = coefficients
         self.n_components, self.n_features, self.n_summed = c.n_components, c.n_features, n_summed
         self.n_rows = c.n_parts * c.part
-        self.tile = max(SMALL_PRODUCT // (c.group * c.part), TILE_SAMPLES)
+        self.tile = max(LARGEST_PRODUCT // (c.group * c.part), 1)
         k = c.n_groups * c.group
         self._features, self._terms = np.empty(self.n_rows * block), np.empty(k * block)
         self._partial = np.empty(c.n_parts * k * block if c.n_parts > 1 else 0)
@@ -149,7 +147,7 @@ def _add(total: FloatArray, rows: FloatArray, weights: FloatArray, size: int) ->
     # [sums, groups, tiles, rows, columns]
     right = weights.reshape(n_groups, group, -1, size).transpose(2, 0, 3, 1)[:, :, None]
     rows = rows.reshape(n_rows, 1, -1, size).transpose(2, 1, 0, 3)  # [sums, 1, P, size]
-    most = max(TILE_SUMS // group, 1)
+    most = max(LARGEST_PRODUCT // (size * group), 1)
     step = max(CACHED // (most * len(weights) * len(rows)), 1) * most
     for start in range(0, n_rows, step):
         some, so_far = rows[:, :, start : start + step], total[:, start : start + step]

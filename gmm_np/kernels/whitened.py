@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dgemv
 
 from gmm_np.checks import FloatArray
 from gmm_np.families.family import SMALLEST_VARIANCE, Bools, Sums, merge
@@ -31,49 +30,32 @@ class Residuals(NamedTuple):
     z : ndarray, shape [G, D, B]
     weight : ndarray, shape [G, B]
         Responsibilities, times the weights of the samples.
-    spare : ndarray, shape [G, D, B], optional
-        Memory for r z, so that second moments are sums of r z z^T. Without it z becomes sqrt(r) z.
+    spare : ndarray, shape [G, D, B]
+        Memory for r z.
     """
 
     components: slice
     z: FloatArray
     weight: FloatArray
-    spare: FloatArray | None = None
-
-    @property
-    def left(self) -> FloatArray:
-        """The left factor of second moments; the right one is z."""
-        return self.z if self.spare is None else self.spare
+    spare: FloatArray
 
     def split(self) -> Iterator[Residuals]:
         """Yield each component."""
         start = self.components.start
         for i in range(len(self.z)):
-            one, spare = slice(i, i + 1), self.spare
-            yield Residuals(
-                slice(start + i, start + i + 1),
-                self.z[one],
-                self.weight[one],
-                None if spare is None else spare[one],
-            )
+            one = slice(i, i + 1)
+            part = slice(start + i, start + i + 1)
+            yield Residuals(part, self.z[one], self.weight[one], self.spare[one])
 
     def weigh(self) -> FloatArray:
         """Weigh residuals; return the sums of r z [G, D]."""
-        if self.spare is not None:
-            np.multiply(self.z, self.weight[:, None], out=self.spare)
-            return np.asarray(self.spare.sum(axis=2))
-        # Fortran sees z^T [B, D].
-        first = [dgemv(1.0, z.T, w, trans=1) for z, w in zip(self.z, self.weight, strict=True)]
-        np.multiply(self.z, np.sqrt(self.weight)[:, None], out=self.z)
-        return np.stack(first)
+        np.multiply(self.z, self.weight[:, None], out=self.spare)
+        return np.asarray(self.spare.sum(axis=2))
 
     def centre(self, mean: FloatArray) -> None:
         """Subtract the mean [G, D] from residuals that were weighed."""
-        if self.spare is not None:
-            self.z[...] -= mean[..., None]
-            np.multiply(self.z, self.weight[:, None], out=self.spare)
-        else:
-            self.z[...] -= mean[..., None] * np.sqrt(self.weight)[:, None]
+        self.z[...] -= mean[..., None]
+        np.multiply(self.z, self.weight[:, None], out=self.spare)
 
 
 class WhitenedSums:
@@ -133,14 +115,14 @@ class WhitenedSums:
         first = part.weigh()
         if not self.central:
             return first, None
-        square = np.einsum("kdb,kdb->kd", part.left, part.z)
+        square = np.einsum("kdb,kdb->kd", part.spare, part.z)
         most = (1 - SMALLEST_VARIANCE) * mass[part.components, None] * square
         return first, np.asarray((first**2 > most).any(axis=1))
 
     def _add(self, sums: Sums, part: Residuals, mass: FloatArray, first: FloatArray) -> None:
         sums.mass[part.components] += mass[part.components]
         sums.first[part.components] += first
-        self.mixture.family.add_second_moments(sums.second, part.components, part.left, part.z)
+        self.mixture.family.add_second_moments(sums.second, part.components, part.spare, part.z)
 
     def _merge(self, far: Sums) -> None:
         self.far = far if self.far is None else merge(self.mixture.family, self.far, far)

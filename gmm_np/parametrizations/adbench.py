@@ -126,7 +126,7 @@ def precision_value_and_grad(
     d_alpha = mass - mass.sum() * pi / pi.sum()
     d_mu = FAMILIES["full"].pull(factors, first)
     # t = sum_i log Q_ii - |Q e|^2 / 2: the sum of r z e^T, and e = Q^-1 z
-    d_factors -= np.tril(triangles.divide(second, factors))
+    d_factors -= np.tril(triangles.times_transposed(second, triangles.inverses(factors)))
     d_q, d_l = pull_back_precision(factors, d_factors)
     d_q += mass[:, None]
     return log_prior - engine.loss, (d_alpha, d_mu, d_q, d_l)
