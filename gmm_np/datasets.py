@@ -1,4 +1,4 @@
-"""Data for examples and tests: Old Faithful, and clusters drawn at random."""
+"""Data for examples and tests: Old Faithful, clusters and covariances drawn at random."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gmm_np.parameters import Parameters
 
-__all__ = ["load_old_faithful", "make_clusters"]
+__all__ = ["load_old_faithful", "make_clusters", "make_covariances"]
 
 
 def load_old_faithful() -> tuple[NDArray[np.float64], list[str]]:
@@ -65,9 +65,7 @@ def make_clusters(
     n_features : int
         D.
     family : str
-        Of the covariances: "full" and "tied" are the correlations of ten standard normal
-        observations of each dimension, "diag", "spherical" and "shared_spherical" have variances
-        uniform on (0, 1), and "constant" is the identity.
+        Of the covariances, drawn as `make_covariances` does.
     radius : float
         Each coordinate of a mean is uniform on (-radius, radius).
     seed : int
@@ -107,35 +105,95 @@ def make_clusters(
         )
     rng = np.random.default_rng(seed)
     means = rng.uniform(-radius, radius, size=(n_clusters, n_features))  # [K, D]
-    factors = _random_factors(family, n_clusters, n_features, rng)  # [K, D, D]
+    covariances = make_covariances(n_clusters, n_features, family=family, seed=rng)
+    factors = np.linalg.cholesky(covariances)  # [K, D, D]
     labels = np.sort(np.arange(n_samples) % n_clusters)
     noise = rng.standard_normal((n_samples, n_features))
     x = means[labels] + np.einsum("nij,nj->ni", factors[labels], noise)
     return x, labels, Parameters(np.log(np.bincount(labels) / n_samples), means, factors)
 
 
-def _random_factors(
-    family: str, n_clusters: int, n_features: int, rng: np.random.Generator
+def make_covariances(
+    n_covariances: int,
+    n_features: int,
+    *,
+    family: str = "full",
+    n_observations: int | None = None,
+    seed: int | np.random.Generator = 0,
 ) -> NDArray[np.float64]:
-    """Cholesky factors [K, D, D]."""
+    """Draw random covariance matrices of a family.
+
+    Parameters
+    ----------
+    n_covariances : int
+        K.
+    n_features : int
+        D.
+    family : str
+        "full": each is the matrix of sample correlations of independent standard normal
+        observations, so that variances are 1 and a correlation has mean 0 and variance
+        1 / (n_observations - 1). "tied": one such, K times. "diag", "spherical" and
+        "shared_spherical": variances uniform on (0, 1], one for each dimension of each covariance,
+        for each covariance, or for all. "constant": the identity.
+    n_observations : int, optional
+        For "full" and "tied": how many observations of each dimension are correlated, more than D,
+        or the matrix would be singular; the larger of 10 and 2 D by default. Fewer give stronger
+        correlations.
+    seed : int or numpy.random.Generator
+        A generator is drawn from, and so gives others in the next call.
+
+    Returns
+    -------
+    ndarray of float64, shape [K, D, D]
+        Symmetric and positive definite, in the square of the data's unit.
+        `numpy.linalg.cholesky` makes the factors that `gmm_np.nll` takes.
+
+    Raises
+    ------
+    ValueError
+        If a number is too small, or the family unknown.
+
+    Examples
+    --------
+    >>> make_covariances(2, 3).shape
+    (2, 3, 3)
+    >>> make_covariances(1, 2, family="constant").tolist()
+    [[[1.0, 0.0], [0.0, 1.0]]]
+    """
+    if n_covariances < 1 or n_features < 1:
+        raise ValueError(
+            "make_covariances needs n_covariances >= 1 and n_features >= 1; got "
+            f"{n_covariances} and {n_features}."
+        )
+    rng = np.random.default_rng(seed)
+    shape = (n_covariances, n_features, n_features)
     if family in ("full", "tied"):
-        n_drawn = n_clusters if family == "full" else 1
-        observations = rng.standard_normal((n_drawn, n_features, max(10, 2 * n_features)))
-        correlations = [np.atleast_2d(np.corrcoef(o)) for o in observations]
-        factors = np.linalg.cholesky(correlations)
-    else:
-        shapes = {
-            "diag": (n_clusters, n_features),
-            "spherical": (n_clusters, 1),
-            "shared_spherical": (1, 1),
-        }
-        if family in shapes:
-            variances = 1.0 - rng.random(shapes[family])  # (0, 1], never zero
-        elif family == "constant":
-            variances = np.ones((1, 1))
-        else:
-            known = '"full", "tied", "diag", "spherical", "shared_spherical" or "constant"'
-            raise ValueError(f"family must be {known}; got {family!r}.")
-        deviations = np.broadcast_to(np.sqrt(variances), (n_clusters, n_features))
-        factors = deviations[:, :, None] * np.eye(n_features)
-    return np.asarray(np.broadcast_to(factors, (n_clusters, n_features, n_features)))
+        if n_observations is None:
+            n_observations = max(10, 2 * n_features)
+        if n_observations <= n_features:
+            raise ValueError(
+                f"n_observations must be more than n_features, {n_features}, or the covariances "
+                f"are singular; got {n_observations}."
+            )
+        n_drawn = n_covariances if family == "full" else 1
+        observations = rng.standard_normal((n_drawn, n_features, n_observations))
+        lower = np.tril([np.atleast_2d(np.corrcoef(o)) for o in observations])
+        correlations = lower + np.tril(lower, -1).swapaxes(1, 2)  # corrcoef rounds each triangle
+        return np.array(np.broadcast_to(correlations, shape))
+    if n_observations is not None:
+        raise ValueError(
+            f'n_observations is for the correlations of "full" and "tied"; family '
+            f"{family!r} has none: leave it out."
+        )
+    if family == "constant":
+        return np.array(np.broadcast_to(np.eye(n_features), shape))
+    drawn = {
+        "diag": (n_covariances, n_features),
+        "spherical": (n_covariances, 1),
+        "shared_spherical": (1, 1),
+    }
+    if family not in drawn:
+        known = '"full", "tied", "diag", "spherical", "shared_spherical" or "constant"'
+        raise ValueError(f"family must be {known}; got {family!r}.")
+    variances = 1.0 - rng.random(drawn[family])  # (0, 1], never zero
+    return np.array(np.broadcast_to(variances[:, :, None] * np.eye(n_features), shape))

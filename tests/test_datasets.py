@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from gmm_np.datasets import load_old_faithful, make_clusters
+from gmm_np.datasets import load_old_faithful, make_clusters, make_covariances
 
 
 def test_old_faithful_has_272_rows_of_two_named_columns():
@@ -95,3 +95,57 @@ def test_impossible_clusters_are_refused():
         make_clusters(5, 2, radius=-1)
     with pytest.raises(ValueError, match=r'family must be "full", .*; got \'round\''):
         make_clusters(5, 2, family="round")
+
+
+# --- random covariances -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_observations", [None, 4])
+def test_random_correlations_have_the_variance_that_is_documented(n_observations):
+    covariances = make_covariances(20_000, 3, n_observations=n_observations, seed=1)
+    correlations = covariances[:, [0, 0, 1], [1, 2, 2]]  # three a matrix, pairwise independent
+    variance = 1 / 9 if n_observations is None else 1 / 3
+    # Five standard errors of a mean, and of a mean of squares, over 60000; kurtosis is at most 3.
+    np.testing.assert_allclose(correlations.mean(), 0.0, atol=5 * np.sqrt(variance / 60_000))
+    np.testing.assert_allclose(np.mean(correlations**2), variance, rtol=5 * np.sqrt(2 / 60_000))
+
+
+def test_random_variances_are_uniform():
+    variances = np.diagonal(make_covariances(2000, 10, family="diag", seed=2), axis1=1, axis2=2)
+    # A uniform's mean is 1/2 and its variance 1/12: five standard errors over 20000.
+    np.testing.assert_allclose(variances.mean(), 0.5, atol=5 * np.sqrt(1 / 12 / 20_000))
+    np.testing.assert_allclose(np.mean(variances <= 0.1), 0.1, atol=5 * np.sqrt(0.09 / 20_000))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("n_features", [1, 2, 30])
+def test_random_covariances_are_covariances(family, n_features):
+    covariances = make_covariances(4, n_features, family=family, seed=3)
+    assert covariances.shape == (4, n_features, n_features)
+    assert (covariances == covariances.swapaxes(1, 2)).all()
+    assert np.linalg.eigvalsh(covariances).min() > 0
+    covariances[0] = 0.0  # its own array, each matrix apart
+    assert np.linalg.eigvalsh(covariances[1:]).min() > 0
+
+
+def test_random_covariances_come_again_by_seed_and_go_on_by_generator():
+    first, again = (make_covariances(2, 3, seed=7) for _ in range(2))
+    assert (first == again).all()
+    rng = np.random.default_rng(7)
+    assert (make_covariances(2, 3, seed=rng) == first).all()
+    assert (make_covariances(2, 3, seed=rng) != first).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((0, 2), {}, "make_covariances needs n_covariances >= 1 .* got 0 and 2"),
+        ((2, 0), {}, "got 2 and 0"),
+        ((2, 3), {"n_observations": 3}, "n_observations must be more than n_features, 3, .* got 3"),
+        ((2, 3), {"n_observations": 9, "family": "diag"}, "family 'diag' has none: leave it out"),
+        ((2, 3), {"family": "round"}, r'family must be "full", .*; got \'round\''),
+    ],
+)
+def test_impossible_covariances_are_refused(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_covariances(*arguments, **options)
