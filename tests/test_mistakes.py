@@ -18,7 +18,7 @@ ENTRIES = dict(re.findall(r"^## (\d+)\. .*?\n(.*?)(?=^## |\Z)", TEXT, re.M | re.
 
 
 def test_gallery_has_all_its_entries():
-    assert list(ENTRIES) == [str(n) for n in range(1, 13)]
+    assert list(ENTRIES) == [str(n) for n in range(1, 14)]
     contents = re.findall(r"^(\d+)\. \[(.*?)\]\(#(.*?)\)$", TEXT, re.M)
     for number, title, anchor in contents:
         heading = f"{number}. {title}"
@@ -154,6 +154,11 @@ def negative_scales_accepted(monkeypatch):
     monkeypatch.setattr(parameters, "_check_cholesky_factors", lambda *_: None)
 
 
+def deviations_for_variances(monkeypatch):
+    right = parameters.Parameters.factors
+    monkeypatch.setattr(parameters.Parameters, "factors", lambda self: np.sqrt(right(self)))
+
+
 PLANTED = {
     "3": without_constant,
     "4": absolute_logarithms,
@@ -164,12 +169,14 @@ PLANTED = {
     "10": sign_of_the_factors_gradient,
     "11": misplaced_parenthesis,
     "12": negative_scales_accepted,
+    "13": deviations_for_variances,
 }
 ARGUMENTS = {
     "test_log_density_backward_agrees_with_differences": (False,),
     "test_value_equals_the_definition_in_loops": ("mean",),
     "test_component_that_is_off_gets_exact_zeros_and_changes_nothing": ("mean",),
     "test_diagonal_that_is_not_positive_is_refused_with_component_and_row": (-2.0,),
+    "test_each_family_has_its_factors_and_covariances": ("diag",),
 }
 
 
@@ -182,3 +189,13 @@ def test_named_test_fails_where_the_mistake_is_made(monkeypatch, number):
     PLANTED[number](monkeypatch)
     with pytest.raises((AssertionError, pytest.fail.Exception)), np.errstate(all="ignore"):
         test(*arguments)
+
+
+@pytest.mark.parametrize("family", ["diag", "spherical", "shared_spherical"])
+def test_deviations_for_variances_are_seen_in_each_family(monkeypatch, family):
+    from test_parameters import test_each_family_has_its_factors_and_covariances as named
+
+    named(family)
+    deviations_for_variances(monkeypatch)
+    with pytest.raises(AssertionError):
+        named(family)
