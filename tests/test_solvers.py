@@ -352,6 +352,24 @@ def test_callback_sees_each_iteration(fit):
 
 
 @pytest.mark.parametrize("fit", [fit_em, fit_lbfgs, fit_newton, fit_adam])
+def test_trace_sees_the_parameters_after_each_iteration(fit):
+    x, start = old_faithful(2)
+    seen = []
+    found = fit(x, start, max_iter=7, trace=lambda *traced: seen.append(traced))
+    iterations, parameters = zip(*seen, strict=True)
+    assert iterations == tuple(range(1, found.n_iter + 1))
+    for name in ("pi_logits", "means", "scale"):
+        np.testing.assert_array_equal(
+            getattr(parameters[-1], name), getattr(found.parameters, name)
+        )
+    losses = [value(x, p) for p in parameters]
+    # EM and Adam say the loss before an iteration, the others the loss after it.
+    told = found.history[1:] if fit in (fit_em, fit_adam) else found.history
+    np.testing.assert_allclose(losses[: len(told)], told, rtol=1e-12)
+    assert losses[-1] == pytest.approx(found.nll, rel=1e-12)
+
+
+@pytest.mark.parametrize("fit", [fit_em, fit_lbfgs, fit_newton, fit_adam])
 def test_iterations_are_limited(fit):
     x, start = old_faithful(2)
     found = fit(x, start, max_iter=3)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from gmm_np.parameters import Parameters
 from gmm_np.priors import Prior
-from gmm_np.solvers.fitting import Callback, Data, FitInterrupted, FitResult
+from gmm_np.solvers.fitting import Callback, Data, FitInterrupted, FitResult, Trace
 from gmm_np.solvers.objective import Objective
 
 # Decay of the running means of the gradient and of its square, and what keeps the root from zero.
@@ -40,6 +40,7 @@ def fit_adam(
     tol: float = 1e-4,
     max_iter: int = 5000,
     callback: Callback | None = None,
+    trace: Trace | None = None,
     rng: np.random.Generator | None = None,
 ) -> FitResult:
     """Fit by Adam on the log-diagonal Cholesky vector.
@@ -66,6 +67,8 @@ def fit_adam(
         Passes over the data.
     callback : callable, optional
         Called with the pass, from 1, and the mean of the objective over its batches.
+    trace : callable, optional
+        Called with the pass, from 1, and the parameters after it.
     rng : numpy.random.Generator, optional
         Of the batches.
 
@@ -111,12 +114,13 @@ def fit_adam(
             history.append(total / batches.count)
             if callback is not None:
                 callback(iteration, history[-1])
+            if trace is not None:
+                trace(iteration, objective.parameters(vector))
             if batches.whole and largest <= tol:
                 message = "the gradient is within the tolerance"
                 break
     except KeyboardInterrupt:
-        parameters = objective.space.unpack(objective.origin + objective.unit * vector)
-        raise FitInterrupted(parameters, tuple(history)) from None
+        raise FitInterrupted(objective.parameters(vector), tuple(history)) from None
     return objective.result(vector, n_iter=len(history), tol=tol, message=message, history=history)
 
 

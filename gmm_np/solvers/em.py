@@ -28,6 +28,7 @@ from gmm_np.solvers.fitting import (
     FitInterrupted,
     FitResult,
     Sample,
+    Trace,
     log_density,
 )
 from gmm_np.statistics import Statistics, em_update, gradients
@@ -51,6 +52,7 @@ def fit_em(
     tol: float = 1e-9,
     max_iter: int = 10_000,
     callback: Callback | None = None,
+    trace: Trace | None = None,
     rng: np.random.Generator | None = None,
 ) -> FitResult:
     """Fit by expectation-maximisation, equation (27).
@@ -75,6 +77,8 @@ def fit_em(
     max_iter : int
     callback : callable, optional
         Called with the iteration, from 1, and the objective before its update.
+    trace : callable, optional
+        Called with the iteration, from 1, and the parameters after it.
     rng : numpy.random.Generator, optional
         For "reseed".
 
@@ -92,7 +96,7 @@ def fit_em(
     """
     data = Data.of(x, sample_weight, start.n_features)
     run = EM(data, start, reg_covar=reg_covar, priors=priors, on_collapse=on_collapse, rng=rng)
-    run.iterate(tol=tol, max_iter=max_iter, callback=callback)
+    run.iterate(tol=tol, max_iter=max_iter, callback=callback, trace=trace)
     final = data.statistics(run.parameters)
     gradient = gradients(run.parameters, final)
     return FitResult(
@@ -161,6 +165,7 @@ class EM:
         tol: float,
         max_iter: int,
         callback: Callback | None = None,
+        trace: Trace | None = None,
         before: float = math.inf,
     ) -> None:
         """Iterate until the objective changes by less than `tol`; `before` is its last value."""
@@ -172,6 +177,8 @@ class EM:
                 self.history.append(value)
                 if callback is not None:
                     callback(iteration, value)
+                if trace is not None:
+                    trace(iteration, self.parameters)
             except KeyboardInterrupt:
                 raise FitInterrupted(self.parameters, tuple(self.history)) from None
             if abs(before - value) < tol:

@@ -20,6 +20,7 @@ from gmm_np.priors import Prior
 from gmm_np.statistics import Statistics
 
 Callback = Callable[[int, float], object]
+Trace = Callable[[int, Parameters], object]
 
 # The engine reads data column by column: up to so many numbers (64 MiB) they are turned once for
 # all passes, and not in each pass.

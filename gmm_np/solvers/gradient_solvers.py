@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from gmm_np.checks import FloatArray
 from gmm_np.parameters import Parameters
 from gmm_np.priors import Prior
-from gmm_np.solvers.fitting import Callback, Data, FitInterrupted, FitResult
+from gmm_np.solvers.fitting import Callback, Data, FitInterrupted, FitResult, Trace
 from gmm_np.solvers.objective import Objective
 
 
@@ -28,6 +28,7 @@ def fit_lbfgs(
     tol: float = 1e-6,
     max_iter: int = 2000,
     callback: Callback | None = None,
+    trace: Trace | None = None,
 ) -> FitResult:
     """Fit by L-BFGS on the log-diagonal Cholesky vector, with the hand-written gradient.
 
@@ -46,6 +47,8 @@ def fit_lbfgs(
     max_iter : int
     callback : callable, optional
         Called with the iteration, from 1, and the mean negative log-likelihood.
+    trace : callable, optional
+        Called with the iteration, from 1, and the parameters after it.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def fit_lbfgs(
     }
     if reg_covar > 0:
         options["bounds"] = Bounds(objective.floor, np.inf)
-    return _minimize(objective, tol, callback, options)
+    return _minimize(objective, tol, callback, trace, options)
 
 
 def fit_newton(
@@ -85,6 +88,7 @@ def fit_newton(
     tol: float = 1e-8,
     max_iter: int = 200,
     callback: Callback | None = None,
+    trace: Trace | None = None,
 ) -> FitResult:
     """Fit by Newton's method in a trust region, on the same vector as `fit_lbfgs`.
 
@@ -93,7 +97,7 @@ def fit_newton(
 
     Parameters
     ----------
-    x, start, sample_weight, priors, callback
+    x, start, sample_weight, priors, callback, trace
         As for `fit_lbfgs`.
     tol : float
         Stop where the gradient is shorter, in nats a sample and in units of the start.
@@ -130,11 +134,15 @@ def fit_newton(
         "hessp": times_hessian,
         "options": {"maxiter": max_iter, "gtol": tol},
     }
-    return _minimize(objective, tol, callback, options)
+    return _minimize(objective, tol, callback, trace, options)
 
 
 def _minimize(
-    objective: Objective, tol: float, callback: Callback | None, options: dict[str, Any]
+    objective: Objective,
+    tol: float,
+    callback: Callback | None,
+    trace: Trace | None,
+    options: dict[str, Any],
 ) -> FitResult:
     """Call scipy.optimize.minimize from the start, and describe where it came to."""
     from scipy.optimize import minimize
@@ -150,6 +158,8 @@ def _minimize(
         history.append(float(intermediate_result.fun))
         if callback is not None:
             callback(len(history), history[-1])
+        if trace is not None:
+            trace(len(history), objective.parameters(latest))
 
     try:
         best = minimize(objective.value_and_grad, origin, jac=True, callback=report, **options)

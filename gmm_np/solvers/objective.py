@@ -74,6 +74,10 @@ class Objective:
             logs = self.is_log_diagonal
             self.floor[logs] = 0.5 * math.log(reg_covar) - self.origin[logs]
 
+    def parameters(self, vector: FloatArray) -> Parameters:
+        """Return the parameters that a vector stands for."""
+        return self.space.unpack(self.origin + self.unit * vector)
+
     def evaluate(self, vector: FloatArray, data: Data | None = None) -> Evaluation:
         """Evaluate the objective at a vector, on other data than all if they are given.
 
@@ -82,7 +86,7 @@ class Objective:
         ValueError
             If a diagonal is beyond the range of a double.
         """
-        parameters = self.space.unpack(self.origin + self.unit * vector)
+        parameters = self.parameters(vector)
         found = (self.data if data is None else data).statistics(parameters)
         d_parameters = gradients(parameters, found)
         value, d_objective = add_log_density(
