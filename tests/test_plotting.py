@@ -15,13 +15,15 @@ from gmm_np.datasets import load_old_faithful
 from gmm_np.plotting import (
     ellipse,
     plot_bic,
+    plot_contours,
     plot_history,
     plot_mixture,
     plot_pairs,
     plot_responsibilities,
+    save_animation,
     save_figure,
 )
-from gmm_np.plotting.canvas import look
+from gmm_np.plotting.canvas import look, new_figure
 
 pytestmark = pytest.mark.needs_extras
 
@@ -662,3 +664,125 @@ def test_the_least_bic_is_in_view_beside_poor_families(best, poor, tmp_path):
 def test_scores_without_any_are_refused(scores):
     with pytest.raises(ValueError, match="at least one finite BIC; got none"):
         plot_bic(scores)
+
+
+# --- contours, and pictures in a row ------------------------------------------------------------
+
+
+def test_contours_hold_the_shares_that_the_legend_says(geyser):
+    x, _, parameters = geyser
+    figure = plot_contours(x, parameters, aspect="auto")
+    z = np.random.default_rng(1).standard_normal((20_000, 2))
+    for k in (0, 1):
+        mean, factor = parameters.means[k], parameters.scale[k]
+        for held in (0.25, 0.5, 0.75, 0.95):
+            curve = artist(figure, f"contour {k + 1} {held}").get_xy()
+            radius = distances(curve, mean, factor)
+            np.testing.assert_allclose(radius, radius[0], rtol=1e-12)
+            # Five standard errors of a share over 20000 draws.
+            inside = np.mean(np.sum(z**2, axis=1) < radius[0] ** 2)
+            assert abs(inside - held) < 5 * np.sqrt(held * (1 - held) / 20_000)
+    assert legend_of(figure) == [
+        "component 1, weight 0.356",
+        "component 2, weight 0.644",
+        "Contours hold 25, 50, 75 and\n95 % of a component, and\nare opaque by its weight.",
+    ]
+
+
+def test_opacity_grows_with_the_weight():
+    weights = np.array([0.6, 0.25, 0.13, 0.02, 1e-30])
+    scale = np.broadcast_to(np.eye(2), (5, 2, 2))
+    means = np.arange(10.0).reshape(5, 2)
+    figure = plot_contours(means, Parameters(np.log(weights), means, scale))
+    opacity = [artist(figure, f"contour {k} 0.5").get_alpha() for k in range(1, 6)]
+    assert opacity == sorted(opacity, reverse=True)
+    assert len(set(opacity)) == 5
+    assert 0.1 < opacity[-1] < opacity[0] < 1  # what is on can be seen
+    equal = plot_contours(means, Parameters(np.zeros(5), means, scale))
+    assert artist(equal, "contour 3 0.5").get_alpha() == pytest.approx(0.7)
+    alone = plot_contours(means, Parameters([0.0], means[:1], scale[:1]))
+    assert artist(alone, "contour 1 0.5").get_alpha() == 1
+
+
+@pytest.mark.parametrize("draw", [plot_contours, plot_mixture])
+@pytest.mark.parametrize("stretch", [0.05, 1.0, 20.0])
+def test_equal_units_are_equally_long_and_nothing_is_cut_off(draw, stretch):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((50, 2)) * [1.0, stretch]
+    parameters = Parameters(np.zeros(14), x[:14], np.ones((14, 2)) * [0.3, 0.3 * stretch], "diag")
+    figure = draw(x, parameters, aspect="equal", title="A title")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    window = axes.get_window_extent()
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    assert window.width / (right - left) == pytest.approx(window.height / (high - low), rel=1e-6)
+    tight = figure.get_tightbbox()
+    assert tight.x0 >= 0
+    assert tight.y0 >= 0
+    assert tight.x1 <= figure.get_figwidth()
+    assert tight.y1 <= figure.get_figheight()
+
+
+def test_limits_of_contours_are_those_that_were_given(geyser):
+    x, _, parameters = geyser
+    figure = plot_contours(x, parameters, limits=((0.0, 6.0), (30.0, 34.0)))
+    assert figure.axes[0].get_xlim() == (0.0, 6.0)
+    assert figure.axes[0].get_ylim() == (30.0, 34.0)
+    shown = plot_contours(x, parameters).axes[0]
+    everything = np.concatenate([x, artist(shown.figure, "contour 1 0.95").get_xy()])
+    for limits, values in zip((shown.get_xlim(), shown.get_ylim()), everything.T, strict=True):
+        assert limits[0] < values.min() < values.max() < limits[1]
+
+
+def test_contours_are_of_two_dimensions(four):
+    x, parameters = four
+    with pytest.raises(ValueError, match=r"D = 2 dimensions; got D = 4. Use plot_mixture"):
+        plot_contours(x, parameters)
+
+
+def plain_figures(*sizes):
+    for shade, size in enumerate(sizes):
+        figure = new_figure(*size)
+        figure.set_facecolor((0.2 * shade, 0.5, 0.5))
+        yield figure
+
+
+def test_an_animation_shows_each_figure_and_holds_the_last(tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "a.gif"
+    save_animation(plain_figures((1, 0.5), (1, 0.5), (1, 0.5)), path, fps=5, hold=1.0)
+    with Image.open(path) as animation:
+        assert animation.size == (150, 75)
+        durations, shades = [], []
+        for index in range(animation.n_frames):
+            animation.seek(index)
+            durations.append(animation.info["duration"])
+            shades.append(animation.convert("RGB").getpixel((0, 0))[0])
+        assert animation.info["loop"] == 0  # for ever
+    assert shades == [0, 51, 102]
+    assert durations == [200, 200, 1200]
+
+
+@pytest.mark.parametrize("before", [b"the old picture", None])
+@pytest.mark.parametrize(
+    ("figures", "options", "message"),
+    [
+        ([(1, 1), (1, 2)], {}, "figures must have one size"),
+        ([], {}, "figures must hold at least one"),
+        ([(1, 1)], {"fps": 0}, "fps must be at least 1"),
+    ],
+)
+def test_an_animation_that_fails_leaves_what_was_there(tmp_path, before, figures, options, message):
+    path = tmp_path / "a.gif"
+    if before is not None:
+        path.write_bytes(before)
+    with pytest.raises(ValueError, match=message):
+        save_animation(plain_figures(*figures), path, **options)
+    assert (path.read_bytes() if path.exists() else None) == before
+    assert [other.name for other in tmp_path.iterdir()] == ([] if before is None else ["a.gif"])
+
+
+def test_an_animation_is_a_gif(tmp_path):
+    with pytest.raises(ValueError, match=r"path must end in .gif; got .*a.mp4"):
+        save_animation(plain_figures((1, 1)), tmp_path / "a.mp4")

@@ -11,6 +11,7 @@ with scikit-learn's attributes.
 
 from gmm_np.plotting.canvas import save_figure
 from gmm_np.plotting.components import ellipse
+from gmm_np.plotting.contours import plot_contours, save_animation
 from gmm_np.plotting.history import plot_history
 from gmm_np.plotting.mixture import plot_mixture
 from gmm_np.plotting.pairs import plot_pairs
@@ -20,9 +21,11 @@ from gmm_np.plotting.selection import plot_bic
 __all__ = [
     "ellipse",
     "plot_bic",
+    "plot_contours",
     "plot_history",
     "plot_mixture",
     "plot_pairs",
     "plot_responsibilities",
+    "save_animation",
     "save_figure",
 ]

@@ -37,6 +37,14 @@ def line_look(number: int) -> dict[str, Any]:
     return {name: value for name, value in look(number).items() if name != "hatch"}
 
 
+def pale(colour: str, share: float) -> tuple[float, float, float]:
+    """Return a colour, of which `share` is left and the rest is white."""
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = (share * part + 1.0 - share for part in to_rgb(colour))
+    return red, green, blue
+
+
 def new_figure(width: float = 8.4, height: float = 5.0) -> Figure:
     """Return an empty figure, in inches; ImportError says what to install."""
     try:
@@ -70,6 +78,18 @@ def legend_beside(axes: Axes, handles: Sequence[Artist]) -> None:
         labelspacing=0.9,
         handlelength=4.5,
     )
+
+
+def equal_units(figure: Figure, axes: Axes) -> None:
+    """Make a unit as long on one axis as on the other, and the figure as high as that asks for."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    legend = axes.get_legend()
+    lines = sum(text.get_text().count("\n") + 1.6 for text in legend.get_texts()) if legend else 0
+    # Beside the legend 5 inches are left to the axes; a line of the legend is 0.18 inches high.
+    height = np.clip(5.0 * (high - low) / (right - left), 2.4, 6.0)
+    figure.set_size_inches(8.4, float(max(height, 0.18 * lines)) + 0.9)
+    figure.set_layout_engine("compressed")  # which knows axes of a fixed aspect
+    axes.set_aspect("equal")
 
 
 def axis_names(labels: Sequence[str] | None, n_features: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +14,7 @@ from gmm_np.plotting.canvas import (
     axis_names,
     draw_some,
     dress,
+    equal_units,
     legend_beside,
     new_figure,
     separate,
@@ -43,6 +44,7 @@ def plot_mixture(
     *,
     labels: Sequence[str] | None = None,
     title: str | None = None,
+    aspect: Literal["equal", "auto"] = "auto",
     max_points: int = 5000,
     seed: int = 0,
 ) -> Figure:
@@ -63,6 +65,9 @@ def plot_mixture(
         Names of the axes, as plain text; "x1" and "x2" by default.
     title : str, optional
         Plain text as well.
+    aspect : {"equal", "auto"}
+        In two dimensions, whether a unit is as long on one axis as on the other, which suits
+        columns in the same unit.
     max_points : int
         Of more samples than that, as many are drawn at random.
     seed : int
@@ -98,6 +103,8 @@ def plot_mixture(
     handles, places = draw(axes, data, mixture)
     dress(axes, names[0], [*names, "density"][1], title)
     legend_beside(axes, handles)
+    if aspect == "equal" and n_features == 2:
+        equal_units(figure, axes)
     separate(note_weights(axes, mixture, places), places.tolist())
     return figure
 

@@ -17,6 +17,7 @@ from gmm_np.plotting.canvas import (
     legend_beside,
     look,
     new_figure,
+    pale,
 )
 from gmm_np.plotting.components import Mixture
 
@@ -140,7 +141,7 @@ def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> None:
         sure.set(sizes=[sizes], alpha=0.6, linewidth=0.3, gid=f"certain {number}")
         sure.set_edgecolor("white")
         open_ = ~certain & (owner == k)
-        inside = [_pale(look(mixture.numbers[j])["color"]) for j in second[open_]]
+        inside = [pale(look(mixture.numbers[j])["color"], 0.4) for j in second[open_]]
         unsure = axes.scatter(*data[open_].T, facecolor=inside, linewidth=1.6, **style)
         unsure.set(sizes=[2.4 * sizes], gid=f"uncertain {number}", zorder=4)
         if len(mixture.numbers) > 1:
@@ -162,12 +163,6 @@ def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> None:
             mean[0], mean[1], str(number), ha="center", va="center", fontsize=12, zorder=6, bbox=box
         )
     legend_beside(axes, handles)
-
-
-def _pale(colour: str) -> tuple[float, ...]:
-    from matplotlib.colors import to_rgb
-
-    return tuple(0.4 * part + 0.6 for part in to_rgb(colour))
 
 
 def _edge(chosen: dict[str, Any]) -> dict[str, Any]:
