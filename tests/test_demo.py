@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gmm_np.cli import main
+from gmm_np.commands.clusters import _pictured
 from gmm_np.datasets import load_old_faithful
 from gmm_np.demo import check_reference, fit_best_of
 from gmm_np.solvers import kmeans_start
@@ -126,3 +127,109 @@ def test_clusters_in_three_dimensions_are_pictured_in_pairs(tmp_path, capsys, mo
         capsys.readouterr().out
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clusters.png", "clusters_history.png"]
+
+
+CLUSTERS = ["demo", "--clusters", "2", "--samples", "80", "--starts", "1"]
+
+
+@pytest.mark.parametrize("n_components", [1, 3])
+def test_fewer_or_more_components_than_clusters_are_fitted(
+    tmp_path, capsys, monkeypatch, n_components
+):
+    monkeypatch.chdir(tmp_path)
+    assert main([*CLUSTERS, "--components", str(n_components)]) == 0
+    out = capsys.readouterr().out
+    plural = "" if n_components == 1 else "s"
+    assert (
+        f"80 samples of 2 random clusters in 2 dimensions.\n{n_components} Gaussian{plural}" in out
+    )
+    assert out.count("component ") == n_components
+    fitted, true = (float(re.search(rf"{name}: (\S+)", out)[1]) for name in ("NLL", "drawn from"))
+    assert (fitted < true) == (n_components == 3)
+
+
+def test_frames_picture_the_fit_from_its_start_to_its_end(tmp_path, capsys, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for other in ("frame_0009.png", "frame_0009.txt"):  # of a longer fit; and what is not its own
+        (frames / other).touch()
+    fit = [*CLUSTERS, "--components", "3", "--max-iter", "3", "--log-every", "2"]
+    assert main([*fit, "--frames", "frames"]) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"iteration +(\d+): loss", out) == ["1", "2"]
+    names = [f"frame_{number:04d}.png" for number in (1, 2, 3, 4)]  # start, 1, 2 and 3
+    assert sorted(path.name for path in frames.iterdir()) == ["fit.gif", *names, "frame_0009.txt"]
+    assert "Pictures of the fit: 4 in frames, and together in frames/fit.gif" in out
+    sizes = set()
+    for name in names:
+        with Image.open(frames / name) as image:
+            sizes.add(image.size)
+    with Image.open(frames / "fit.gif") as animation:
+        assert {animation.size} == sizes
+        assert animation.n_frames >= 4
+
+
+def test_step_sizes_are_those_of_adam(tmp_path, capsys, monkeypatch):
+    """With a step size of zero for the logits, the weights stay equal."""
+    monkeypatch.chdir(tmp_path)
+    fit = [*CLUSTERS, "--components", "3", "--solver", "adam", "--max-iter", "2"]
+    weights = []
+    for steps in (["--step-logits", "0"], ["--step-components", "0"]):
+        assert main([*fit, *steps]) == 0
+        out = capsys.readouterr().out
+        weights.append(set(re.findall(r"weight (\S+)", out)))
+    assert weights[0] == {"0.3333"}
+    assert len(weights[1]) > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--components", "5"], "--components is for random clusters: add --clusters C"),
+        (["--frames", "x"], "--frames is for random clusters"),
+        (["--clusters", "2", "--step-logits", "1"], "--step-logits: only adam has step sizes"),
+        (["--clusters", "2", "--dims", "3", "--frames", "x"], "two dimensions; got --dims 3"),
+        (["--clusters", "9", "--samples", "5"], "--samples 5 is less than --clusters 9"),
+        (
+            ["--clusters", "2", "--components", "9", "--samples", "5"],
+            "--samples 5 is less than --components 9",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_together_are_one_line(
+    tmp_path, capsys, monkeypatch, options, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", *options]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("gmm-np: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_frames_go_into_a_directory_that_can_be_made(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for name, message in (
+        ("file", "is a file; name a directory"),
+        ("no/frames", "create it first"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*CLUSTERS, "--frames", str(tmp_path / name)])
+        assert stop.value.code == 2
+        err = capsys.readouterr().err
+        assert "--frames" in err
+        assert message in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("last", "count"), [(0, 1), (1, 2), (30, 24), (1000, 24)])
+def test_pictured_iterations_are_few_and_have_both_ends(last, count):
+    pictured = _pictured(last, None)
+    assert pictured == sorted(set(pictured))
+    assert (pictured[0], pictured[-1]) == (0, last)
+    assert len(pictured) <= count
+    assert max(np.diff(np.log1p(pictured)), default=0.0) <= np.log(2) + 1e-12  # none is left out

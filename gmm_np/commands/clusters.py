@@ -2,77 +2,187 @@
 
 from __future__ import annotations
 
-import warnings
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gmm_np import GaussianMixture, nll
+import numpy as np
+
+from gmm_np import Parameters, nll
+from gmm_np.checks import FloatArray
 from gmm_np.commands.report import SOLVERS, TOLERANCES, describe
 from gmm_np.datasets import make_clusters
-from gmm_np.plotting import plot_history, plot_mixture, plot_pairs, save_figure
+from gmm_np.mixture.gaussian_mixture import BATCH_SIZE
+from gmm_np.plotting import (
+    plot_contours,
+    plot_history,
+    plot_mixture,
+    plot_pairs,
+    save_animation,
+    save_figure,
+)
+from gmm_np.progress import Progress
+from gmm_np.solvers import FitResult, fit_adam, fit_em, fit_lbfgs, make_start
+from gmm_np.solvers.fitting import Data
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REG_COVAR: Final = 1e-6  # more components than clusters can collapse
+N_FRAMES: Final = 24  # at most, where the log's frequency does not say which
+
+
+class Fit(NamedTuple):
+    """A fit from one start."""
+
+    result: FitResult
+    losses: list[float]
+    path: list[Parameters]  # from the start to the end, where it is kept
 
 
 def run_clusters(
     n_clusters: int,
     *,
+    n_components: int,
     family: str,
     solver: str,
     n_samples: int,
     n_features: int,
     radius: float,
     n_starts: int,
+    max_iter: int,
+    step_sizes: Mapping[str, float],
+    log_every: int | None,
     seed: int,
     plot: Path,
     history: Path,
+    frames: Path | None,
 ) -> None:
-    """Fit a mixture to `n_clusters` clusters drawn at random; print, and draw two pictures."""
+    """Fit a mixture to `n_clusters` clusters drawn at random; print, and draw the pictures.
+
+    `step_sizes` are those that `fit_adam` takes. With `frames`, the pictures of the best start
+    during its fit go into that directory.
+    """
     x, _, truth = make_clusters(
         n_samples, n_clusters, n_features, family=family, radius=radius, seed=seed
     )
     true_loss = nll(x, truth.pi_logits, truth.means, truth.scale)
-    print(f"{n_samples} samples of {n_clusters} random clusters in {n_features} dimensions.")
-    starts = "1 start" if n_starts == 1 else f"{n_starts} starts"
-    print(f"{n_clusters} Gaussians, family {family}, by {SOLVERS[solver]} from {starts}.\n")
+    clusters, starts = _count(n_clusters, "random cluster"), _count(n_starts, "start")
+    gaussians = _count(n_components, "Gaussian")
+    print(f"{_count(n_samples, 'sample')} of {clusters} in {_count(n_features, 'dimension')}.")
+    print(f"{gaussians}, family {family}, by {SOLVERS[solver]} from {starts}.\n")
 
-    curves: list[list[float]] = []
-
-    def report(iteration: int, loss: float) -> None:
-        if iteration == 1 or not curves:
-            curves.append([])
-        curves[-1].append(loss)
-        if _is_told(iteration):
-            start = f"start {len(curves)}, " if n_starts > 1 else ""
-            print(f"{start}iteration {iteration:5d}: loss {loss:.6f}", flush=True)
-
-    model = GaussianMixture(
-        n_clusters,
-        covariance_type=family,
-        solver=solver,
-        n_init=n_starts,
-        tol=TOLERANCES[solver],
-        init_params="k-means++",
-        max_iter=1000,
-        random_state=seed,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # whether it converged is printed
-        model.fit(x, callback=report)
-    loss = -model.score(x)
-    reached = "converged" if model.converged_ else "not converged"
-    print(f"\nNLL: {loss:.6f} nats a sample, {reached} after {model.n_iter_} iterations;")
+    data, rng = Data(x), np.random.default_rng(seed)
+    fits: list[Fit] = []
+    for number in range(1, n_starts + 1):
+        start = make_start(data.sample(rng), n_components, rng, init="k-means++", family=family)
+        log = f"start {number}, " if n_starts > 1 else ""
+        options: dict[str, Any] = {
+            "max_iter": max_iter,
+            "tol": TOLERANCES[solver],
+            "reg_covar": REG_COVAR,
+        }
+        if solver == "adam":
+            options |= {"batch_size": BATCH_SIZE, "rng": rng, **step_sizes}
+        fits.append(_fit(data, start, solver, options, log, log_every, frames is not None))
+    result, _, path = min(fits, key=lambda fit: fit.result.nll)
+    reached = "converged" if result.converged else "not converged"
+    iterations = _count(result.n_iter, "iteration")
+    print(f"\nNLL: {result.nll:.6f} nats a sample, {reached} after {iterations};")
     print(f"of the mixture that the samples were drawn from: {true_loss:.6f}\n")
-    names = [f"x{j + 1}" for j in range(n_features)]
-    print(describe(model, names))
+    print(describe(result.parameters, [f"x{j + 1}" for j in range(n_features)]))
 
-    title = f"{n_clusters} random clusters, {family}, NLL {loss:.4f} nats a sample"
-    draw = plot_mixture if n_features <= 2 else plot_pairs
-    save_figure(draw(x, model, title=title), plot)
-    named = {f"start {number}": curve for number, curve in enumerate(curves, start=1)}
-    save_figure(plot_history(named, title=f"The loss by {SOLVERS[solver]}"), history)
+    title = f"{clusters}, {gaussians}, {family}, NLL {result.nll:.4f} nats a sample"
+    if n_features <= 2:
+        figure = plot_mixture(x, result.parameters, title=title, aspect="equal")
+    else:
+        figure = plot_pairs(x, result.parameters, title=title)
+    save_figure(figure, plot)
+    curves = {f"start {number}": fit.losses for number, fit in enumerate(fits, start=1)}
+    save_figure(plot_history(curves, title=f"The loss by {SOLVERS[solver]}"), history)
     print(f"\nPicture: {plot}\nPicture of the loss: {history}")
+    if frames is not None:
+        count = draw_frames(x, path, frames, SOLVERS[solver], log_every)
+        print(f"Pictures of the fit: {count} in {frames}, and together in {frames / 'fit.gif'}")
 
 
-def _is_told(iteration: int) -> bool:
-    """Whether the iteration is 1, 2, 5, 10, 20, 50, ...: a few lines, however many there are."""
+def _fit(
+    data: Data,
+    start: Parameters,
+    solver: str,
+    options: Mapping[str, Any],
+    log: str,
+    log_every: int | None,
+    keep_path: bool,
+) -> Fit:
+    """Fit from a start; tell the loss on the way, after the words `log`."""
+    losses: list[float] = []
+    path = [start]
+
+    def tell(iteration: int, loss: float) -> None:
+        losses.append(loss)
+        if _is_told(iteration, log_every):
+            print(f"{log}iteration {iteration:5d}: loss {loss:.6f}", flush=True)
+
+    trace = (lambda _, parameters: path.append(parameters)) if keep_path else None
+    fit = {"em": fit_em, "lbfgs": fit_lbfgs, "adam": fit_adam}[solver]
+    return Fit(fit(data, start, callback=tell, trace=trace, **options), losses, path)
+
+
+def draw_frames(
+    x: FloatArray, path: list[Parameters], frames: Path, solver: str, log_every: int | None
+) -> int:
+    """Draw the mixture on its way from the start, path[0], to the end; return how many pictures.
+
+    They become frame_0001.png and so on, and fit.gif, in the directory `frames`, in which further
+    ones of an earlier fit are removed.
+    """
+    frames.mkdir(exist_ok=True)
+    chosen = _pictured(len(path) - 1, log_every)
+    ends = [plot_contours(x, parameters).axes[0] for parameters in (path[0], path[-1])]
+    xlim, ylim = ([axes.get_xlim() for axes in ends], [axes.get_ylim() for axes in ends])
+    limits = ((np.min(xlim), np.max(xlim)), (np.min(ylim), np.max(ylim)))
+
+    def figures(line: Progress) -> Iterator[Figure]:
+        for number, iteration in enumerate(chosen, start=1):
+            p = path[iteration]
+            loss = nll(x, p.pi_logits, p.means, p.scale, family=p.family)
+            when = f"{solver}, iteration {iteration}" if iteration else "The start"
+            figure = plot_contours(
+                x, p, title=f"{when}: NLL {loss:.4f} nats a sample", limits=limits
+            )
+            save_figure(figure, frames / f"frame_{number:04d}.png")
+            line.advance()
+            yield figure
+
+    with Progress("pictures of the fit", len(chosen), "picture") as line:
+        save_animation(figures(line), frames / "fit.gif")
+    for old in frames.glob("frame_*.png"):
+        found = re.fullmatch(r"frame_(\d{4})\.png", old.name)
+        if found and int(found[1]) > len(chosen):
+            old.unlink()
+    return len(chosen)
+
+
+def _pictured(last: int, log_every: int | None) -> list[int]:
+    """Return the iterations that are pictured, the start 0 and the last among them."""
+    if log_every is not None:
+        told = [i for i in range(1, last) if _is_told(i, log_every)]
+        return list(dict.fromkeys([0, *told, last]))
+    # Evenly on a logarithmic scale: the first iterations do the most.
+    places = np.geomspace(1, last + 1, N_FRAMES).round().astype(int) - 1
+    return [int(place) for place in np.unique(places)]
+
+
+def _is_told(iteration: int, log_every: int | None) -> bool:
+    """Whether the log has the iteration: each so many, or else 1, 2, 5, 10, 20, 50, ..."""
+    if log_every is not None:
+        return iteration == 1 or iteration % log_every == 0
     while iteration % 10 == 0:
         iteration //= 10
     return iteration in (1, 2, 5)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -62,7 +62,7 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
         f"NLL: {found['nll']:.9f} nats a sample (log-likelihood {found['log_likelihood']:.6f})",
         f"BIC {found['bic']:.4f}, AIC {found['aic']:.4f}, {best.n_free} free parameters",
         "",
-        describe(model, samples.names),
+        describe(model.parameters_, samples.names),
     ]
     written = [
         ("Model", options.out),

@@ -55,5 +55,5 @@ def _run(options: argparse.Namespace) -> int:
     reached = "converged" if model.converged_ else "not converged"
     print(f"fit: {reached} after {model.n_iter_} iterations\n")
     names = given or [f"x{j + 1}" for j in range(n_features)]
-    print(describe(model, names))
+    print(describe(model.parameters_, names))
     return 0

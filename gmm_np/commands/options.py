@@ -118,18 +118,33 @@ def not_negative(text: str) -> float:
 
 def picture(text: str) -> Path:
     """Type of option: where a picture can be written, and matplotlib is there to draw it."""
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise argparse.ArgumentTypeError(
-            'drawing needs matplotlib, which is not installed: pip install "gmm_np[cli]"'
-        )
+    _check_matplotlib()
     suffixes = (".png", ".pdf", ".svg")
     if Path(text).suffix.lower() not in suffixes:
         raise argparse.ArgumentTypeError(
             f"must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}; got {text!r}"
         )
     return writable(text)
+
+
+def picture_directory(text: str) -> Path:
+    """Type of option: a directory for pictures, which is there or can be made."""
+    _check_matplotlib()
+    path = Path(text)
+    if not path.is_dir():
+        writable(text)
+        if path.exists():
+            raise argparse.ArgumentTypeError(f"{path}: is a file; name a directory")
+    return path
+
+
+def _check_matplotlib() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError(
+            'drawing needs matplotlib, which is not installed: pip install "gmm_np[cli]"'
+        )
 
 
 def model_file(text: str) -> Path:

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from gmm_np.checks import FloatArray
-from gmm_np.families import FAMILIES
+from gmm_np.parameters import Parameters
 
 SOLVERS: Final = {"em": "EM", "lbfgs": "L-BFGS", "adam": "Adam"}
 TOLERANCES: Final = {"em": 1e-6, "lbfgs": 1e-6, "adam": 1e-4}  # of a fit, nats a sample
@@ -75,12 +76,10 @@ def mixture_document(model: Any) -> dict[str, Any]:
     }
 
 
-def describe(model: Any, names: Sequence[str]) -> str:
-    """Describe the components of a fitted mixture, the heaviest if there are many."""
-    parameters = model.parameters_
-    scale, means = parameters.scale.astype(np.float64), parameters.means
-    factors = FAMILIES[parameters.family].expand(scale, *means.shape)  # [K, D, D]
-    weights, covariances = model.weights_, factors @ factors.swapaxes(1, 2)
+def describe(parameters: Parameters, names: Sequence[str]) -> str:
+    """Describe the components of a mixture, the heaviest if there are many."""
+    weights = softmax(parameters.pi_logits.astype(np.float64))
+    means, covariances = parameters.means.astype(np.float64), parameters.covariances()
     lines = []
     shown: NDArray[Any] = np.arange(len(weights))
     if len(weights) > _SHOWN:
