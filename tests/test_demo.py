@@ -172,6 +172,13 @@ def test_frames_picture_the_fit_from_its_start_to_its_end(tmp_path, capsys, monk
         assert animation.n_frames >= 4
 
 
+def test_components_that_collapse_are_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = ["demo", "--clusters", "1", "--components", "3", "--samples", "3", "--starts", "1"]
+    assert main(few) == 0
+    assert "held up by a variance of 1e-06 alone: component 1, 2, 3\n" in capsys.readouterr().out
+
+
 def test_step_sizes_are_those_of_adam(tmp_path, capsys, monkeypatch):
     """With a step size of zero for the logits, the weights stay equal."""
     monkeypatch.chdir(tmp_path)

@@ -90,7 +90,11 @@ def run_clusters(
     reached = "converged" if result.converged else "not converged"
     iterations = _count(result.n_iter, "iteration")
     print(f"\nNLL: {result.nll:.6f} nats a sample, {reached} after {iterations};")
-    print(f"of the mixture that the samples were drawn from: {true_loss:.6f}\n")
+    print(f"of the mixture that the samples were drawn from: {true_loss:.6f}")
+    if result.collapsed:
+        numbers = ", ".join(str(k + 1) for k in result.collapsed)
+        print(f"collapsed, and held up by a variance of {REG_COVAR:g} alone: component {numbers}")
+    print()
     print(describe(result.parameters, [f"x{j + 1}" for j in range(n_features)]))
 
     title = f"{clusters}, {gaussians}, {family}, NLL {result.nll:.4f} nats a sample"
@@ -99,7 +103,10 @@ def run_clusters(
     else:
         figure = plot_pairs(x, result.parameters, title=title)
     save_figure(figure, plot)
-    curves = {f"start {number}": fit.losses for number, fit in enumerate(fits, start=1)}
+    curves = {
+        f"start {number}": fit.losses or [fit.result.nll]  # a start that cannot be improved
+        for number, fit in enumerate(fits, start=1)
+    }
     save_figure(plot_history(curves, title=f"The loss by {SOLVERS[solver]}"), history)
     print(f"\nPicture: {plot}\nPicture of the loss: {history}")
     if frames is not None:
