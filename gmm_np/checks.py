@@ -14,6 +14,9 @@ Letters in shapes: N samples, K components, D dimensions.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import numpy as np
@@ -230,9 +233,19 @@ def _as_real(name: str, value: ArrayLike, axes: tuple[str, ...] | None) -> NDArr
             f"{name}.real, or make the real and the imaginary part two columns."
         )
     if array.dtype.kind not in "fiub":
+        found = find_non_number(value) if array.ndim > 0 else None
+        which = remedy = ""
+        if found is not None:
+            which = (
+                f", with entries that are no numbers: {found.count} of {array.size}, "
+                f"{'the first' if found.first else 'among them'} {found.text}"
+                f"{_at(found.index, axes)}"
+            )
+            remedy = found.remedy
         raise TypeError(
-            f"{name} must hold real numbers; got {type(value).__name__} of dtype {array.dtype}. "
-            f"Convert it with np.asarray({name}, dtype=np.float64) once every entry is a number."
+            f"{name} must hold real numbers; got {type(value).__name__} of dtype {array.dtype}"
+            f"{which}. {remedy}Convert it with np.asarray({name}, dtype=np.float64) once every "
+            "entry is a number."
         )
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         raise TypeError(
@@ -240,6 +253,82 @@ def _as_real(name: str, value: ArrayLike, axes: tuple[str, ...] | None) -> NDArr
             f"hold without loss. Round it yourself: {name}.astype(np.float64)."
         )
     return array
+
+
+@dataclass(frozen=True)
+class NonNumber:
+    """An entry that is no real number: the first missing one, or where none is the first.
+
+    Attributes
+    ----------
+    entry : object
+    index : tuple of int
+    count : int
+        How many such entries there are.
+    missing : bool
+        Whether it is None, NaT or pandas.NA.
+    first : bool
+        Whether it is the first of them.
+    """
+
+    entry: object
+    index: tuple[int, ...]
+    count: int
+    missing: bool
+    first: bool
+
+    @property
+    def text(self) -> str:
+        """The entry as messages show it."""
+        shown = repr(self.entry) if isinstance(self.entry, str | bytes) else str(self.entry)
+        return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+    @property
+    def remedy(self) -> str:
+        """What helps, with a space at the end; empty where it is not known."""
+        drop = "Drop or impute what is missing. " if self.missing else ""
+        if isinstance(self.entry, date | timedelta | np.datetime64 | np.timedelta64):
+            return (
+                f'{drop}Count times from an origin in a unit: (t - t0) / np.timedelta64(1, "D"). '
+            )
+        if isinstance(self.entry, str | bytes):
+            return "Encode words as numbers, and leave out thousands separators and units. "
+        return drop
+
+
+def find_non_number(value: ArrayLike) -> NonNumber | None:
+    """Return an entry that is no real number, of anything but numeric arrays; None if all are."""
+    array = np.asarray(value)
+    if array.dtype.kind in "mM":
+        bad, missing = np.ones(array.shape, dtype=bool), np.isnat(array)
+    else:
+        # Of a list of numbers and texts NumPy makes texts of all, unless they stay objects.
+        array = np.asarray(value, dtype=object)
+        bad = ~_each(_is_number, array)
+        missing = bad & _each(_is_missing, array)
+    if not bad.any():
+        return None
+    any_missing = bool(missing.any())
+    chosen = int(np.argmax(missing if any_missing else bad))
+    index = tuple(int(i) for i in np.unravel_index(chosen, array.shape))
+    first = chosen == int(np.argmax(bad))
+    return NonNumber(array[index], index, int(bad.sum()), any_missing, first)
+
+
+def _each(holds: Callable[[object], bool], array: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.array([holds(entry) for entry in array.flat], dtype=bool).reshape(array.shape)
+
+
+def _is_number(entry: object) -> bool:
+    # These have __float__, but are no real numbers.
+    others = str | complex | np.complexfloating | np.datetime64 | np.timedelta64 | np.ndarray
+    return hasattr(type(entry), "__float__") and not isinstance(entry, others)
+
+
+def _is_missing(entry: object) -> bool:
+    # By name, so as not to import pandas.
+    nat = isinstance(entry, np.datetime64 | np.timedelta64) and bool(np.isnat(entry))
+    return entry is None or nat or type(entry).__name__ in ("NAType", "NaTType")
 
 
 def _check_integers(name: str, array: NDArray[Any], axes: tuple[str, ...] | None) -> None:
@@ -294,11 +383,15 @@ def first_of(
     """Say how many values are bad, and where the first one is; `axes` are names, if known."""
     index = tuple(int(i) for i in np.argwhere(bad)[0])
     what = "" if array is None else f" {array[index].item()!r}"
+    return f"{int(bad.sum())} of {bad.size}, the first{what}{_at(index, axes)}"
+
+
+def _at(index: tuple[int, ...], axes: tuple[str, ...] | None) -> str:
+    """Say where an index is; `axes` are names, if known."""
     if axes is None:
-        place = f"index {list(index)}"
-    else:
-        place = ", ".join(f"{axis} {i}" for axis, i in zip(axes, index))  # noqa: B905
-    return f"{int(bad.sum())} of {bad.size}, the first{what}" + (f" at {place}" if place else "")
+        return f" at index {list(index)}"
+    place = ", ".join(f"{axis} {i}" for axis, i in zip(axes, index))  # noqa: B905
+    return f" at {place}" if place else ""
 
 
 def as_reduction(reduction: str) -> Reduction:

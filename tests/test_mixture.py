@@ -318,6 +318,60 @@ def test_data_that_cannot_be_are_refused_in_the_words_of_scikit_learn(data, erro
         GaussianMixture().fit(data)
 
 
+class NAType:
+    """As much of pandas.NA as matters: its type's name, and no float()."""
+
+    def __repr__(self):
+        return "<NA>"
+
+
+TIMES = np.array([["2024-01-31"], ["2024-02-01"]], dtype="datetime64[D]")
+NO_NUMBERS = {
+    "NA": (NAType(), ValueError, r"Input {} contains NaN.*<NA> at \[1.*Drop or impute"),
+    "None": (None, ValueError, r"Input {} contains NaN.*None at \[1.*Drop or impute"),
+    "NaT": (np.datetime64("NaT"), ValueError, r"Input {} contains NaN.*NaT at \[1.*Count times"),
+    "date": (TIMES[1, 0], TypeError, r"not 'date.*{} holds 2024-02-01 at \[1.*Count times"),
+    "thousands": ("1,234", ValueError, r"{} holds '1,234' at \[1.*thousands"),
+    "underscore": ("1_2", ValueError, r"{} holds '1_2' at \[1.*thousands"),
+    "dict": (
+        {},
+        TypeError,
+        r"argument must be a string or a real number, not 'dict', and {} holds",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+@pytest.mark.parametrize("name", ["X", "sample_weight", "weights", "means", "full precision"])
+def test_entries_that_are_no_numbers_are_refused_with_their_place(x, kind, name):
+    entry, error, message = NO_NUMBERS[kind]
+    shape = {"X": (272, 2), "sample_weight": (272,), "weights": (2,), "means": (2, 2)}
+    array = np.ones(shape.get(name, (2, 2, 2)), dtype=object)
+    array[1] = entry
+    initial = {
+        "weights": "weights_init",
+        "means": "means_init",
+        "full precision": "precisions_init",
+    }
+    options = {initial[name]: array} if name in initial else {}
+    data = {"X": x, **({name: array} if name in ("X", "sample_weight") else {})}
+    with pytest.raises(error, match=message.format(name)):
+        GaussianMixture(2, **options).fit(**data)
+
+
+def test_times_are_refused(x):
+    missing = TIMES.copy()
+    missing[1] = "NaT"
+    with pytest.raises(
+        TypeError, match=r"X holds 2024-01-31 at \[0, 0\].*Count times from an orig"
+    ):
+        GaussianMixture().fit(TIMES)
+    with pytest.raises(ValueError, match=r"Input X contains NaN.*NaT at \[1, 0\].*Count times"):
+        GaussianMixture().fit(missing)
+    with pytest.raises(TypeError, match=r"X holds 1 days at \[0, 0\]"):
+        fitted(x).score_samples(np.ones((2, 2), dtype="timedelta64[D]"))
+
+
 @pytest.mark.parametrize(
     ("weight", "message"),
     [

@@ -1,15 +1,18 @@
 """The contracts at the boundary: what is accepted, what is refused, and what the message says."""
 
 import dataclasses
+import datetime as dt
 import pickle
 import re
 
 import numpy as np
 import pytest
 
+import gmm_np
 from gmm_np import Gradients, Parameters
 from gmm_np.parameters import FAMILIES, cast_gradient, gradient_dtype
 from gmm_np.reference import nll_backward, nll_forward
+from gmm_np.solvers import kmeans_start
 
 X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])  # N = 3, D = 2
 LOGITS = np.array([0.0, 1.0])  # K = 2
@@ -134,6 +137,84 @@ def test_objects_and_strings_are_refused_even_of_numbers(name, dtype):
     array = VALID[name].astype(dtype)
     parts = (f"{name} must hold real numbers; got ndarray of dtype", str(array.dtype), "np.float64")
     refused(TypeError, parts, **{name: array})
+
+
+class NAType:
+    """As much of pandas.NA as matters: its type's name, and no float()."""
+
+    def __repr__(self):
+        return "<NA>"
+
+
+DAY = np.timedelta64(1, "D")
+NO_NUMBERS = [
+    (NAType(), "<NA>", "Drop or impute"),
+    (None, "None", "Drop or impute"),
+    (np.datetime64("NaT"), "NaT", "Drop or impute what is missing. Count times"),
+    (np.timedelta64("NaT"), "NaT", "Drop or impute what is missing. Count times"),
+    (np.datetime64("2024-01-31"), "2024-01-31", "(t - t0) / np.timedelta64(1, "),
+    (dt.date(2024, 1, 31), "2024-01-31", "(t - t0) / np.timedelta64(1, "),
+    (DAY, "1 days", "(t - t0) / np.timedelta64(1, "),
+    ("1,234", "'1,234'", "thousands separators"),
+    ("1_2", "'1_2'", "thousands separators"),
+    (b"12", "b'12'", "thousands separators"),
+    ({}, "{}", "Convert it with"),
+    (2j, "2j", "Convert it with"),
+]
+
+
+@EACH_ARGUMENT
+@pytest.mark.parametrize(("entry", "text", "remedy"), NO_NUMBERS, ids=lambda v: str(v)[:12])
+def test_entries_that_are_no_numbers_are_refused_with_their_place(name, entry, text, remedy):
+    array = VALID[name].astype(object)
+    last = tuple(n - 1 for n in array.shape)
+    array[last] = entry
+    place = f"1 of {array.size}, the first {text} at "
+    axis = {"x": "column", "means": "column", "scale_tril": "column", "pi_logits": "component"}
+    parts = ("must hold real numbers", place, f"{axis.get(name, 'row')} {last[-1]}.", remedy)
+    refused(TypeError, parts, **{name: array})
+
+
+@EACH_ARGUMENT
+@pytest.mark.parametrize("kind", ["datetime64[D]", "timedelta64[s]"])
+def test_times_are_refused_and_what_is_missing_is_named_first(name, kind):
+    times = np.zeros(VALID[name].shape, dtype=kind)
+    parts = (f"got ndarray of dtype {kind}", f"{times.size} of {times.size}, the first ", "t - t0")
+    refused(TypeError, parts, **{name: times})
+    last = tuple(n - 1 for n in times.shape)
+    times[last] = "NaT"
+    refused(TypeError, ("among them NaT at ", f" {last[-1]}. Drop", "t - t0"), **{name: times})
+
+
+def test_the_remedy_for_times_works():
+    t = np.array([["2024-01-31T00", "2024-02-01T12"]], dtype="datetime64[h]").T
+    assert np.array_equal((t - t[0]) / np.timedelta64(1, "D"), [[0.0], [1.5]])
+    t[1] = "NaT"
+    refused(ValueError, ("x has values that are not finite",), x=(t - t[0]) / DAY * np.ones(2))
+
+
+def test_text_in_a_list_of_numbers_is_found_where_it_is():
+    parts = ("got list of dtype <U", "1 of 6, the first 'n.d.' at row 1, column 0")
+    refused(TypeError, parts, x=[[0.0, 1.0], ["n.d.", 3.0], [4.0, 5.0]])
+
+
+@pytest.mark.parametrize(
+    "call_it",
+    [
+        lambda bad: gmm_np.nll(bad, LOGITS, MEANS, FACTORS),
+        lambda bad: gmm_np.nll_value_and_grad(X, bad, MEANS, FACTORS),
+        lambda bad: gmm_np.log_prob(X, LOGITS, bad, FACTORS),
+        lambda bad: gmm_np.responsibilities(X, LOGITS, MEANS, bad),
+        lambda bad: gmm_np.statistics(bad, Parameters(LOGITS, MEANS, FACTORS)),
+        lambda bad: gmm_np.statistics([X, bad], Parameters(LOGITS, MEANS, FACTORS)),
+        lambda bad: gmm_np.priors.Normal(bad, 1.0),
+        lambda bad: gmm_np.parametrizations.LogCholesky(1, 1).unpack(bad),
+        lambda bad: kmeans_start(bad, 1, np.random.default_rng(0)),
+    ],
+)
+def test_every_public_function_refuses_entries_that_are_no_numbers(call_it):
+    with pytest.raises(TypeError, match=r"must hold real numbers; .*<NA> at .*Drop or impute"):
+        call_it(np.array([[0.0, 1.0], [NAType(), 1.0]], dtype=object))
 
 
 @pytest.mark.parametrize("name", [n for n in VALID if n != "sample_weight"])

@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
-from gmm_np.mixture.sklearn_speech import check_finite
+from gmm_np.mixture.sklearn_speech import as_floats, check_finite
 from gmm_np.solvers.covariances import MATRIX_FAMILIES, factor_of_precisions
 
 
@@ -82,10 +81,7 @@ def check_precisions(
 
 
 def _as_array(name: str, value: Any, shape: tuple[int, ...]) -> FloatArray:
-    array: NDArray[Any] = np.asarray(value)
-    if array.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: '{name}' must hold real numbers.")
-    array = array.astype(np.float64, copy=False)
+    array: FloatArray = as_floats(name, value).astype(np.float64, copy=False)
     if array.shape != shape:
         raise ValueError(
             f"The parameter '{name}' should have the shape of {shape}, but got {array.shape}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np.checks import FloatArray
+from gmm_np.checks import FloatArray, find_non_number
 
 NAME = "GaussianMixture"
 
@@ -110,7 +110,7 @@ def check_array(x: Any, n_features: int | None = None, *, least: int = 1) -> NDA
     Raises
     ------
     TypeError
-        If the data are sparse, or an entry is no number.
+        If the data are sparse, or an entry is neither a number nor text.
     ValueError
         If they are complex, text, of another rank or width, too few, or not finite.
     """
@@ -124,16 +124,7 @@ def check_array(x: Any, n_features: int | None = None, *, least: int = 1) -> NDA
             "Input X contains NaN, or masked values. Drop these rows, or fill them with "
             "X.filled(value)."
         )
-    array = np.asarray(x)
-    if array.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported\n{array}\n")
-    if array.dtype.kind in "USV":
-        raise ValueError(
-            "dtype='numeric' is not compatible with arrays of bytes/strings. Convert your data to "
-            "numeric values explicitly instead."
-        )
-    if array.dtype.kind not in "f" or array.dtype.itemsize > 8:
-        array = array.astype(np.float64)
+    array = as_floats("X", x)
     if array.ndim < 2:
         given = "scalar" if array.ndim == 0 else "1D"
         raise ValueError(
@@ -158,6 +149,43 @@ def check_array(x: Any, n_features: int | None = None, *, least: int = 1) -> NDA
         )
     check_finite("X", array)
     return array
+
+
+def as_floats(name: str, value: Any) -> NDArray[Any]:
+    """Return numbers as an array of floats, or refuse them in scikit-learn's words.
+
+    Float arrays are returned as they are, others, objects that are numbers too, as float64.
+
+    Raises
+    ------
+    TypeError
+        If an entry is neither a number nor text.
+    ValueError
+        If they are complex, or an entry is missing or text.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} must hold real numbers.")
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
+        return array
+    found = None if array.dtype.kind in "fiub" else find_non_number(value)
+    if found is None:
+        return array.astype(np.float64)
+    entry = f"{found.text} at {list(found.index)}" if found.index else found.text
+    if found.missing:
+        raise ValueError(
+            f"Input {name} contains NaN. The first such value is {entry}. {found.remedy.rstrip()}"
+        )
+    if isinstance(found.entry, str | bytes):
+        raise ValueError(
+            f"dtype='numeric' is not compatible with arrays of bytes/strings, and {name} holds "
+            f"{entry}. {found.remedy}Convert your data to numeric values explicitly instead."
+        )
+    raise TypeError(
+        "float() argument must be a string or a real number, not "
+        f"{type(found.entry).__name__!r}, and {name} holds {entry}. "
+        f"{found.remedy.rstrip() or 'Give numbers alone.'}"
+    )
 
 
 def check_finite(name: str, array: NDArray[Any]) -> None:
@@ -188,10 +216,7 @@ def check_weight(sample_weight: Any, n_samples: int) -> FloatArray | None:
     """
     if sample_weight is None:
         return None
-    weight = np.asarray(sample_weight)
-    if weight.dtype.kind == "c":
-        raise ValueError("Complex data not supported: sample_weight must hold real numbers.")
-    weight = weight.astype(np.float64, copy=False)
+    weight: FloatArray = as_floats("sample_weight", sample_weight).astype(np.float64, copy=False)
     if weight.ndim != 1:
         raise ValueError(f"Sample weights must be 1D array or scalar, got {weight.ndim}D array.")
     if weight.shape != (n_samples,):
