@@ -25,40 +25,49 @@ from gmm_np.checks import (
 
 
 class ScaleForm(NamedTuple):
-    """What the scale of a family has to be."""
+    """What the scale of a family has to be, and its covariances, which have the same shape."""
 
     axes: str
     shape: Callable[[int, int], tuple[int, ...]]  # of K and D
     places: tuple[str, ...]  # what its axes are called in messages
-    holds: str
+    holds: str  # of what {} stands for
     factors: bool = False  # Cholesky factors, and not standard deviations
+
+    def describe(self, *, covariances: bool = False) -> str:
+        """Say what there has to be, in words."""
+        names = ("Cholesky factor", "covariance matrix", "standard deviation", "variance")
+        return self.holds.format(names[2 * (not self.factors) + covariances])
 
 
 _FACTORS: Final = ScaleForm(
     "[K, D, D]",
     lambda k, d: (k, d, d),
     ("component", "row", "column"),
-    "one D x D Cholesky factor for each component",
+    "one D x D {} for each component",
     factors=True,
 )
 SCALES: Final[dict[str, ScaleForm]] = {
     "full": _FACTORS,
     "tied": ScaleForm(
-        "[D, D]", lambda _, d: (d, d), ("row", "column"), "one D x D Cholesky factor", factors=True
+        "[D, D]", lambda _, d: (d, d), ("row", "column"), "one D x D {}", factors=True
     ),
     "diag": ScaleForm(
         "[K, D]",
         lambda k, d: (k, d),
         ("component", "column"),
-        "one standard deviation for each component and column",
+        "one {} for each component and column",
     ),
-    "spherical": ScaleForm(
-        "[K]", lambda k, _: (k,), ("component",), "one standard deviation for each component"
-    ),
-    "shared_spherical": ScaleForm("[]", lambda _k, _d: (), (), "a single standard deviation"),
+    "spherical": ScaleForm("[K]", lambda k, _: (k,), ("component",), "one {} for each component"),
+    "shared_spherical": ScaleForm("[]", lambda _k, _d: (), (), "a single {}"),
     "constant": _FACTORS,
 }
 FAMILIES: Final = tuple(SCALES)
+_AXES_OF_MEANS: Final = ("component", "column")
+# What rounding may leave of symmetry, relative to the standard deviations of row and column: that
+# of covariances computed in single precision.
+ASYMMETRY: Final = 1e-5
+# What weights may miss 1 by, for each: what people write, and programs print, has four decimals.
+WEIGHT_ROUNDING: Final = 0.5e-4
 
 
 class Gradients(NamedTuple):
@@ -134,6 +143,52 @@ class Parameters:
             object.__setattr__(self, name, own)
         object.__setattr__(self, "family", family)
 
+    @classmethod
+    def from_covariances(
+        cls, weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, family: str = "full"
+    ) -> Parameters:
+        """Make parameters of a mixture that is known by its weights and covariances.
+
+        Parameters
+        ----------
+        weights : array_like, shape [K]
+            From 0 to 1, with a sum of 1 within the rounding of four decimals each, which is then
+            divided out; a weight of 0 switches its component off.
+        means : array_like, shape [K, D]
+        covariances : array_like
+            Symmetric and positive definite [K, D, D] for "full" and "constant", [D, D] for "tied";
+            variances [K, D] for "diag", [K] for "spherical", [] for "shared_spherical".
+        family : {"full", "tied", "diag", "spherical", "shared_spherical", "constant"}
+
+        Returns
+        -------
+        parameters : Parameters
+            Each array in the dtype of what it was made of, if that is a float.
+
+        Raises
+        ------
+        TypeError
+            If an argument is not made of real numbers.
+        ValueError
+            If shapes disagree, a value is not finite, the weights are negative or add up to
+            something else, or a covariance is not symmetric and positive definite.
+
+        Examples
+        --------
+        >>> import gmm_np
+        >>> mixture = gmm_np.Parameters.from_covariances([1.0], [[0.0]], [[[4.0]]])
+        >>> mixture.scale.tolist()
+        [[[2.0]]]
+        """
+        check_choice("family", family, FAMILIES)
+        logits, centres, scale = check_covariances(weights, means, covariances, family)
+        return cls(
+            cast_gradient(logits, gradient_dtype(weights)),
+            cast_gradient(centres, gradient_dtype(means)),
+            cast_gradient(scale, gradient_dtype(covariances)),
+            family,
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         return Parameters, (self.pi_logits, self.means, self.scale, self.family)
 
@@ -155,6 +210,12 @@ class Parameters:
     def n_features(self) -> int:
         """Number of dimensions, D."""
         return int(self.means.shape[1])
+
+    def weights(self) -> FloatArray:
+        """Weights pi = softmax(a) [K] in float64, equation (4)."""
+        logits = self.pi_logits.astype(np.float64)
+        weights = np.exp(logits - logits.max())
+        return np.asarray(weights / weights.sum())
 
     def factors(self) -> FloatArray:
         """Lower Cholesky factors L_k [K, D, D] in float64, whatever the family, equation (33).
@@ -212,22 +273,10 @@ def check_mixture(
     form = SCALES[family]
     logits = as_float64("pi_logits", pi_logits)
     check_axes("pi_logits", logits, "[K]", "Use np.ravel(pi_logits).")
-    centres = as_float64("means", means)
-    check_axes(
-        "means",
-        centres,
-        "[K, D]",
-        "Use means.reshape(-1, 1) if D = 1, means.reshape(1, -1) if K = 1.",
-    )
+    centres = check_means(means)
     scales = as_float64(scale_name, scale, form.places)
-    n_components, n_features = centres.shape
-    if len(logits) != n_components:
-        raise ValueError(
-            f"pi_logits and means disagree: pi_logits has shape {logits.shape}, so "
-            f"K = {len(logits)}, but means has shape {centres.shape}, so K = "
-            f"{n_components}. Give one logit and one row of means for each component."
-        )
-    if scales.shape != form.shape(n_components, n_features):
+    _check_same_length("pi_logits", logits, centres, "one logit")
+    if scales.shape != form.shape(*centres.shape):
         raise _wrong_shape(scale_name, scales, centres, family)
     _check_logits(logits)
     check_finite("means", centres, "Look at the step that computed them.")
@@ -243,27 +292,181 @@ def check_mixture(
     return logits, centres, scales
 
 
-def _wrong_shape(name: str, scale: FloatArray, means: FloatArray, family: str) -> ValueError:
-    """Return the error for a scale whose shape is not that of its family."""
+def check_covariances(
+    weights: ArrayLike,
+    means: ArrayLike,
+    covariances: ArrayLike,
+    family: str,
+    family_name: str = "family",
+    families: tuple[str, ...] = FAMILIES,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return logits [K], means [K, D] and the family's scale as float64.
+
+    `family_name`, `families`: what the argument with the family is called, and may be.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `Parameters.from_covariances`.
+    """
     form = SCALES[family]
+    shares = check_weights("weights", weights)
+    centres = check_means(means)
+    matrices = as_float64("covariances", covariances, form.places)
+    _check_same_length("weights", shares, centres, "one weight")
+    if matrices.shape != form.shape(*centres.shape):
+        raise _wrong_shape("covariances", matrices, centres, family, family_name, families)
+    check_finite("means", centres, "Look at the step that computed them.")
+    check_finite("covariances", matrices, "Look at the step that computed them.", form.places)
+    total = shares.sum()
+    if not sum_to_one(shares):
+        raise ValueError(
+            f"weights must add up to 1; got a sum of {total:.8g}. Divide them by it if all "
+            "components are there: weights / np.sum(weights)."
+        )
+    scale = _factor(matrices, form)
+    with np.errstate(divide="ignore"):  # a component of weight zero is off
+        return np.log(shares / total), centres, scale
+
+
+def check_weights(name: str, weights: ArrayLike) -> FloatArray:
+    """Return weights [K] as float64: none negative and one positive, of whatever sum."""
+    shares = as_float64(name, weights, ("component",))
+    check_axes(name, shares, "[K]", f"Use np.ravel({name}).")
+    check_finite(name, shares, "Give each component its share.", ("component",))
+    if (shares < 0).any():
+        raise ValueError(
+            f"{name} has negative values: {first_of(shares < 0, ('component',), shares)}. Use a "
+            "weight of 0 to switch a component off."
+        )
+    if not shares.any():
+        raise ValueError(
+            f"{name} is zero for every component, so that none is on. Give at least one component "
+            "a positive weight."
+        )
+    return shares
+
+
+def sum_to_one(weights: FloatArray) -> bool:
+    """Whether the sum of weights is 1 but for the rounding of written numbers."""
+    return bool(abs(weights.sum() - 1) <= WEIGHT_ROUNDING * len(weights))
+
+
+def check_means(means: ArrayLike, name: str = "means") -> FloatArray:
+    """Return means as float64 [K, D]; whether they are finite is not looked at."""
+    centres = as_float64(name, means, _AXES_OF_MEANS)
+    remedy = f"Use {name}.reshape(-1, 1) if D = 1, {name}.reshape(1, -1) if K = 1."
+    check_axes(name, centres, "[K, D]", remedy)
+    return centres
+
+
+def _check_same_length(name: str, array: FloatArray, means: FloatArray, one: str) -> None:
+    if len(array) != len(means):
+        raise ValueError(
+            f"{name} and means disagree: {name} has shape {array.shape}, so K = {len(array)}, but "
+            f"means has shape {means.shape}, so K = {len(means)}. Give {one} and one row of means "
+            "for each component."
+        )
+
+
+def _symmetric(covariances: FloatArray, form: ScaleForm) -> FloatArray:
+    """Return finite covariances [..., D, D] without the asymmetry that rounding leaves.
+
+    Raises
+    ------
+    ValueError
+        If there is more of it, or a variance is not positive.
+    """
+    variances = np.diagonal(covariances, axis1=-2, axis2=-1)  # [..., D]
+    _check_variances(variances, form)
+    mirrored = covariances.swapaxes(-1, -2)
+    sizes = np.sqrt(variances)
+    # Halves first, for what is near the end of the range.
+    apart = np.abs(0.5 * covariances - 0.5 * mirrored)
+    bad = apart / sizes[..., :, None] > 0.5 * ASYMMETRY * sizes[..., None, :]
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"covariances are not symmetric: {first_of(bad, form.places, covariances)}, where its "
+            f"mirror image is {mirrored[index].item()!r}. Give L @ L.T for a Cholesky factor L, "
+            "and the mean of both triangles if only rounding parts them."
+        )
+    return np.asarray(0.5 * covariances + 0.5 * mirrored)
+
+
+def _check_variances(variances: FloatArray, form: ScaleForm) -> None:
+    if not variances.min() > 0:
+        raise ValueError(
+            "covariances has variances that are not positive: "
+            f"{first_of(variances <= 0, form.places, variances)}. Leave out columns without "
+            "spread, or give their variances a floor."
+        )
+
+
+def _factor(covariances: FloatArray, form: ScaleForm) -> FloatArray:
+    """Return the scale of the family from finite covariances.
+
+    Cholesky's factorisation errs by rounding of each entry, whatever the units of the columns and
+    the condition, so that a factor is as good as the covariance it is of.
+
+    Raises
+    ------
+    ValueError
+        If a covariance is not symmetric and positive definite.
+    """
+    if not form.factors:
+        _check_variances(covariances, form)
+        return np.sqrt(covariances)
+    covariances = _symmetric(covariances, form)
+    n_dims = covariances.shape[-1]
+    factors = np.empty_like(covariances)
+    for index in np.ndindex(covariances.shape[:-2]):
+        try:
+            factors[index] = np.linalg.cholesky(covariances[index])
+        except np.linalg.LinAlgError:
+            factors[index] = 0.0
+    # Rounding may leave something of a singular matrix: squares of less than its own size.
+    variances = np.diagonal(covariances, axis1=-2, axis2=-1)
+    left = np.square(np.diagonal(factors, axis1=-2, axis2=-1)) / variances  # [..., D]
+    bad = (left <= n_dims * np.finfo(np.float64).eps).any(axis=-1)
+    if bad.any():
+        where = f": {first_of(bad, form.places[:-2])}" if bad.ndim > 0 else ""
+        raise ValueError(
+            f"covariances are not positive definite{where}. Leave out columns that depend on "
+            "others, or raise the diagonal: covariances + 1e-6 * np.eye(D)."
+        )
+    return factors
+
+
+def _wrong_shape(
+    name: str,
+    scale: FloatArray,
+    means: FloatArray,
+    family: str,
+    family_name: str = "family",
+    families: tuple[str, ...] = FAMILIES,
+) -> ValueError:
+    """Return the error for a scale, or covariances, whose shape is not that of its family."""
+    form = SCALES[family]
+    wanted = form.describe(covariances=name == "covariances")
     k, d = means.shape
-    fitting = [f'"{other}"' for other, o in SCALES.items() if o.shape(k, d) == scale.shape]
-    fits = f" This shape would fit family={' or '.join(fitting)}." if fitting else ""
+    fitting = [f'"{other}"' for other in families if SCALES[other].shape(k, d) == scale.shape]
+    fits = f" This shape would fit {family_name}={' or '.join(fitting)}." if fitting else ""
     if not form.places:
         return ValueError(
-            f'{name} must be a single number, shape (), for family="{family}"; got shape '
-            f"{scale.shape}. Give {form.holds}.{fits}"
+            f'{name} must be a single number, shape (), for {family_name}="{family}"; got shape '
+            f"{scale.shape}. Give {wanted}.{fits}"
         )
-    remedy = f"Give {form.holds}."
+    remedy = f"Give {wanted}."
     if form is _FACTORS:
-        remedy = f"Use np.stack for a list of factors, {name}[None] if K = 1."
+        remedy = f"Use np.stack for a list of matrices, {name}[None] if K = 1."
     try:
         check_axes(name, scale, form.axes, remedy + fits)
     except ValueError as error:
         return error
     return ValueError(
         f"means and {name} disagree: means has shape {means.shape}, so {name} must have shape "
-        f"{form.axes} = {form.shape(k, d)}; got {scale.shape}. Give {form.holds}.{fits}"
+        f"{form.axes} = {form.shape(k, d)}; got {scale.shape}. Give {wanted}.{fits}"
     )
 
 

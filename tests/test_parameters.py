@@ -825,3 +825,156 @@ def test_cast_beyond_float32_is_an_infinity_without_a_warning():
     narrow = cast_gradient(np.array([1e300, -1e300, 1e-300, 1.5]), np.float32)
     assert narrow.dtype == np.float32
     assert narrow.tolist() == [np.inf, -np.inf, 0.0, 1.5]
+
+
+# --- from covariances -----------------------------------------------------------------------------
+
+COVARIANCES = {
+    "full": FACTORS @ FACTORS.transpose(0, 2, 1),
+    "tied": FACTORS[0] @ FACTORS[0].T,
+    "diag": np.array([[1.0, 4.0], [9.0, 0.25]]),
+    "spherical": np.array([4.0, 0.25]),
+    "shared_spherical": np.array(4.0),
+    "constant": FACTORS @ FACTORS.transpose(0, 2, 1),
+}
+
+
+def covariances_refused(parts, covariances, family="full", weights=(0.25, 0.75), means=MEANS):
+    with pytest.raises(ValueError, match=".*".join(re.escape(part) for part in parts)) as caught:
+        Parameters.from_covariances(weights, means, covariances, family)
+    message = str(caught.value)
+    assert message.endswith(".")
+    assert "scale" not in message
+    assert "factor" not in message or "not symmetric" in message
+
+
+@EACH_FAMILY
+def test_parameters_from_covariances_have_those_weights_and_covariances(family):
+    given = COVARIANCES[family]
+    parameters = Parameters.from_covariances([0.25, 0.75], MEANS, given.tolist(), family)
+    assert parameters.family == family
+    assert parameters.scale.shape == given.shape
+    np.testing.assert_allclose(parameters.weights(), [0.25, 0.75], rtol=1e-15)
+    np.testing.assert_array_equal(parameters.means, MEANS)
+    dense = {"diag": [np.diag(v) for v in COVARIANCES["diag"]]}
+    dense["spherical"] = [v * np.eye(2) for v in COVARIANCES["spherical"]]
+    expected = np.broadcast_to(
+        dense.get(family, given * np.eye(2) if given.ndim == 0 else given), (2, 2, 2)
+    )
+    np.testing.assert_allclose(parameters.covariances(), expected, rtol=1e-15)
+
+
+def test_parameters_from_covariances_have_the_dtypes_of_what_they_were_made_of():
+    single = [np.asarray(a, np.float32) for a in ([0.5, 0.5], MEANS, COVARIANCES["full"])]
+    parameters = Parameters.from_covariances(*single)
+    for array in (parameters.pi_logits, parameters.means, parameters.scale):
+        assert array.dtype == np.float32
+
+
+def test_a_factor_is_as_good_as_its_covariance_whatever_the_condition_and_the_units():
+    # The inverse Hilbert matrices have integer entries and, as Sigma, an exact determinant:
+    # 1 / det = prod (2 i)! (2 i + 1)! / i!^4, here by products of binomials, all exact in Python.
+    from math import comb, log
+
+    n = 8  # condition 1.5e10
+    inverse_hilbert = [
+        [
+            (-1) ** (i + j)
+            * (i + j + 1)
+            * comb(n + i, n - j - 1)
+            * comb(n + j, n - i - 1)
+            * comb(i + j, i) ** 2
+            for j in range(n)
+        ]
+        for i in range(n)
+    ]
+    log_det = sum(log((2 * i + 1) * comb(2 * i, i) ** 2) for i in range(n))
+    for units in (np.ones(n), 10.0 ** np.arange(-n, n, 2)):
+        covariance = np.array(inverse_hilbert, dtype=float) * units[:, None] * units
+        parameters = Parameters.from_covariances([1.0], np.zeros((1, n)), covariance[None])
+        found = 2 * np.log(np.diagonal(parameters.scale[0])).sum()
+        # A relative rounding of 1e-16 of the entries, times the condition, is 1.6e-6.
+        assert found == pytest.approx(log_det + 2 * np.log(units).sum(), abs=2e-6)
+        backward = (parameters.covariances()[0] - covariance) / np.sqrt(
+            np.outer(np.diagonal(covariance), np.diagonal(covariance))
+        )
+        assert np.abs(backward).max() < n * 2.3e-16
+
+
+@pytest.mark.parametrize(
+    ("weights", "parts"),
+    [
+        ([0.5, 0.4], ("weights must add up to 1", "a sum of 0.9.", "weights / np.sum(weights)")),
+        ([0.33, 0.66], ("weights must add up to 1", "a sum of 0.99.")),
+        ([1.5, -0.5], ("weights has negative values: 1 of 2, the first -0.5 at component 1",)),
+        ([0.0, 0.0], ("weights is zero for every component",)),
+        ([0.5, np.nan], ("weights has values that are not finite", "nan at component 1")),
+        ([1.0], ("weights and means disagree", "(1,)", "(2, 2)", "one weight and one row")),
+        ([[0.5, 0.5]], ("weights must have one axis [K]", "np.ravel(weights)")),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(weights, parts):
+    covariances_refused(parts, COVARIANCES["full"], weights=weights)
+
+
+def test_weights_are_taken_within_the_rounding_of_four_decimals():
+    for n_components in (2, 3, 7, 30):
+        for decimals in (4, 5, 7, 12):
+            written = np.round(np.full(n_components, 1 / n_components), decimals)
+            found = Parameters.from_covariances(
+                written, np.zeros((n_components, 1)), np.ones(n_components), "spherical"
+            )
+            assert found.weights().sum() == pytest.approx(1, abs=1e-15)
+    off = Parameters.from_covariances([1.0, 0.0], MEANS, COVARIANCES["full"])
+    assert off.pi_logits.tolist() == [0.0, -np.inf]
+    assert off.weights().tolist() == [1.0, 0.0]
+
+
+@EACH_FAMILY
+def test_covariances_of_another_shape_are_refused_with_what_there_has_to_be(family):
+    wanted = "covariance matri" if SCALES[family].ndim > 1 and family != "diag" else "variance"
+    shape = (*COVARIANCES[family].shape[:-1], 3) if family != "shared_spherical" else (3,)
+    covariances_refused(("covariances", str(shape), wanted), np.ones(shape), family)
+
+
+@EACH_FAMILY
+def test_covariances_that_are_not_positive_are_refused_with_their_place(family):
+    bad = COVARIANCES[family].copy()
+    bad[(-1,) * bad.ndim] = 0.0
+    named = {"tied": "row 1", "diag": "component 1, column 1", "spherical": "component 1"}
+    place = "" if family == "shared_spherical" else f"at {named.get(family, 'component 1, row 1')}."
+    covariances_refused(("covariances has variances that are not positive", place), bad, family)
+    bad[(-1,) * bad.ndim] = np.nan
+    covariances_refused(("covariances has values that are not finite",), bad, family)
+
+
+@pytest.mark.parametrize("units", [1.0, 1e-9, 1e150])
+@pytest.mark.parametrize("family", ["full", "tied", "constant"])
+def test_matrices_that_are_no_covariances_are_refused_with_their_component(family, units):
+    where = "" if family == "tied" else "component 1"
+
+    def last(matrix):
+        changed = np.array(COVARIANCES[family] * units)
+        changed[(-1,) if changed.ndim == 3 else ()] = np.array(matrix) * units
+        return changed
+
+    indefinite, singular = [[1.0, 2.0], [2.0, 1.0]], [[1.0, 1.0], [1.0, 1.0]]
+    rounded = [[1.0, 1.0 - 1e-16], [1.0 - 1e-16, 1.0]]
+    for matrix in (indefinite, singular, rounded):
+        parts = ("covariances are not positive definite", where, "columns that depend on others")
+        covariances_refused(parts, last(matrix), family)
+    parts = ("covariances are not symmetric", where, "row 0, column 1", "its mirror image is")
+    covariances_refused(parts, last([[1.0, 0.0], [0.5, 1.0]]), family)
+    covariances_refused(parts, last([[1.0, 0.5], [0.5001, 1.0]]), family)
+    Parameters.from_covariances([0.25, 0.75], MEANS, last([[1.0, 0.5], [0.5 + 1e-7, 1.0]]), family)
+
+
+def test_asymmetry_is_judged_in_the_units_of_its_columns():
+    units = np.array([1e-6, 1e6])
+    covariance = np.array([[1.0, 0.5], [0.4, 1.0]]) * units[:, None] * units
+    covariances_refused(("not symmetric",), covariance, "tied")
+
+
+def test_parameters_from_covariances_refuse_unknown_families():
+    with pytest.raises(ValueError, match="family must be one of"):
+        Parameters.from_covariances([1.0], [[0.0]], [[[1.0]]], "round")

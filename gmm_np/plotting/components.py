@@ -16,7 +16,6 @@ from gmm_np.families import FAMILIES
 from gmm_np.likelihood import log_prob, responsibilities
 from gmm_np.parameters import Parameters
 from gmm_np.plotting.canvas import line_look, look
-from gmm_np.solvers.covariances import factor as factor_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -110,10 +109,9 @@ def _parameters_of(model: Any) -> Parameters:
     if hasattr(model, "parameters_"):
         return cast(Parameters, model.parameters_)
     try:
-        family = model.covariance_type
-        with np.errstate(divide="ignore"):
-            logits = np.log(model.weights_)
-        return Parameters(logits, model.means_, factor_of(model.covariances_, family), family)
+        return Parameters.from_covariances(
+            model.weights_, model.means_, model.covariances_, model.covariance_type
+        )
     except AttributeError as error:
         raise TypeError(
             "model must be gmm_np.Parameters or a fitted GaussianMixture; got "

@@ -37,9 +37,7 @@ def remember(parameters: Parameters, weight: float, reg_covar: float = 0.0) -> S
     About their own maximum the first moments are zero, and the second, in whitened coordinates,
     those of a unit covariance, less the `reg_covar` that an update adds.
     """
-    logits = parameters.pi_logits.astype(np.float64)
-    share = np.exp(logits - logits.max())
-    n_k = weight * share / share.sum()  # [K]
+    n_k = weight * parameters.weights()  # [K]
     k, d = parameters.means.shape
     scale, family = parameters.scale.astype(np.float64), parameters.family
     unit: FloatArray
