@@ -388,6 +388,21 @@ def test_weights_that_cannot_be_are_refused(x, weight, message):
         GaussianMixture().fit(x, sample_weight=weight)
 
 
+@pytest.mark.parametrize("kind", TYPES)
+def test_criteria_of_weighted_rows_are_those_of_repeated_rows(x, kind):
+    weight = np.random.default_rng(6).integers(0, 4, len(x))
+    repeated = np.repeat(x, weight, axis=0)
+    g = fitted(x, kind)
+    for name in ("score", "bic", "aic"):
+        weighted = getattr(g, name)(x, sample_weight=weight)
+        assert weighted == pytest.approx(getattr(g, name)(repeated), rel=1e-13)
+        assert getattr(g, name)(x, sample_weight=np.ones(len(x))) == pytest.approx(
+            getattr(g, name)(x), rel=1e-14
+        )
+        with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
+            getattr(g, name)(x, sample_weight=-weight)
+
+
 def test_fewer_rows_than_components_are_refused(x):
     with pytest.raises(ValueError, match=r"Expected n_samples >= n_components but got"):
         GaussianMixture(12).fit(x[:10])

@@ -154,15 +154,36 @@ class FittedMixture(Estimator):
             x *= scale[y, None] if p.family == "spherical" else scale
         return x + p.means[y], y
 
-    def bic(self, X: Any) -> float:
-        """Return the Bayesian information criterion on X; lower is better."""
-        log_likelihood = self.score_samples(X)
-        penalty = self._n_parameters() * np.log(len(log_likelihood))
-        return float(-2 * log_likelihood.sum() + penalty)
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
+        """Return the Bayesian information criterion on X; lower is better.
 
-    def aic(self, X: Any) -> float:
-        """Return Akaike's information criterion on X; lower is better."""
-        return float(-2 * self.score_samples(X).sum() + 2 * self._n_parameters())
+        Parameters
+        ----------
+        X : array_like, shape [N, D]
+        sample_weight : array_like, shape [N], optional
+            + Those of the fit, if it had some. A weight of two counts as a repeated row: the sum of
+            the weights stands where the number of rows does.
+        """
+        log_likelihood, weight = self._log_likelihood(X, sample_weight)
+        return float(-2 * log_likelihood + self._n_parameters() * np.log(weight))
+
+    def aic(self, X: Any, sample_weight: Any = None) -> float:
+        """Return Akaike's information criterion on X; lower is better.
+
+        Parameters
+        ----------
+        X, sample_weight
+            As for `bic`.
+        """
+        return float(-2 * self._log_likelihood(X, sample_weight)[0] + 2 * self._n_parameters())
+
+    def _log_likelihood(self, X: Any, sample_weight: Any) -> tuple[float, float]:
+        """Return the log-likelihood of all rows, and the sum of their weights."""
+        log_likelihood = self.score_samples(X)
+        weight = check_weight(sample_weight, len(log_likelihood))
+        if weight is None:
+            return float(log_likelihood.sum()), float(len(log_likelihood))
+        return float(log_likelihood @ weight), float(weight.sum())
 
     def _n_parameters(self) -> int:
         """Free parameters of the mixture."""
