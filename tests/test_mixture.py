@@ -184,6 +184,74 @@ def test_warm_start_goes_on_where_the_last_fit_ended(x):
     assert once.lower_bounds_[4:] == twice.lower_bounds_
 
 
+def two_clusters(at, n_samples=200):
+    rng = np.random.default_rng(5)
+    return np.repeat([[-at, 0.0], [at, at]], n_samples // 2, axis=0) + rng.standard_normal(
+        (n_samples, 2)
+    )
+
+
+@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+def test_a_warm_start_on_other_data_goes_on_until_it_fits_them(solver):
+    first, second = two_clusters(3.0), two_clusters(3.0)[:, ::-1]
+    options = {"solver": solver, "random_state": 0, "max_iter": 300}
+    if solver == "adam":  # whose steps are short
+        second, options["tol"] = first + 0.3, 1e-2
+    g = GaussianMixture(2, warm_start=True, **options).fit(first)
+    g.lower_bound_ = g.score(second)  # as it would be of data that happen to fit as well
+    g.fit(second)
+    cold = GaussianMixture(2, **options).fit(second)
+    assert g.score(second) == pytest.approx(cold.score(second), abs=2e-2)
+    assert g.converged_
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda g, x: g.fit(x, sample_weight=np.linspace(0, 1, len(x))),
+        lambda g, x: g.fit([x[:100], x[101:]]),
+        lambda g, x: g.set_params(reg_covar=1e-3).fit(x),
+        lambda g, x: g.set_params(priors=(Dirichlet(2.0),)).fit(x),
+        lambda g, x: setattr(g, "means_", g.means_ + 1e-9) or g.fit(x),
+        lambda g, x: g.partial_fit(x) and g.fit(x),
+        lambda g, x: g.set_params(solver="lbfgs").fit(x).set_params(solver="em").fit(x),
+    ],
+)
+def test_a_lower_bound_is_compared_with_that_of_the_same_objective_alone(x, change):
+    g = GaussianMixture(2, warm_start=True, tol=1e-4, max_iter=500, random_state=0).fit(x)
+    g.tol = 10.0  # any two of its lower bounds are as close
+    change(g, x)
+    assert g.converged_
+    assert g.n_iter_ == 2
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda x: x.copy(),
+        lambda x: np.asfortranarray(x),
+        lambda x: np.array_split(x, 3),
+    ],
+)
+def test_a_warm_start_on_the_same_data_knows_them_again(x, again):
+    g = GaussianMixture(2, warm_start=True, tol=1e-4, max_iter=500, random_state=0).fit(x)
+    g = pickle.loads(pickle.dumps(g)).fit(again(x))
+    assert g.converged_
+    assert g.n_iter_ == 1
+
+
+def test_a_warm_start_of_another_kind_is_refused(x):
+    for changed, message in (
+        ({"n_components": 3}, r"\(2, 2, 'full'\), but this one has \(3, 2, 'full'\)"),
+        ({"covariance_type": "diag"}, r"but this one has \(2, 2, 'diag'\)"),
+    ):
+        g = fitted(x, warm_start=True).set_params(**changed)
+        with pytest.raises(ValueError, match=message):
+            g.fit(x)
+    with pytest.raises(ValueError, match=r"but this one has \(2, 1, 'full'\).*warm_start=False"):
+        fitted(x, warm_start=True).fit(x[:, :1])
+
+
 def test_priors_fit_the_posterior(x):
     priors = (Wishart(1.0, 0.0), Dirichlet(2.0), Normal([3.0, 70.0], 10.0))
     em, lbfgs = (fitted(x, solver=s, priors=priors, reg_covar=0) for s in ("em", "lbfgs"))

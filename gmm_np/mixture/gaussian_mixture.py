@@ -74,7 +74,8 @@ class GaussianMixture(FittedMixture):
     random_state : int, numpy.random.Generator, numpy.random.RandomState or None
         Of the starts, of `sample`, and of the batches of "adam".
     warm_start : bool
-        Whether `fit` starts where the last one ended.
+        Whether `fit` starts where the last one ended. + On the same data it is as if the last had
+        not ended; on others convergence is judged anew.
     verbose : int
         1 prints iterations, 2 also times and changes.
     verbose_interval : int
@@ -127,6 +128,7 @@ class GaussianMixture(FittedMixture):
     lower_bounds_: list[float]
     n_features_in_: int
     _weight_seen: float
+    _last_step: tuple[tuple[Any, ...] | None, Parameters]
     feature_names_in_: NDArray[Any]
 
     def __init__(
@@ -212,13 +214,15 @@ class GaussianMixture(FittedMixture):
         data = self._check_fit_data(X, sample_weight)
         rng = as_generator(self.random_state)
         resume = bool(self.warm_start) and self.__sklearn_is_fitted__()
+        # What the lower bounds of EM depend on, beside the parameters.
+        objective = self._objective(data) if self.warm_start else None
+        before = self._value_before(objective) if resume else np.inf
         best: Fit | None = None
         collapse: CollapseError | None = None
         for start_index in range(1 if resume else self.n_init):
             log = FitLog(self.verbose, self.verbose_interval, callback)
             log.begin(start_index)
             start = self.parameters_ if resume else self._start(data, rng)
-            before = -self.lower_bound_ if resume else np.inf
             try:
                 found = self._solve(data, start, rng, before, log)
             except CollapseError as error:
@@ -231,7 +235,7 @@ class GaussianMixture(FittedMixture):
                 if partial.lower_bounds and partial.better_than(best):
                     best = partial
                 if best is not None:
-                    self._keep(best, data)
+                    self._keep(best, data, objective)
                 raise
             log.end(found)
             if found.better_than(best):
@@ -245,7 +249,7 @@ class GaussianMixture(FittedMixture):
                 f"data. In detail: {collapse}",
                 collapse.components,
             )
-        self._keep(best, data)
+        self._keep(best, data, objective)
         self._warn_of(best)
         return self
 
@@ -356,14 +360,47 @@ class GaussianMixture(FittedMixture):
                 self.covariance_type,
             )
 
-    def _keep(self, best: Fit, data: Data) -> None:
+    def _objective(self, data: Data) -> tuple[Any, ...]:
+        """Return what is equal only where another fit's lower bounds are of the same function."""
+        priors = tuple(self.priors or ())
+        return data.fingerprint(), self.solver, float(self.reg_covar), priors
+
+    def _value_before(self, objective: tuple[Any, ...] | None) -> float:
+        """Return the objective before the step of EM that led to the parameters of a warm start.
+
+        Infinity where that step was on other data, or another's, so that there is none to compare.
+
+        Raises
+        ------
+        ValueError
+            If the parameters are those of a mixture of another kind.
+        """
+        start = self.parameters_
+        found = (start.n_components, start.n_features, start.family)
+        wanted = (int(self.n_components), self.n_features_in_, self.covariance_type)
+        if found != wanted:
+            raise ValueError(
+                "warm_start goes on from the last fit, with (n_components, columns, "
+                f"covariance_type) = {found}, but this one has {wanted}. Set warm_start=False, or "
+                "make a new GaussianMixture."
+            )
+        last_objective, parameters = getattr(self, "_last_step", (None, start))
+        same = last_objective == objective and parameters.equals(start)
+        return -self.lower_bound_ if same else np.inf
+
+    def _keep(self, best: Fit, data: Data, objective: tuple[Any, ...] | None) -> None:
         """Set the fitted attributes."""
         self._set_parameters(best.parameters)
-        self.converged_ = best.converged
-        self.n_iter_ = len(best.lower_bounds)
-        self.lower_bounds_ = best.lower_bounds
-        self.lower_bound_ = best.lower_bounds[-1] if best.lower_bounds else -np.inf
-        self._weight_seen = data.total_weight
+        self._last_step = (objective, best.parameters)
+        self._set_fit(best.lower_bounds, converged=best.converged, weight_seen=data.total_weight)
+
+    def _set_fit(self, lower_bounds: list[float], *, converged: bool, weight_seen: float) -> None:
+        """Set the attributes that say how the parameters were found."""
+        self.converged_ = converged
+        self.n_iter_ = len(lower_bounds)
+        self.lower_bounds_ = lower_bounds
+        self.lower_bound_ = lower_bounds[-1] if lower_bounds else -np.inf
+        self._weight_seen = weight_seen
 
     # --- files -------------------------------------------------------------------------------
 
@@ -403,11 +440,10 @@ class GaussianMixture(FittedMixture):
         mixture.n_features_in_ = stored.parameters.n_features
         if stored.feature_names is not None:
             mixture.feature_names_in_ = stored.feature_names
-        mixture.converged_ = stored.converged
+        mixture._set_fit(
+            stored.lower_bounds, converged=stored.converged, weight_seen=stored.weight_seen
+        )
         mixture.n_iter_ = stored.n_iter
-        mixture.lower_bounds_ = stored.lower_bounds
-        mixture.lower_bound_ = stored.lower_bounds[-1] if stored.lower_bounds else -np.inf
-        mixture._weight_seen = stored.weight_seen
         return mixture
 
     # --- checks ------------------------------------------------------------------------------

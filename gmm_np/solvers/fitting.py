@@ -5,6 +5,7 @@ Letters in shapes: N samples, M samples drawn, K components, D dimensions.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -167,6 +168,20 @@ class Data:
         found = statistics(self.x, parameters, sample_weight=self.weight, method=method)
         self.total_weight = found.weight
         return found
+
+    def fingerprint(self) -> bytes:
+        """Return a digest of rows and weights, by which the same data are known again.
+
+        Takes one reading, of which the blocks of a stream make no difference.
+        """
+        rows_seen, weights_seen = (hashlib.blake2b(digest_size=16) for _ in range(2))
+        for rows, weight in self.blocks():
+            for start in range(0, len(rows), SAMPLE_ROWS):
+                part = rows[start : start + SAMPLE_ROWS]
+                rows_seen.update(np.ascontiguousarray(part, np.float64).data)
+            if weight is not None:
+                weights_seen.update(np.ascontiguousarray(weight).data)
+        return rows_seen.digest() + weights_seen.digest()
 
     def blocks(self) -> Iterator[tuple[NDArray[Any], FloatArray | None]]:
         """Yield the rows, and their weights if there are any, in blocks."""
