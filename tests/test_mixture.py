@@ -626,6 +626,53 @@ def test_attributes_set_by_hand_are_used(x):
     assert g.parameters_.means[0, 0] == g.means_[0, 0]
 
 
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_mixture_from_parameters_is_the_one_they_were_taken_from(x, kind, tmp_path):
+    g = fitted(x, kind)
+    made = GaussianMixture.from_parameters(
+        g.weights_, g.means_, g.covariances_, covariance_type=kind, random_state=0
+    )
+    assert (
+        made.get_params() == GaussianMixture(2, covariance_type=kind, random_state=0).get_params()
+    )
+    np.testing.assert_allclose(made.score_samples(x), g.score_samples(x), rtol=1e-12)
+    np.testing.assert_allclose(made.sample(20)[0], g.sample(20)[0], rtol=1e-12)
+    assert made.bic(x) == pytest.approx(g.bic(x), rel=1e-13)
+    for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
+        np.testing.assert_allclose(getattr(made, name), getattr(g, name), rtol=1e-12, atol=1e-14)
+    assert (made.n_iter_, made.converged_, made.n_features_in_) == (0, False, 2)
+    made.save(tmp_path / "made.npz")
+    loaded = GaussianMixture.load(tmp_path / "made.npz")
+    np.testing.assert_array_equal(loaded.predict_proba(x), made.predict_proba(x))
+    # It goes on learning, from there.
+    for again in (made, loaded):
+        step = copy.deepcopy(again).partial_fit(x)
+        assert step.n_iter_ == 1
+        assert step.score(x) == pytest.approx(g.score(x), abs=1e-6)
+        assert again.set_params(warm_start=True).fit(x).score(x) == pytest.approx(
+            g.score(x), abs=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": [0.5, 0.4]}, "weights must add up to 1; got a sum of 0.9"),
+        ({"means": [[0.0, 0.0]]}, "weights and means disagree"),
+        ({"covariances": np.eye(2)}, r'covariances must have .* fit covariance_type="tied" or "di'),
+        ({"covariances": np.ones((2, 2, 2))}, "not positive definite: 2 of 2, the first at comp"),
+        ({"covariances": [[[1, 0], [1, 1]]] * 2}, "not symmetric: 4 of 8, the first 0.0 at comp"),
+        ({"covariance_type": "constant"}, "'covariance_type' parameter of GaussianMixture must"),
+        ({"covariance_type": "diag"}, r'would fit covariance_type="full"\.$'),
+        ({"tol": -1.0}, "'tol' parameter of GaussianMixture must"),
+    ],
+)
+def test_parameters_that_cannot_be_make_no_mixture(changes, message):
+    valid = {"weights": [0.5, 0.5], "means": np.eye(2), "covariances": [np.eye(2)] * 2}
+    with pytest.raises(ValueError, match=message):
+        GaussianMixture.from_parameters(**{**valid, **changes})
+
+
 def test_a_file_is_written_whole_or_not_at_all(x, tmp_path, monkeypatch):
     path = tmp_path / "model.npz"
     fitted(x).save(path)

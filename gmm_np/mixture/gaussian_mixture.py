@@ -29,7 +29,7 @@ from gmm_np.mixture.sklearn_speech import (
     convergence_warning,
     feature_names,
 )
-from gmm_np.parameters import Parameters
+from gmm_np.parameters import Parameters, check_covariances
 from gmm_np.priors import Prior
 from gmm_np.solvers.adam import fit_adam
 from gmm_np.solvers.em import EM
@@ -169,6 +169,63 @@ class GaussianMixture(FittedMixture):
         self.solver = solver
         self.on_collapse = on_collapse
         self.priors = priors
+
+    @classmethod
+    def from_parameters(
+        cls,
+        weights: ArrayLike,
+        means: ArrayLike,
+        covariances: ArrayLike,
+        *,
+        covariance_type: str = "full",
+        **options: Any,
+    ) -> GaussianMixture:
+        """+ Make a mixture that is known from elsewhere, as if it had been fitted.
+
+        It scores, samples and is saved like any other; `partial_fit` and, with `warm_start`,
+        `fit` go on from there.
+
+        Parameters
+        ----------
+        weights : array_like, shape [K]
+            From 0 to 1, with a sum of 1 within the rounding of four decimals each, which is then
+            divided out.
+        means : array_like, shape [K, D]
+        covariances : array_like
+            In the shape of `covariances_`, symmetric and positive definite.
+        covariance_type : {"full", "tied", "diag", "spherical", "shared_spherical"}
+        **options
+            The other parameters of the class but `n_components`, such as `random_state`.
+
+        Returns
+        -------
+        mixture : GaussianMixture
+
+        Raises
+        ------
+        TypeError
+            If an argument is not made of real numbers.
+        ValueError
+            If shapes disagree, a value is not finite, the weights are negative or add up to
+            something else, a covariance is not symmetric and positive definite, or an option is
+            out of its range.
+
+        Examples
+        --------
+        >>> from gmm_np import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.25, 0.75], [[0.0], [4.0]], [[[1.0]]] * 2)
+        >>> mixture.predict([[0.5], [3.0]]).tolist()
+        [0, 1]
+        """
+        mixture = cls(covariance_type=covariance_type, **options)
+        check_hyperparameters(mixture)
+        logits, centres, scale = check_covariances(
+            weights, means, covariances, covariance_type, "covariance_type", COVARIANCE_TYPES
+        )
+        mixture._set_parameters(Parameters(logits, centres, scale, covariance_type))
+        mixture.n_components, mixture.n_features_in_ = centres.shape
+        mixture._set_fit([], converged=False, weight_seen=0.0)
+        return mixture
 
     # --- fitting ---------------------------------------------------------------------------
 
