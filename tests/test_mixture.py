@@ -304,7 +304,8 @@ def test_an_ill_conditioned_inverse_keeps_its_digits():
     [
         ({"weights_init": [[0.5, 0.5]]}, r"'weights' should have the shape of \(2,\), but got"),
         ({"weights_init": [1.5, 0.5]}, r"in the range \[0, 1\], but got max value 1.5"),
-        ({"weights_init": [0.5, 0.4]}, r"should be normalized, but got sum\(weights\) = 0.9"),
+        ({"weights_init": [0.5, 0.4]}, r"should be normalized, but got sum\(weights\) = 0.9\."),
+        ({"weights_init": [0.5, 0.4995]}, r"got sum\(weights\) = 0.9995\. Divide them by"),
         ({"means_init": np.zeros((3, 2))}, r"'means' should have the shape of \(2, 2\)"),
         ({"means_init": [[0, np.nan], [1, 1]]}, r"Input means contains NaN.*\[0, 1\]"),
         ({"precisions_init": np.ones((3, 2, 2))}, r"'full precision' should have the shape of"),
@@ -319,6 +320,13 @@ def test_an_ill_conditioned_inverse_keeps_its_digits():
 def test_starts_that_cannot_be_are_refused(x, options, message):
     with pytest.raises(ValueError, match=message):
         GaussianMixture(2, **options).fit(x)
+
+
+@pytest.mark.parametrize("decimals", [4, 5, 7])
+def test_weights_of_a_start_may_be_rounded_as_people_write_them(x, decimals):
+    written = [round(1 / 3, decimals)] * 3
+    g = GaussianMixture(3, weights_init=written, max_iter=0, random_state=0).fit(x)
+    np.testing.assert_allclose(g.weights_, 1 / 3, rtol=1e-15)
 
 
 @pytest.mark.parametrize(

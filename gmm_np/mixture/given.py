@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gmm_np import parameters
 from gmm_np.checks import FloatArray
 from gmm_np.mixture.sklearn_speech import as_floats, check_finite
 from gmm_np.solvers.covariances import MATRIX_FAMILIES, factor_of_precisions
@@ -20,7 +21,8 @@ def check_weights(weights: Any, n_components: int) -> FloatArray:
     Raises
     ------
     ValueError
-        If they are not K numbers from 0 to 1 that add up to 1.
+        If they are not K numbers from 0 to 1 that add up to 1, within the rounding of four
+        decimals each.
     """
     array = _as_array("weights", weights, (n_components,))
     if (array < 0).any() or (array > 1).any():
@@ -28,14 +30,12 @@ def check_weights(weights: Any, n_components: int) -> FloatArray:
             "The parameter 'weights' should be in the range [0, 1], but got max value "
             f"{array.max():.5f}, min value {array.min():.5f}"
         )
-    # The sum of float32 weights is 1 within their rounding.
-    tolerance = 1e-6 if np.asarray(weights).dtype == np.float32 else 1e-8
-    if abs(array.sum() - 1) > tolerance:
+    if not parameters.sum_to_one(array):
         raise ValueError(
             "The parameter 'weights' should be normalized, but got sum(weights) = "
-            f"{array.sum():.5f}. Divide them by their sum."
+            f"{array.sum():.8g}. Divide them by their sum."
         )
-    return array
+    return np.asarray(array / array.sum())
 
 
 def check_means(means: Any, n_components: int, n_features: int) -> FloatArray:
