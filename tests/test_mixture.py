@@ -635,6 +635,65 @@ def test_attributes_set_by_hand_are_used(x):
 
 
 @pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("total", [0.01, 0.5, 40.0])
+def test_weights_set_by_hand_count_in_proportion_whatever_their_sum(x, kind, total, tmp_path):
+    g, expected = fitted(x, kind), fitted(x, kind)
+    expected.weights_ = np.array([0.125, 0.875])
+    g.weights_ = total * expected.weights_
+    for name in ("score_samples", "predict_proba", "predict", "score", "bic"):
+        found, wanted = getattr(g, name)(x), getattr(expected, name)(x)
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, err_msg=name)
+    for found, wanted in zip(g.sample(2000), expected.sample(2000), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert np.mean(g.sample(2000)[1]) == pytest.approx(0.875, abs=0.03)  # four deviations
+    g.save(tmp_path / "model.npz")
+    loaded = GaussianMixture.load(tmp_path / "model.npz")
+    np.testing.assert_allclose(loaded.weights_, [0.125, 0.875], rtol=1e-14)
+    for goes_on in (
+        lambda m: copy.deepcopy(m).partial_fit(x[:50]),
+        lambda m: copy.deepcopy(m).set_params(warm_start=True, max_iter=1000).fit(x),
+    ):
+        np.testing.assert_allclose(goes_on(g).weights_, goes_on(expected).weights_, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("weights_", [-1.0, 2.0], "weights_ has negative values: 1 of 2, the first -1.0 at comp"),
+        ("weights_", [0.0, 0.0], "weights_ is zero for every component"),
+        ("weights_", [np.nan, 1.0], "weights_ has values that are not finite: 1 of 2"),
+        ("weights_", [1.0], r"weights_ and means_ disagree.*\(1,\).*\(2, 2\)"),
+        ("means_", [1.0, 2.0], r"means_ must have two axes \[K, D\]; got shape \(2,\)"),
+        ("means_", [[1.0, 2.0], [np.inf, 1.0]], "means_ has values that are not finite: 1 of 4"),
+        ("precisions_cholesky_", np.eye(2), r"precisions_cholesky_ must have shape \(2, 2, 2\)"),
+    ],
+)
+def test_attributes_that_cannot_be_are_refused_by_name(x, attribute, value, message):
+    g = fitted(x)
+    setattr(g, attribute, value)
+    for use in (lambda: g.score(x), g.sample, lambda: g.save("no.npz")):
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_what_is_no_factor_of_a_precision_is_refused_by_its_name(x, kind):
+    valid = fitted(x, kind).precisions_cholesky_
+    negative, missing, tiny = -valid, np.full(valid.shape, np.nan), valid * 1e-320
+    cases = [(negative, "that are not positive"), (missing, "not finite"), (tiny, "beyond the r")]
+    if kind in ("full", "tied"):
+        units = np.array([1e-6, 1e6])[:, None]
+        symmetric = np.broadcast_to([[2.0, 0.5], [0.5, 1.0]], valid.shape)
+        skew = np.broadcast_to([[1.0, 0.5], [1e-4, 1.0]], valid.shape)
+        cases += [(units * m, "on both sides of the diagonal") for m in (symmetric, skew)]
+    for value, message in cases:
+        g = fitted(x, kind)
+        g.precisions_cholesky_ = value
+        with pytest.raises(ValueError, match=f"^precisions_cholesky_ .*{message}"):
+            g.score(x)
+
+
+@pytest.mark.parametrize("kind", TYPES)
 def test_a_mixture_from_parameters_is_the_one_they_were_taken_from(x, kind, tmp_path):
     g = fitted(x, kind)
     made = GaussianMixture.from_parameters(
@@ -660,6 +719,13 @@ def test_a_mixture_from_parameters_is_the_one_they_were_taken_from(x, kind, tmp_
         assert again.set_params(warm_start=True).fit(x).score(x) == pytest.approx(
             g.score(x), abs=1e-6
         )
+
+
+def test_attributes_set_by_hand_go_on_learning(x):
+    g, other = fitted(x), GaussianMixture(2)
+    for name in ("weights_", "means_", "precisions_cholesky_"):
+        setattr(other, name, getattr(g, name))
+    assert other.partial_fit(x).score(x) == pytest.approx(g.score(x), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,49 @@ def test_attributes_have_the_names_shapes_and_types_of_scikit_learn(kind):
     assert ours.converged_ == theirs.converged_
 
 
+def covariance(rng, condition, n_features):
+    """Return a covariance of this condition."""
+    q, _ = np.linalg.qr(rng.standard_normal((n_features, n_features)))
+    rotated = (q * np.geomspace(1.0, 1.0 / condition, n_features)) @ q.T
+    return 0.5 * (rotated + rotated.T)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("condition", [1e2, 1e6, 1e8])
+def test_factors_of_precisions_set_by_hand_score_as_in_scikit_learn(kind, condition):
+    rng = np.random.default_rng(11)
+    with_rounding = 0
+    for n_features in (1, 2, 3, 5, 8) * 4:
+        covariances = np.stack([covariance(rng, condition, n_features) for _ in range(3)])
+        units = 10.0 ** rng.uniform(-3, 3, n_features)
+        # As ten public projects do it, and as scikit-learn did, by an inverse that leaves rounding
+        # below the diagonal.
+        lower = np.linalg.cholesky(np.linalg.inv(covariances)) / units[:, None]
+        upper = np.linalg.inv(np.linalg.cholesky(covariances)).transpose(0, 2, 1) / units[:, None]
+        with_rounding += int(np.tril(upper, -1).any())
+        deviations = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2)) * units
+        means = rng.standard_normal((3, n_features)) * deviations
+        rows = means[:, None] + rng.standard_normal((3, 20, n_features)) * deviations[:, None]
+        roots = 1 / deviations
+        for factors in {
+            "full": (upper, lower, np.triu(upper), upper.astype(np.float32)),
+            "tied": (upper[0], lower[0], np.triu(upper[0]), upper[0].astype(np.float32)),
+            "diag": (roots,),
+            "spherical": (roots[:, 0],),
+        }[kind]:
+            scores = []
+            for make in (Theirs, GaussianMixture):
+                mixture = make(3, covariance_type=kind)
+                mixture.weights_, mixture.means_ = np.array([0.2, 0.3, 0.5]), means
+                mixture.precisions_cholesky_ = np.asarray(factors, np.float64)
+                mixture.covariances_ = covariances  # asked for, not used
+                scores.append(mixture.score_samples(np.concatenate(rows)))
+            # Rounding times the condition of the factor; scikit-learn's expanded squares lose more.
+            worst = np.max(np.abs(scores[1] - scores[0]) / (1 + np.abs(scores[0])))
+            assert worst < 1e-12 * np.sqrt(condition)
+    assert with_rounding >= 10
+
+
 def test_defaults_are_those_of_scikit_learn():
     own, theirs = GaussianMixture().get_params(), Theirs().get_params()
     assert {name: own[name] for name in theirs} == theirs

@@ -1,8 +1,8 @@
 """The estimator: `GaussianMixture`, with scikit-learn's names and without scikit-learn.
 
 In the order in which its modules import one another: what scikit-learn expects of data and errors,
-what every estimator can do, hyperparameters, the log of a fit, what a fitted mixture can do, starts
-that are given, files, and the estimator itself.
+what every estimator can do, hyperparameters, the log of a fit, weights, means and precisions that
+are given, what a fitted mixture can do, files, and the estimator itself.
 """
 
 from gmm_np.mixture.gaussian_mixture import COVARIANCE_TYPES, SOLVERS, GaussianMixture

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gmm_np.checks import FloatArray
 from gmm_np.likelihood import log_prob, responsibilities
 from gmm_np.mixture.estimator import Estimator
+from gmm_np.mixture.given import check_attributes
 from gmm_np.mixture.hyperparameters import as_generator
 from gmm_np.mixture.sklearn_speech import (
     check_array,
@@ -23,7 +24,6 @@ from gmm_np.mixture.sklearn_speech import (
 from gmm_np.parameters import Parameters
 from gmm_np.solvers.covariances import (
     covariances_of,
-    factor_of_precisions_cholesky,
     precisions_cholesky_of,
     precisions_of,
 )
@@ -42,9 +42,7 @@ class FittedMixture(Estimator):
 
     def _set_parameters(self, parameters: Parameters) -> None:
         scale, family = parameters.scale.astype(np.float64), parameters.family
-        logits = parameters.pi_logits.astype(np.float64)
-        weights = np.exp(logits - logits.max())
-        self.weights_ = weights / weights.sum()
+        self.weights_ = parameters.weights()
         self.means_ = parameters.means.astype(np.float64)
         self.covariances_ = covariances_of(scale, family)
         self.precisions_cholesky_ = precisions_cholesky_of(scale, family)
@@ -56,19 +54,20 @@ class FittedMixture(Estimator):
     def parameters_(self) -> Parameters:
         """The fitted mixture for the functions of `gmm_np`.
 
-        Made anew where `weights_`, `means_` or `precisions_cholesky_` were set by hand.
+        Made anew where `weights_`, `means_` or `precisions_cholesky_` were set by hand. These
+        three are what all methods use; `weights_` count in proportion to their sum.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they were set to what no mixture has.
         """
         self._check_is_fitted()
         current = (self.weights_, self.means_, self.precisions_cholesky_)
         fitted = getattr(self, "_fitted", None)
         if fitted is not None and all(map(np.array_equal, current, fitted[:3])):
             return fitted[3]  # type: ignore[no-any-return]
-        weights, means, precisions_cholesky = (np.asarray(a, np.float64) for a in current)
-        with np.errstate(divide="ignore"):
-            logits = np.log(weights)
-        family = self.covariance_type
-        scale = factor_of_precisions_cholesky(precisions_cholesky, family)
-        return Parameters(logits, means, scale, family)
+        return check_attributes(*current, self.covariance_type)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether there are parameters to use."""
@@ -140,7 +139,7 @@ class FittedMixture(Estimator):
                 "sample."
             )
         rng = as_generator(self.random_state)
-        y = np.repeat(np.arange(p.n_components), rng.multinomial(n_samples, self.weights_))
+        y = np.repeat(np.arange(p.n_components), rng.multinomial(n_samples, p.weights()))
         x = rng.standard_normal((len(y), p.n_features))
         scale = p.scale.astype(np.float64)
         if p.family == "full":

@@ -93,10 +93,13 @@ class GaussianMixture(FittedMixture):
     Attributes
     ----------
     weights_ : ndarray, shape [K]
+        + Set by hand they need not add up to 1: they count in proportion to their sum.
     means_ : ndarray, shape [K, D]
     covariances_, precisions_, precisions_cholesky_ : ndarray
         Shape [K, D, D] for "full", [D, D] for "tied", [K, D] for "diag", [K] for "spherical", []
-        for "shared_spherical". The last are upper triangles U, or roots: precision = U U^T.
+        for "shared_spherical". The last are upper triangles U, or roots: precision = U U^T. They
+        are what counts, with `weights_` and `means_`, where attributes are set by hand, and may be
+        lower triangles then, as `numpy.linalg.cholesky` gives them; see also `from_parameters`.
     converged_ : bool
     n_iter_ : int
         Of the best start.
@@ -341,6 +344,8 @@ class GaussianMixture(FittedMixture):
             )
         rows = self._check_data(X)
         weight = check_weight(sample_weight, len(rows))
+        if not hasattr(self, "lower_bounds_"):  # attributes were set by hand, without a fit
+            self._set_fit([], converged=False, weight_seen=0.0)
         parameters, reg_covar = self.parameters_, float(self.reg_covar)
         block = statistics(rows, parameters, sample_weight=weight)
         seen = self._weight_seen

@@ -73,10 +73,27 @@ def factor_of_precisions(precisions: FloatArray, family: str) -> FloatArray:
 
 
 def factor_of_precisions_cholesky(precisions_cholesky: FloatArray, family: str) -> FloatArray:
-    """Return the factors L = U^-T of scikit-learn's factors U."""
+    """Return the factors L = U^-T of scikit-learn's factors U.
+
+    For any other root R of the precisions, R R^T, as a lower triangle, U is the upper triangle
+    with U U^T = R R^T.
+    """
     if family not in MATRIX_FAMILIES:
         return np.asarray(1.0 / precisions_cholesky)
-    return _inverse(np.ascontiguousarray(precisions_cholesky.swapaxes(-1, -2)))
+    upper = precisions_cholesky
+    if np.tril(upper, -1).any():
+        upper = _upper(upper)
+    return _inverse(np.ascontiguousarray(upper.swapaxes(-1, -2)))
+
+
+def _upper(roots: FloatArray) -> FloatArray:
+    """Return the upper triangles U with U U^T = R R^T, and a positive diagonal, of R [..., D, D].
+
+    From R = U Q, so that no square loses digits: the factors of QR with rows and columns reversed.
+    """
+    r: FloatArray = np.asarray(np.linalg.qr(roots[..., ::-1, :].swapaxes(-1, -2), mode="r"))
+    upper = r.swapaxes(-1, -2)[..., ::-1, ::-1]
+    return np.asarray(upper * np.sign(np.diagonal(upper, axis1=-2, axis2=-1))[..., None, :])
 
 
 def deviations(parameters: Parameters) -> FloatArray:
