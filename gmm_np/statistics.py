@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gmm_np import wide_range
 from gmm_np.checks import FloatArray, as_reduction
@@ -223,7 +223,7 @@ def em_step(
     parameters: Parameters,
     statistics: Statistics,
     *,
-    reg_covar: float = 0.0,
+    reg_covar: ArrayLike = 0.0,
     prior: Conjugate | None = None,
 ) -> Parameters:
     """One step of expectation-maximisation from statistics, equation (27).
@@ -234,8 +234,9 @@ def em_step(
         Those at which the statistics were made.
     statistics : Statistics
         Of all the data; add those of its parts.
-    reg_covar : float
-        Added to the diagonal of each learned covariance.
+    reg_covar : float or array_like of shape [D]
+        Added to the diagonal of each learned covariance, or to the entry of each column. One
+        variance for all columns gets the mean.
     prior : Conjugate, optional
         For a maximum of the posterior density; `gmm_np.priors.conjugate` makes one.
 
@@ -248,8 +249,9 @@ def em_step(
     Raises
     ------
     ValueError
-        If the statistics were made at other parameters or have no weight, or a component
-        collapsed: its samples span less than D dimensions, so that its likelihood has no maximum.
+        If the statistics were made at other parameters or have no weight, `reg_covar` is negative
+        or of another shape, or a component collapsed: its samples span less than
+        D dimensions, so that its likelihood has no maximum.
     """
     updated, collapsed = em_update(parameters, statistics, reg_covar=reg_covar, prior=prior)
     if collapsed.any():
@@ -262,7 +264,7 @@ def em_step(
         raise ValueError(
             f"{what} (weight {weight:.3g}) span less than D dimensions, so that the covariance is "
             "singular and the likelihood has no maximum. Use fewer components, a floor "
-            "(reg_covar), a Wishart prior, or start elsewhere."
+            "(reg_covar), a Wishart prior, or start elsewhere. Components are counted from 0."
         )
     return updated
 
@@ -271,7 +273,7 @@ def em_update(
     parameters: Parameters,
     statistics: Statistics,
     *,
-    reg_covar: float = 0.0,
+    reg_covar: ArrayLike = 0.0,
     prior: Conjugate | None = None,
 ) -> tuple[Parameters, Bools]:
     """One step of EM that also says which components collapsed, equations (27), (43), (36).
@@ -316,10 +318,47 @@ def em_update(
             step = family.posterior_step(scale, mass, v_bar, centre, prior.mean_precision)
             central = central + family.outer(mass, step - v_bar)
         means = parameters.means + family.unwhiten_first(scale, step)
-        add = Update(prior.scatter, prior.freedom, reg_covar)
+        add = _update_with(prior, as_floor(reg_covar, parameters))
         sums = Sums(mass, statistics.v_k, central)
         updated, collapsed = family.em_update(scale, sums, lost, add)
     return Parameters(logits, means, updated, parameters.family), collapsed
+
+
+def as_floor(reg_covar: ArrayLike, parameters: Parameters) -> FloatArray:
+    """Return what is added to variances: of each column [D], or to the only one, [].
+
+    Raises
+    ------
+    ValueError
+        If a value is negative or not finite, or there is neither one nor one a column.
+    """
+    floor = np.asarray(reg_covar, np.float64)
+    n_dims = parameters.n_features
+    if floor.shape not in ((), (n_dims,)):
+        raise ValueError(
+            f"reg_covar must be one number, or one for each of the {n_dims} columns of x; got an "
+            f"array of shape {floor.shape}."
+        )
+    if not (np.isfinite(floor) & (floor >= 0)).all():
+        raise ValueError(f"reg_covar must be finite and not negative; got {floor.tolist()}.")
+    one_for_all = parameters.scale.ndim < 2  # a variance has no axis of columns
+    return np.asarray(floor.mean()) if one_for_all else floor
+
+
+class _ColumnUpdate(Update):
+    """An update whose ridge is one value a column, [D], of which some are positive."""
+
+    __slots__ = ()
+
+    @property
+    def regularises(self) -> bool:
+        return True
+
+
+def _update_with(prior: Conjugate, floor: FloatArray) -> Update:
+    if floor.ndim == 0 or not floor.any():
+        return Update(prior.scatter, prior.freedom, float(floor.max()))
+    return _ColumnUpdate(prior.scatter, prior.freedom, floor)  # type: ignore[arg-type]
 
 
 def _check_same(parameters: Parameters, statistics: Statistics) -> None:

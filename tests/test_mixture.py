@@ -13,6 +13,7 @@ import pytest
 
 from gmm_np import GaussianMixture, nll, responsibilities
 from gmm_np.datasets import load_old_faithful
+from gmm_np.mixture import RegCovarWarning
 from gmm_np.mixture.sklearn_speech import convergence_warning, not_fitted_error
 from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.solvers.fitting import CollapseError
@@ -143,8 +144,160 @@ def test_a_collapse_is_an_error_in_the_words_of_scikit_learn():
 
 def test_a_component_that_only_the_floor_holds_up_is_warned_of():
     x = np.concatenate([np.random.default_rng(2).standard_normal((30, 1)), [[50.0], [50.0]]])
-    with pytest.warns(convergence_warning(), match=r"Components \[\d\] have collapsed.*reg_covar"):
+    with pytest.warns(convergence_warning(), match=r"^Component \d has collapsed.*reg_covar"):
         GaussianMixture(2, random_state=0).fit(x)
+
+
+def flat_data(what):
+    """Two clusters, and beside them a column that spans no dimension of its own."""
+    rng = np.random.default_rng(5)
+    a = np.concatenate([rng.normal(0, 1, 200), rng.normal(5, 2, 100)])
+    return np.column_stack([a, {"constant": np.full(300, 7.1), "dependent": 2 * a + 1}[what]])
+
+
+@pytest.mark.parametrize("what", ["constant", "dependent"])
+@pytest.mark.parametrize("unit", [1.0, 1e9])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"tol": 1e-7, "max_iter": 500},
+        {"max_iter": 1},
+        {"solver": "lbfgs"},
+        {"solver": "lbfgs", "max_iter": 3},
+        {"solver": "adam", "max_iter": 20},
+        {"reg_covar": 0, "priors": [Wishart(1e-6, 0.0)]},
+    ],
+)
+@pytest.mark.parametrize("k", [1, 2])
+def test_columns_that_span_no_dimension_are_reported_wherever_the_fit_ends(what, unit, options, k):
+    # Where rounding of the data is more than the floor, a collapse may be an error instead.
+    for kind in ("full", "tied", *(["diag"] if what == "constant" else [])):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            g = GaussianMixture(k, covariance_type=kind, random_state=0, **options)
+            try:
+                g.fit(unit * flat_data(what))
+            except CollapseError:
+                assert unit > 1
+                continue
+        assert g.collapsed_ == list(range(k))
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+def test_ordinary_data_raise_no_alarm(kind, solver):
+    rng = np.random.default_rng(6)
+    x = np.concatenate([rng.normal(0, 1, (200, 2)), rng.normal(5, 2, (100, 2))])
+    limits = {"adam": {"max_iter": 300, "tol": 1e-2}}.get(solver, {"max_iter": 500})
+    g = GaussianMixture(2, covariance_type=kind, solver=solver, random_state=0, **limits)
+    assert g.fit(x).collapsed_ == []  # a warning would be an error
+
+
+def test_a_collapse_is_an_error_at_any_tolerance_where_it_is_to_be_one():
+    for tol in (1.0, 1e-3, 1e-8):
+        with pytest.raises(CollapseError):
+            GaussianMixture(2, reg_covar=0, tol=tol, random_state=0).fit(flat_data("constant"))
+
+
+def test_the_warning_of_a_collapse_counts_from_0_and_names_the_column():
+    pandas_like = flat_data("constant")
+    with pytest.warns(convergence_warning()) as seen:
+        GaussianMixture(2, random_state=0).fit(pandas_like)
+    (message,) = [str(w.message) for w in seen]
+    assert message.startswith("Components 0, 1 have collapsed in column 1: ")
+    assert message.endswith("Components are counted from 0.")
+
+
+# --- the units of the columns --------------------------------------------------------------------
+
+
+def small_units():
+    """A column in metres with deviations of 6e-6, and one of the order of 1."""
+    rng = np.random.default_rng(7)
+    metres = np.concatenate([rng.normal(2.5e-5, 6e-6, 250), rng.normal(9e-5, 7e-6, 150)])
+    return np.column_stack([metres, rng.normal(0, 1, 400)])
+
+
+@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+@pytest.mark.parametrize("kind", ["full", "tied", "diag"])
+@pytest.mark.parametrize("form", ["array", "stream", "weights"])
+def test_a_floor_above_a_columns_variance_is_warned_of(solver, kind, form):
+    x = small_units()
+    given = [x[:150], x[150:]] if form == "stream" else x
+    weight = np.ones(400) if form == "weights" else None
+    share = 1e-6 / x[:, 0].var()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", convergence_warning())
+        with pytest.warns(
+            RegCovarWarning,
+            match=rf"^reg_covar=1e-06 is {share:.3g} times the variance of column 0",
+        ):
+            GaussianMixture(2, covariance_type=kind, solver=solver, random_state=0, max_iter=5).fit(
+                given, sample_weight=weight
+            )
+
+
+def test_a_floor_is_too_high_from_a_hundredth_of_the_variance_on():
+    x = np.random.default_rng(8).normal(0, 1, (500, 2))
+    x /= x.std(axis=0)
+    for floor, n_warnings in ((0.0099, 0), (0.0101, 1)):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            GaussianMixture(reg_covar=floor).fit(x)
+        assert len(seen) == n_warnings
+    assert (
+        "reg_covar=0.0101 is 1 % of the variance of column 0, 1 (and too much for 1 more)"
+        in str(seen[0].message)
+    )
+
+
+def test_one_variance_for_all_columns_is_compared_with_their_mean_variance():
+    x = small_units()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GaussianMixture(2, covariance_type="spherical", random_state=0).fit(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", convergence_warning())
+        with pytest.warns(RegCovarWarning, match="times the columns' mean variance"):
+            GaussianMixture(2, covariance_type="spherical", random_state=0).fit(1e-5 * x)
+
+
+@pytest.mark.parametrize("solver", ["em", "lbfgs"])
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_floor_for_each_column_is_in_its_units(solver, kind):
+    x = small_units()
+    unit = np.full(2, 1e5) if kind in ("spherical", "shared_spherical") else np.array([1e5, 1.0])
+    floor = 1e-6 * x.var(axis=0)
+    options = {"covariance_type": kind, "solver": solver, "random_state": 0, "tol": 1e-6}
+    a = GaussianMixture(2, reg_covar=floor, **options).fit(x)
+    b = GaussianMixture(2, reg_covar=list(floor * unit**2), **options).fit(x * unit)
+    np.testing.assert_allclose(a.means_ * unit, b.means_, rtol=1e-6, atol=1e-9)
+    assert a.score(x) == pytest.approx(b.score(x * unit) + np.log(unit).sum(), rel=1e-9)
+    assert a.collapsed_ == b.collapsed_ == []
+
+
+def test_a_floor_of_equal_numbers_is_that_number(x):
+    for solver in ("em", "lbfgs"):
+        for kind in TYPES:
+            a, b = (
+                fitted(x, kind, solver=solver, reg_covar=floor) for floor in (1e-3, [1e-3, 1e-3])
+            )
+            np.testing.assert_allclose(a.covariances_, b.covariances_, rtol=1e-12)
+
+
+def test_a_floor_for_each_column_is_kept_in_a_file(x, tmp_path):
+    g = fitted(x, reg_covar=np.array([1e-3, 1e-2]))
+    g.save(tmp_path / "m.npz")
+    assert GaussianMixture.load(tmp_path / "m.npz").reg_covar == [1e-3, 1e-2]
+
+
+@pytest.mark.parametrize(
+    "floor", [[1e-6], [1e-6, 1e-6, 1e-6], [1e-6, -1.0], [[1e-6, 1e-6]], ["a", "b"]]
+)
+def test_a_floor_of_another_shape_or_sign_is_refused(x, floor):
+    with pytest.raises(ValueError, match=r"reg_covar.* one for each"):
+        GaussianMixture(reg_covar=floor).fit(x)
 
 
 def test_reseeding_is_warned_of():

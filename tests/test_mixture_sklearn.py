@@ -52,6 +52,7 @@ def start(x, n_components, kind):
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::gmm_np.mixture.RegCovarWarning")  # pixels that hardly vary
 def test_em_has_the_log_likelihoods_of_scikit_learn_iteration_by_iteration(name, kind):
     load, n_components, floor, iterations = DATA[name]
     x = load()

@@ -11,6 +11,7 @@ import gmm_np
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::gmm_np.mixture.RegCovarWarning"),
 ]
 
 NOT_APPLICABLE = {

@@ -9,7 +9,8 @@ from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.reference import nll_backward, nll_forward
 from gmm_np.solvers import fit_adam, fit_em, fit_lbfgs, fit_newton, kmeans_start
 from gmm_np.solvers.em import EM, find_collapsed
-from gmm_np.solvers.fitting import CollapseError, Data, FitInterrupted
+from gmm_np.solvers.fitting import CollapseError, Data, FitInterrupted, variances
+from gmm_np.solvers.floor import relative_floor
 
 FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
 PRIORS = (Wishart(0.5, 1.0), Dirichlet(2.0), Normal([3.5, 70.0], 20.0))
@@ -237,6 +238,25 @@ def test_a_component_without_samples_goes_off_and_is_no_collapse():
 def test_find_collapsed_sees_what_the_floor_hides():
     x, start = lonely_problem()
     assert find_collapsed(Data(x).statistics(start, "direct")) == (1,)
+
+
+@pytest.mark.parametrize("n_blocks", [1, 4])
+def test_variances_are_those_of_repeated_rows_and_zero_for_a_constant_column(n_blocks):
+    rng = np.random.default_rng(9)
+    x = rng.normal(0, 1, (500, 4)) * [1e-9, 1.0, 1e9, 0.0] + [1.0, 1e6, 0.0, 0.1]
+    weight = rng.integers(0, 3, 500)
+    expected = np.repeat(x, weight, axis=0)[:, :3].astype(np.longdouble).var(axis=0)
+    x[weight == 0] = 1e100  # what has no weight may be anything
+    blocks = np.array_split(x, n_blocks), np.array_split(weight.astype(float), n_blocks)
+    found = variances(zip(*blocks, strict=True))
+    # A deviation of 1e-9 beside a mean of 1 has seven digits; its square as many.
+    np.testing.assert_allclose(found[:3], expected.astype(float), rtol=1e-6)
+    assert found[3] == 0
+
+
+def test_a_relative_floor_has_the_units_of_its_column():
+    np.testing.assert_allclose(relative_floor(np.array([4.0, 0.0, 9e8])), [4e-6, 4e-6, 900.0])
+    np.testing.assert_allclose(relative_floor(np.zeros(2)), 1e-6)
 
 
 # --- solvers on gradients ------------------------------------------------------------------------

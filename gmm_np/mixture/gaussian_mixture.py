@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.likelihood import is_stream, statistics
-from gmm_np.mixture import given, model_file
+from gmm_np.mixture import findings, given, model_file
 from gmm_np.mixture.fit_log import Fit, FitLog
 from gmm_np.mixture.fitted import FittedMixture
 from gmm_np.mixture.hyperparameters import (
@@ -24,6 +24,7 @@ from gmm_np.mixture.hyperparameters import (
     check_hyperparameters,
 )
 from gmm_np.mixture.sklearn_speech import (
+    RegCovarWarning,
     check_array,
     check_weight,
     convergence_warning,
@@ -34,6 +35,7 @@ from gmm_np.priors import Prior
 from gmm_np.solvers.adam import fit_adam
 from gmm_np.solvers.em import EM
 from gmm_np.solvers.fitting import Callback, CollapseError, Data, FitInterrupted
+from gmm_np.solvers.floor import find_held_up
 from gmm_np.solvers.gradient_solvers import fit_lbfgs
 from gmm_np.solvers.online import remember, weight_of_memory
 from gmm_np.solvers.starts import make_start
@@ -62,7 +64,8 @@ class GaussianMixture(FittedMixture):
         For "lbfgs" it is the largest entry of the gradient.
     reg_covar : float
         Added to the diagonal of the covariances in each update of EM. For the other solvers a
-        floor under the squared diagonal of the factors.
+        floor under the squared diagonal of the factors. It is in the squared units of the columns.
+        + Or an array of shape [D], one number a column, as ``1e-6 * X.var(axis=0)``.
     max_iter : int
         For "adam", passes over the data.
     n_init : int
@@ -84,8 +87,8 @@ class GaussianMixture(FittedMixture):
         +
     on_collapse : {"raise", "reseed", "keep"}
         + What becomes of a component whose samples span less than D dimensions, which can happen
-        where `reg_covar` is 0: an error, a fresh start at a random row, or the covariance that
-        it had. The other solvers than "em" know the error alone.
+        where `reg_covar` is 0 or tiny: an error, a fresh start at a random row, or the covariance
+        that it had. The other solvers than "em" know the error alone.
     priors : sequence of Wishart, Dirichlet or Normal, optional
         + Of `gmm_np.priors`: the fit is then the maximum of the posterior density, and the lower
         bounds have its logarithm, over the weight of the data, in place of the log-likelihood.
@@ -107,6 +110,14 @@ class GaussianMixture(FittedMixture):
         Mean log-likelihood of the data in the last iteration of the best start, before its update.
     lower_bounds_ : list of float
         The same of all its iterations.
+    collapsed_ : list of int
+        + Components, from 0, that `reg_covar`, a prior or the covariance they kept holds up rather
+        than their samples: in some direction more than half of the variance is `reg_covar`'s, or
+        next to all the prior's.
+    reseeded_ : list of int
+        + Components, from 0, that collapsed on the way and were started again.
+    dropped_starts_ : list of int
+        + Starts, from 0, that were dropped because a component collapsed.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Where the data were a data frame whose columns have names.
@@ -129,6 +140,9 @@ class GaussianMixture(FittedMixture):
     n_iter_: int
     lower_bound_: float
     lower_bounds_: list[float]
+    collapsed_: list[int]
+    reseeded_: list[int]
+    dropped_starts_: list[int]
     n_features_in_: int
     _weight_seen: float
     _last_step: tuple[tuple[Any, ...] | None, Parameters]
@@ -140,7 +154,7 @@ class GaussianMixture(FittedMixture):
         *,
         covariance_type: str = "full",
         tol: float = 1e-3,
-        reg_covar: float = 1e-6,
+        reg_covar: ArrayLike = 1e-6,
         max_iter: int = 100,
         n_init: int = 1,
         init_params: str = "kmeans",
@@ -268,6 +282,10 @@ class GaussianMixture(FittedMixture):
         -----
         ConvergenceWarning
             If the best start did not converge, or a component has collapsed.
+        RegCovarWarning
+            If `reg_covar` is more than a hundredth of a column's variance: then the fitted
+            covariances are its work. For "spherical" and "shared_spherical" the columns' mean
+            variance counts.
         """
         del y
         check_hyperparameters(self)
@@ -279,6 +297,7 @@ class GaussianMixture(FittedMixture):
         before = self._value_before(objective) if resume else np.inf
         best: Fit | None = None
         collapse: CollapseError | None = None
+        dropped = []
         for start_index in range(1 if resume else self.n_init):
             log = FitLog(self.verbose, self.verbose_interval, callback)
             log.begin(start_index)
@@ -287,6 +306,7 @@ class GaussianMixture(FittedMixture):
                 found = self._solve(data, start, rng, before, log)
             except CollapseError as error:
                 collapse = error
+                dropped.append(start_index)
                 if self.n_init > 1:
                     self._warn(f"Start {start_index} was dropped: {error}")
                 continue
@@ -310,6 +330,8 @@ class GaussianMixture(FittedMixture):
                 collapse.components,
             )
         self._keep(best, data, objective)
+        self.dropped_starts_ = dropped
+        self._warn_of_floor(data)
         self._warn_of(best)
         return self
 
@@ -346,19 +368,21 @@ class GaussianMixture(FittedMixture):
         weight = check_weight(sample_weight, len(rows))
         if not hasattr(self, "lower_bounds_"):  # attributes were set by hand, without a fit
             self._set_fit([], converged=False, weight_seen=0.0)
-        parameters, reg_covar = self.parameters_, float(self.reg_covar)
+        parameters, reg_covar = self.parameters_, self.reg_covar
         block = statistics(rows, parameters, sample_weight=weight)
         seen = self._weight_seen
         memory = remember(parameters, weight_of_memory(seen, block.weight), reg_covar)
-        updated, collapsed = em_update(parameters, memory + block, reg_covar=reg_covar)
+        total = memory + block
+        updated, flat = em_update(parameters, total, reg_covar=reg_covar)
+        collapsed = {*map(int, np.flatnonzero(flat)), *find_held_up(updated, total.n_k, reg_covar)}
         self._set_parameters(updated)
         self._weight_seen = seen + block.weight
         self.converged_ = False
         self.n_iter_ += 1
         self.lower_bound_ = -block.loss / block.weight
         self.lower_bounds_ = [*self.lower_bounds_, self.lower_bound_]
-        if collapsed.any():
-            self._warn_of(Fit(updated, [], True, tuple(int(k) for k in np.flatnonzero(collapsed))))
+        self.collapsed_ = sorted(collapsed)
+        self._warn_of(Fit(updated, [], True, tuple(self.collapsed_)))
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.int64]:
@@ -373,8 +397,7 @@ class GaussianMixture(FittedMixture):
         """Fit from one start."""
         if self.max_iter == 0:
             return Fit(start, [], False)
-        reg_covar = float(self.reg_covar)
-        remedies: dict[str, Any] = {"reg_covar": reg_covar, "priors": tuple(self.priors or ())}
+        remedies: dict[str, Any] = {"reg_covar": self.reg_covar, "priors": tuple(self.priors or ())}
         limits: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "callback": log}
         if self.solver == "em":
             run = EM(data, start, on_collapse=self.on_collapse, rng=rng, **remedies)
@@ -385,10 +408,11 @@ class GaussianMixture(FittedMixture):
             found = fit_lbfgs(data, start, **remedies, **limits)
         else:
             found = fit_adam(data, start, batch_size=BATCH_SIZE, rng=rng, **remedies, **limits)
-        if found.collapsed and not any(remedies.values()):
+        if found.collapsed and not (np.any(self.reg_covar) or self.priors):
             raise CollapseError(
-                f"components {list(found.collapsed)} collapsed: their samples span less than D "
-                "dimensions, so that the likelihood has no maximum.",
+                f"{findings.name_components(found.collapsed, 0)} collapsed: the samples span less "
+                "than D dimensions, so that the likelihood has no maximum. Components are counted "
+                "from 0.",
                 found.collapsed,
             )
         bounds = [-value for value in found.history or (found.nll,)]
@@ -425,7 +449,8 @@ class GaussianMixture(FittedMixture):
     def _objective(self, data: Data) -> tuple[Any, ...]:
         """Return what is equal only where another fit's lower bounds are of the same function."""
         priors = tuple(self.priors or ())
-        return data.fingerprint(), self.solver, float(self.reg_covar), priors
+        floor = tuple(np.ravel(self.reg_covar).tolist())
+        return data.fingerprint(), self.solver, floor, priors
 
     def _value_before(self, objective: tuple[Any, ...] | None) -> float:
         """Return the objective before the step of EM that led to the parameters of a warm start.
@@ -455,6 +480,7 @@ class GaussianMixture(FittedMixture):
         self._set_parameters(best.parameters)
         self._last_step = (objective, best.parameters)
         self._set_fit(best.lower_bounds, converged=best.converged, weight_seen=data.total_weight)
+        self.collapsed_, self.reseeded_ = list(best.collapsed), list(best.reseeded)
 
     def _set_fit(self, lower_bounds: list[float], *, converged: bool, weight_seen: float) -> None:
         """Set the attributes that say how the parameters were found."""
@@ -462,6 +488,7 @@ class GaussianMixture(FittedMixture):
         self.n_iter_ = len(lower_bounds)
         self.lower_bounds_ = lower_bounds
         self.lower_bound_ = lower_bounds[-1] if lower_bounds else -np.inf
+        self.collapsed_, self.reseeded_, self.dropped_starts_ = [], [], []
         self._weight_seen = weight_seen
 
     # --- files -------------------------------------------------------------------------------
@@ -543,15 +570,39 @@ class GaussianMixture(FittedMixture):
             )
         if best.reseeded:
             self._warn(
-                f"Components {list(best.reseeded)} collapsed on the way and were started again at "
-                "random rows."
+                f"{findings.name_components(best.reseeded, 0).capitalize()} collapsed on the way "
+                "and were started again at random rows. Components are counted from 0."
             )
         if best.collapsed:
-            self._warn(
-                f"Components {list(best.collapsed)} have collapsed: their samples span less than "
-                "D dimensions, and only reg_covar, a prior or the covariance they kept holds them "
-                "up. Use fewer components, or drop columns that are constant or depend on others."
+            columns = self._columns()
+            who = findings.name_collapsed(
+                best.collapsed, best.parameters, self.reg_covar, columns, 0
             )
+            self._warn(
+                f"{who[0].upper()}{who[1:]}: in some direction reg_covar, a prior or a kept "
+                "covariance gives more of the variance than the samples do. Use fewer components, "
+                "drop columns that are constant or depend on others, or scale reg_covar to the "
+                "columns. Components are counted from 0."
+            )
+
+    def _warn_of_floor(self, data: Data) -> None:
+        if not np.any(self.reg_covar):
+            return
+        found = findings.describe_high_floor(
+            self.reg_covar, data.variances(), self.parameters_, self._columns()
+        )
+        if found is not None:
+            warnings.warn(
+                f"reg_covar={found}. It is added to each fitted variance, so that these are "
+                "mostly its work where components are narrow. Use a smaller one, a share of each "
+                "column's variance as reg_covar=1e-6 * X.var(axis=0), or scale the columns.",
+                RegCovarWarning,
+                stacklevel=3,
+            )
+
+    def _columns(self) -> list[str]:
+        names = getattr(self, "feature_names_in_", None)
+        return findings.column_names(names, self.n_features_in_)
 
     def _warn(self, message: str) -> None:
         warnings.warn(message, convergence_warning(), stacklevel=4)

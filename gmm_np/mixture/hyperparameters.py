@@ -20,8 +20,8 @@ def check_hyperparameters(estimator: Any) -> None:
     for name, least in (("n_components", 1), ("max_iter", 0), ("n_init", 1)):
         _check_number(estimator, name, Integral, "an int", least)
     _check_number(estimator, "verbose_interval", Integral, "an int", 1)
-    for name in ("tol", "reg_covar"):
-        _check_number(estimator, name, Real, "a float", 0)
+    _check_number(estimator, "tol", Real, "a float", 0)
+    _check_floor(estimator)
     for name, choices in (
         ("covariance_type", COVARIANCE_TYPES),
         ("init_params", STARTS),
@@ -52,6 +52,19 @@ def _check_number(estimator: Any, name: str, kind: type, article: str, least: in
         raise ValueError(
             f"The {name!r} parameter of {type(estimator).__name__} must be {article} in the range "
             f"[{least}, inf). Got {value!r} instead."
+        )
+
+
+def _check_floor(estimator: Any) -> None:
+    value: Any = estimator.reg_covar
+    if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) == 0:
+        _check_number(estimator, "reg_covar", Real, "a float", 0)
+        return
+    floor = np.asarray(value)
+    if floor.ndim != 1 or floor.dtype.kind not in "iuf" or not (floor >= 0).all():
+        raise ValueError(
+            f"The 'reg_covar' parameter of {type(estimator).__name__} must be a float in the range "
+            f"[0, inf), or one for each column of X. Got {value!r} instead."
         )
 
 

@@ -46,10 +46,15 @@ class Stored(NamedTuple):
 
 def save(path: str | PathLike[str], stored: Stored) -> None:
     """Write a fitted mixture; of its hyperparameters those that are numbers, texts or None."""
+    given = dict(stored.hyperparameters)
+    if np.ndim(given["reg_covar"]) == 1:  # the floor is for the next block too
+        given["reg_covar"] = [float(value) for value in given["reg_covar"]]
     hyperparameters = {
         name: value.item() if isinstance(value, np.generic) else value
-        for name, value in stored.hyperparameters.items()
-        if value is None or isinstance(value, bool | int | float | str | np.generic)
+        for name, value in given.items()
+        if value is None
+        or isinstance(value, bool | int | float | str | np.generic)
+        or name == "reg_covar"
     }
     parameters = stored.parameters
     names = [] if stored.feature_names is None else [str(name) for name in stored.feature_names]

@@ -27,6 +27,10 @@ class ConvergenceWarning(UserWarning):
     """A fit came to an end that needs a look."""
 
 
+class RegCovarWarning(UserWarning):
+    """`reg_covar` is a large share of a column's variance."""
+
+
 def not_fitted_error() -> type[Exception]:
     """Return scikit-learn's NotFittedError if it is loaded, and ours otherwise."""
     found: type[Exception] = _class("NotFittedError", NotFittedError)

@@ -32,7 +32,7 @@ def fit_adam(
     start: Parameters,
     *,
     sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
-    reg_covar: float = 0.0,
+    reg_covar: ArrayLike = 0.0,
     priors: Sequence[Prior] = (),
     batch_size: int | None = None,
     step_logits: float = 1e-2,
@@ -51,8 +51,8 @@ def fit_adam(
         An iterable is read once for each pass, and batches are drawn within its blocks.
     start : Parameters
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
-    reg_covar : float
-        A floor under the squared diagonals of the factors.
+    reg_covar : float or array_like of shape [D]
+        A floor under the squared diagonals of the factors, one number or one a column.
     priors : sequence of Wishart, Dirichlet or Normal
         Of `gmm_np.priors`: the objective is minus the log posterior over the weight of the data.
     batch_size : int, optional

@@ -31,13 +31,16 @@ from gmm_np.solvers.fitting import (
     Trace,
     log_density,
 )
-from gmm_np.statistics import Statistics, em_update, gradients
+from gmm_np.solvers.floor import find_held_up
+from gmm_np.statistics import Statistics, as_floor, em_update, gradients
 
 ON_COLLAPSE: Final = ("raise", "reseed", "keep")
 # A mean that moves by more of its standard deviations leaves rounding in the covariance, so that a
 # collapse there is none yet; it is believed after so many steps.
 FAR: Final = 1e-3
 PATIENCE: Final = 3
+# Where iterations ended, means may still move; from here on rounding of the move would be believed.
+TOO_FAR: Final = 1e2
 MOST_RESEEDS: Final = 20
 
 
@@ -46,7 +49,7 @@ def fit_em(
     start: Parameters,
     *,
     sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
-    reg_covar: float = 0.0,
+    reg_covar: ArrayLike = 0.0,
     priors: Sequence[Prior] = (),
     on_collapse: str = "raise",
     tol: float = 1e-9,
@@ -64,9 +67,10 @@ def fit_em(
     start : Parameters
         Of any family.
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
-    reg_covar : float
-        Added to the diagonal of each covariance in each update: a floor, which also lets the
-        negative log-likelihood rise a little near the end.
+    reg_covar : float or array_like of shape [D]
+        Added to the diagonal of each covariance in each update, one number or one a column: a
+        floor, which also lets the negative log-likelihood rise a little near the end. One variance
+        for all columns gets the mean.
     priors : sequence of Wishart, Dirichlet or Normal
         Of `gmm_np.priors`: the objective is minus the log posterior over the weight of the data.
     on_collapse : {"raise", "reseed", "keep"}
@@ -141,14 +145,14 @@ class EM:
         data: Data,
         start: Parameters,
         *,
-        reg_covar: float = 0.0,
+        reg_covar: ArrayLike = 0.0,
         priors: Sequence[Prior] = (),
         on_collapse: str = "raise",
         rng: np.random.Generator | None = None,
     ) -> None:
         check_choice("on_collapse", on_collapse, ON_COLLAPSE)
         self.data, self.start, self.parameters = data, start, start
-        self.reg_covar, self.on_collapse = reg_covar, on_collapse
+        self.floor, self.on_collapse = as_floor(reg_covar, start), on_collapse
         self.priors, self.prior = tuple(priors), conjugate(priors) if priors else None
         self.rng = rng
         self.history: list[float] = []
@@ -181,7 +185,9 @@ class EM:
                     trace(iteration, self.parameters)
             except KeyboardInterrupt:
                 raise FitInterrupted(self.parameters, tuple(self.history)) from None
-            if abs(before - value) < tol:
+            # What may be a collapse is not settled yet: it gets its few steps to prove itself.
+            undecided = set(np.flatnonzero(self._waiting).tolist()) - self.kept
+            if abs(before - value) < tol and not undecided:
                 self.converged = True
                 return
             # After a fresh start the objective is another's.
@@ -206,17 +212,20 @@ class EM:
 
     def held(self) -> tuple[int, ...]:
         """Return the components that only a floor, a prior, or what they kept holds up."""
-        held = set(self.kept)
-        if self._last is not None and find_collapsed(self._last):
-            last = self.data.statistics(self._last.parameters, method="direct")
-            held |= set(find_collapsed(last))
+        held = self.kept | {int(k) for k in np.flatnonzero(self._waiting)}
+        last = self._last
+        if last is not None:
+            held |= set(find_held_up(self.parameters, last.n_k, self.floor, self.prior))
+            if find_collapsed(last):  # also where rounding is more than the floor
+                last = self.data.statistics(last.parameters, method="direct")
+                held |= set(find_collapsed(last))
         return tuple(sorted(held))
 
     def _update(self, statistics: Statistics) -> tuple[Parameters, Bools]:
         """Return the updated parameters and which components collapsed, which keep their scale."""
         p = statistics.parameters
-        updated, collapsed = em_update(p, statistics, reg_covar=self.reg_covar, prior=self.prior)
-        held = self.reg_covar > 0 or (self.prior is not None and self.prior.scatter > 0)
+        updated, collapsed = em_update(p, statistics, reg_covar=self.floor, prior=self.prior)
+        held = bool(self.floor.any()) or (self.prior is not None and self.prior.scatter > 0)
         if held or p.family == "constant":
             return updated, collapsed
         # A spread that the doubles next to the mean do not see is none.
@@ -245,8 +254,8 @@ class EM:
         if len(self.reseeded) + len(found) > MOST_RESEEDS:
             raise CollapseError(
                 f"components collapsed {MOST_RESEEDS} times, the last time {_name(found)}: there "
-                "are too many for these data. Use fewer components, a reg_covar above zero, or a "
-                "prior.",
+                "are too many for these data. Use fewer components, a larger reg_covar, or a "
+                "prior. Components are counted from 0.",
                 found,
             )
         if self._sample is None:
@@ -267,15 +276,15 @@ class EM:
 
 def find_collapsed(statistics: Statistics) -> tuple[int, ...]:
     """Return the components whose likelihood has no maximum, but for a floor or a prior."""
-    collapsed = em_update(statistics.parameters, statistics)[1] & ~_far(statistics)
+    collapsed = em_update(statistics.parameters, statistics)[1] & ~_far(statistics, TOO_FAR)
     return tuple(int(k) for k in np.flatnonzero(collapsed))
 
 
-def _far(statistics: Statistics) -> NDArray[np.bool_]:
+def _far(statistics: Statistics, limit: float = FAR) -> NDArray[np.bool_]:
     """Whether the mean of each component moves far in this step, in its own units, [K]."""
     share = np.where(statistics.n_k > 0, statistics.n_k, 1.0)
     moved: FloatArray = statistics.v_k / share[:, None]
-    return np.asarray(np.abs(moved).max(axis=1) > FAR)
+    return np.asarray(np.abs(moved).max(axis=1) > limit)
 
 
 def _name(components: tuple[int, ...]) -> str:
@@ -287,13 +296,13 @@ def _collapse_message(components: tuple[int, ...], statistics: Statistics, *, sh
     if shared:
         return (
             "the shared covariance collapsed: about their components the samples span less than D "
-            "dimensions, so that the likelihood has no maximum. Use a reg_covar above zero, a "
-            "prior, or fewer components."
+            "dimensions, so that the likelihood has no maximum. Use a larger reg_covar, a prior, "
+            "or fewer components."
         )
     weights = ", ".join(f"{statistics.n_k[k]:.3g}" for k in components)
     return (
         f"{_name(components)} collapsed: the samples of such a component (of weight {weights}) "
         "span less than D dimensions, so that its covariance is singular and the likelihood has "
-        'no maximum. Use a reg_covar above zero, a prior, on_collapse="reseed", or fewer '
-        "components."
+        'no maximum. Use a larger reg_covar, a prior, on_collapse="reseed", or fewer components. '
+        "Components are counted from 0."
     )

@@ -34,6 +34,11 @@ class CollapseError(ValueError):
     """Components collapsed: their samples span less than D dimensions.
 
     The likelihood has no maximum there: it grows without bound as the covariance shrinks.
+
+    Attributes
+    ----------
+    components : tuple of int
+        From 0.
     """
 
     def __init__(self, message: str, components: tuple[int, ...]) -> None:
@@ -79,8 +84,9 @@ class FitResult:
         The objective at each iteration, in nats a sample: the mean negative log-likelihood, plus
         what the priors add.
     collapsed : tuple of int
-        Components whose likelihood has no maximum where the solver came to: only a floor, a prior
-        or the end of the iterations keeps their covariance from becoming singular.
+        Components, from 0, that their samples do not hold up: in some direction the floor gives
+        them more of their variance than the samples do, or a prior next to all of it, or these span
+        less than D dimensions, so that the covariance is one of before, or becomes singular.
     reseeded : tuple of int
         Components that collapsed on the way and were started again, in the order of time.
     """
@@ -198,6 +204,10 @@ class Data:
                 raise type(error)(f"block {index} of x: {error}") from None
             yield rows, weight
 
+    def variances(self) -> FloatArray:
+        """Return the variance of each column, 0 of a constant one, [D]; one pass over the data."""
+        return variances(self.blocks())
+
     def sample(self, rng: np.random.Generator, size: int = SAMPLE_ROWS) -> Sample:
         """Return distinct rows of positive weight; of `size` rows drawn if there are more.
 
@@ -225,6 +235,44 @@ class Data:
         return Sample(
             distinct, np.bincount(inverse.reshape(-1), weights=weights[0]).astype(np.float64)
         )
+
+
+def variances(
+    blocks: Iterable[tuple[NDArray[Any], FloatArray | None]],
+) -> FloatArray:
+    """Return the variance of each column of rows and their weights in blocks, [D].
+
+    It is zero where rounding of the column's values could have made it.
+
+    Raises
+    ------
+    ValueError
+        If no row has a positive weight.
+    """
+    weight, mean, square, largest = 0.0, np.zeros(()), np.zeros(()), np.zeros(())
+    with np.errstate(over="ignore", invalid="ignore"):  # of values whose squares overflow
+        for rows, given in blocks:
+            for start in range(0, len(rows), SAMPLE_ROWS):
+                part = np.asarray(rows[start : start + SAMPLE_ROWS], np.float64)
+                own = np.ones(len(part)) if given is None else given[start : start + SAMPLE_ROWS]
+                if given is not None:  # what has no weight may be anything
+                    part, own = part[own > 0], own[own > 0]
+                if len(part) == 0:
+                    continue
+                total = float(own.sum())
+                middle = (own / total) @ part
+                moved = middle - mean if weight else np.zeros_like(middle)
+                mean = mean + moved * (total / (weight + total)) if weight else middle
+                # sums of squares about the means of both parts, and what these are apart
+                square = square + own @ np.square(part - middle)
+                square = square + moved**2 * (total * (weight / (weight + total)))
+                weight += total
+                largest = np.maximum(largest, np.abs(part).max(axis=0))
+        if weight == 0:
+            raise ValueError("x has no row of positive weight: give at least one.")
+        found = square / weight
+    constant = np.sqrt(found) <= 64 * np.finfo(np.float64).eps * largest
+    return np.asarray(np.where(constant, 0.0, found))
 
 
 def log_density(priors: Sequence[Prior], parameters: Parameters) -> float:

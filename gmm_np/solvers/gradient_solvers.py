@@ -23,7 +23,7 @@ def fit_lbfgs(
     start: Parameters,
     *,
     sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
-    reg_covar: float = 0.0,
+    reg_covar: ArrayLike = 0.0,
     priors: Sequence[Prior] = (),
     tol: float = 1e-6,
     max_iter: int = 2000,
@@ -38,8 +38,9 @@ def fit_lbfgs(
         An iterable is read once for each evaluation.
     start : Parameters
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
-    reg_covar : float
-        A floor under the squared diagonals of the factors, held as a bound.
+    reg_covar : float or array_like of shape [D]
+        A floor under the squared diagonals of the factors, one number or one a column, held as a
+        bound.
     priors : sequence of Wishart, Dirichlet or Normal
         Of `gmm_np.priors`: the objective is minus the log posterior over the weight of the data.
     tol : float
@@ -74,7 +75,7 @@ def fit_lbfgs(
         "method": "L-BFGS-B",
         "options": {"maxiter": max_iter, "maxfun": 20 * max_iter, "ftol": 0.0, "gtol": tol},
     }
-    if reg_covar > 0:
+    if np.isfinite(objective.floor).any():
         options["bounds"] = Bounds(objective.floor, np.inf)
     return _minimize(objective, tol, callback, trace, options)
 

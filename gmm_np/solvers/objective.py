@@ -14,16 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.parametrizations import LogCholesky
-from gmm_np.priors import Prior, add_log_density
+from gmm_np.priors import Prior, add_log_density, conjugate
 from gmm_np.solvers.covariances import MATRIX_FAMILIES, deviations
 from gmm_np.solvers.em import find_collapsed
 from gmm_np.solvers.fitting import Data, FitResult
-from gmm_np.statistics import Statistics, gradients
+from gmm_np.solvers.floor import find_held_up
+from gmm_np.statistics import Statistics, as_floor, em_update, gradients
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Objective:
     data : Data
     start : Parameters
         Where the vector is zero.
-    reg_covar : float
-        A floor under the squared diagonals of the factors, so that no covariance becomes singular.
+    reg_covar : float or array_like of shape [D]
+        A floor under the squared diagonals of the factors, one number or one a column, so that no
+        covariance becomes singular.
     priors : sequence of Wishart, Dirichlet or Normal
         Their log densities over the weight of the data are taken from the objective.
 
@@ -61,7 +63,7 @@ class Objective:
         data: Data,
         start: Parameters,
         *,
-        reg_covar: float = 0.0,
+        reg_covar: ArrayLike = 0.0,
         priors: Sequence[Prior] = (),
     ) -> None:
         self.data, self.priors = data, tuple(priors)
@@ -69,10 +71,11 @@ class Objective:
         self.origin = self.space.pack(start)
         self.unit, self.is_log_diagonal = _units(self.space, start)
         self.is_logit = np.arange(len(self.origin)) < start.n_components
-        self.floor = np.full(len(self.origin), -np.inf)
-        if reg_covar > 0:
-            logs = self.is_log_diagonal
-            self.floor[logs] = 0.5 * math.log(reg_covar) - self.origin[logs]
+        logs = self.is_log_diagonal
+        tiny = np.finfo(np.float64).tiny  # stands for a floor of zero, which has no logarithm
+        lowest = _packed(self.space, start, np.sqrt(np.maximum(as_floor(reg_covar, start), tiny)))
+        has_floor = logs & (lowest > 0.5 * math.log(tiny))
+        self.floor = np.where(has_floor, lowest - self.origin, -np.inf)
 
     def parameters(self, vector: FloatArray) -> Parameters:
         """Return the parameters that a vector stands for."""
@@ -136,9 +139,6 @@ class Objective:
         found = self.evaluate(vector)
         gradient = self.projected(vector, found.gradient)
         largest = float(np.abs(gradient).max())
-        collapsed = set(self.on_floor(vector))
-        if not np.isfinite(self.floor).any():
-            collapsed |= set(find_collapsed(self.data.statistics(found.parameters, "direct")))
         return FitResult(
             found.parameters,
             found.statistics.loss / found.statistics.weight,
@@ -148,8 +148,19 @@ class Objective:
             settled or largest <= max(tol, 1e-7 * max(1.0, abs(found.value))),
             message,
             tuple(history),
-            tuple(sorted(collapsed)),
+            self.held_up(vector, found.parameters),
         )
+
+    def held_up(self, vector: FloatArray, parameters: Parameters) -> tuple[int, ...]:
+        """Return the components that the floor and the priors hold up, or nothing does."""
+        last = self.data.statistics(parameters, "direct")
+        prior = conjugate(self.priors) if self.priors else None
+        # The floor may be far below where the iterations ended: look where the samples lead to.
+        updated = em_update(parameters, last, prior=prior)[0]
+        ahead = Parameters(parameters.pi_logits, updated.means, updated.scale, updated.family)
+        vector_ahead = (self.space.pack(ahead) - self.origin) / self.unit
+        held = {*self.on_floor(vector), *self.on_floor(vector_ahead), *find_collapsed(last)}
+        return tuple(sorted(held | set(find_held_up(ahead, last.n_k, prior=prior))))
 
 
 def _units(space: LogCholesky, start: Parameters) -> tuple[FloatArray, NDArray[np.bool_]]:
@@ -157,23 +168,20 @@ def _units(space: LogCholesky, start: Parameters) -> tuple[FloatArray, NDArray[n
 
     Found by packing parameters whose entries are their own units, so that no layout is assumed.
     """
-    k, d = start.means.shape
-    spread = np.sqrt(np.mean(np.square(deviations(start)), axis=0))  # [D]
-
-    means = np.broadcast_to(spread, (k, d))
-
-    def packed(diagonal: float) -> FloatArray:
-        if start.family == "constant":  # not in the vector
-            return space.pack(Parameters(np.ones(k), means, start.scale, start.family))
-        if start.family in MATRIX_FAMILIES:
-            scale = np.tril(np.repeat(spread[:, None], d, axis=1), -1) + diagonal * np.eye(d)
-        elif start.family == "diag":
-            scale = np.full((k, d), diagonal)
-        else:
-            scale = np.full(start.scale.shape, diagonal)
-        scale = np.broadcast_to(scale, start.scale.shape)
-        return space.pack(Parameters(np.ones(k), means, scale, start.family))
-
-    unit, other = packed(1.0), packed(math.e)
+    unit, other = _packed(space, start, np.array(1.0)), _packed(space, start, np.array(math.e))
     is_log_diagonal = unit != other
     return np.where(is_log_diagonal, 1.0, unit), is_log_diagonal
+
+
+def _packed(space: LogCholesky, start: Parameters, diagonal: FloatArray) -> FloatArray:
+    """Pack units of the start with these diagonals of all factors, [D] or one for all, []."""
+    k, d = start.means.shape
+    spread = np.sqrt(np.mean(np.square(deviations(start)), axis=0))  # [D]
+    means = np.broadcast_to(spread, (k, d))
+    scale = start.scale  # that of "constant" is not in the vector
+    if start.family in MATRIX_FAMILIES and start.family != "constant":
+        scale = np.tril(np.repeat(spread[:, None], d, axis=1), -1) + diagonal * np.eye(d)
+    elif start.family != "constant":
+        scale = diagonal
+    scale = np.broadcast_to(scale, start.scale.shape)
+    return space.pack(Parameters(np.ones(k), means, scale, start.family))

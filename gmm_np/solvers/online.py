@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray
 from gmm_np.families import FAMILIES
 from gmm_np.parameters import Parameters
-from gmm_np.statistics import Statistics
+from gmm_np.statistics import Statistics, as_floor
 
 # How fast old data are forgotten: the t-th block of equal size has the weight t^-FORGETTING in the
 # update. At 1 none are forgotten, even though their responsibilities were those of a young model.
@@ -31,7 +32,7 @@ def weight_of_memory(seen: float, weight: float) -> float:
     return float(weight * (1 - step) / step)
 
 
-def remember(parameters: Parameters, weight: float, reg_covar: float = 0.0) -> Statistics:
+def remember(parameters: Parameters, weight: float, reg_covar: ArrayLike = 0.0) -> Statistics:
     """Return statistics of this weight of which an update makes these very parameters.
 
     About their own maximum the first moments are zero, and the second, in whitened coordinates,
@@ -39,14 +40,15 @@ def remember(parameters: Parameters, weight: float, reg_covar: float = 0.0) -> S
     """
     n_k = weight * parameters.weights()  # [K]
     k, d = parameters.means.shape
+    floor = as_floor(reg_covar, parameters)
     scale, family = parameters.scale.astype(np.float64), parameters.family
     unit: FloatArray
     if family in ("full", "tied"):
         inverse = FAMILIES["full"].inverse(scale.reshape(-1, d, d))
-        unit = np.eye(d) - reg_covar * np.matmul(inverse, inverse.transpose(0, 2, 1))
+        unit = np.eye(d) - np.matmul(inverse * floor, inverse.transpose(0, 2, 1))
         C_k = n_k[:, None, None] * unit if family == "full" else weight * unit[0]
     else:
-        unit = np.maximum(1.0 - reg_covar / np.square(scale), 0.0)
+        unit = np.maximum(1.0 - floor / np.square(scale), 0.0)
         if family == "diag":
             C_k = n_k[:, None] * unit
         else:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from gmm_np.checks import FloatArray, check_choice
 from gmm_np.parameters import Parameters
 from gmm_np.solvers.covariances import factor
-from gmm_np.solvers.fitting import Data, Sample
+from gmm_np.solvers.fitting import Data, Sample, variances
 
 STARTS: Final = ("kmeans", "k-means++", "random", "random_from_data")
 # Part of the common covariance in that of each component, so that none starts collapsed.
@@ -158,12 +158,9 @@ def _from_responsibilities(
 
 def _spread(sample: Sample) -> FloatArray:
     """Return the standard deviation of each column, 1 for a constant one, [D]."""
-    share = sample.weight / sample.weight.sum()
-    centred = sample.rows - share @ sample.rows
-    spread = np.sqrt(share @ centred**2)
-    constant = spread <= 64 * np.finfo(np.float64).eps * np.abs(sample.rows).max(axis=0)
-    spread[constant] = 1.0  # a constant column separates nothing
-    return np.asarray(spread)
+    spread = np.sqrt(variances([sample]))
+    spread[spread == 0] = 1.0  # a constant column separates nothing
+    return spread
 
 
 def _draw_rows(points: Sample, n_draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
