@@ -196,12 +196,94 @@ def test_a_collapse_is_an_error_unless_it_is_told_what_to_do(tmp_path, capsys):
     np.save(path, np.concatenate([x, np.tile([[50.0, 50.0]], (20, 1))]))
     options = ["fit", path, "-k", "2", "--reg-covar", "0"]
     message = refusal(capsys, *options)
-    assert "collapsed" in message
-    assert "Use a reg_covar above zero" in message
+    assert "component 2 collapsed" in message
+    assert "use a larger --reg-covar, --on-collapse reseed or keep" in message
     assert main([str(option) for option in [*options, "--on-collapse", "keep", "--json"]]) == 0
     printed = capsys.readouterr()
     assert sorted(strict(printed.out)["weights"]) == pytest.approx([20 / 70, 50 / 70])
-    assert "collapsed" in printed.err
+    assert strict(printed.out)["collapsed"] == [2]
+    assert "component 2 has collapsed" in printed.err
+
+
+def two_scales(rng):
+    """Two clusters in columns of units of 1e-5 and 1e9."""
+    x = np.concatenate([rng.normal(0, 1, (150, 2)), rng.normal(6, 2, (150, 2))])
+    return x * [1e-5, 1e9]
+
+
+@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+@pytest.mark.parametrize("how", [[], ["--stream"], ["--weights", "w"]])
+def test_a_fit_does_not_depend_on_the_units_of_the_columns(tmp_path, capsys, solver, how):
+    x = two_scales(np.random.default_rng(0))
+    units = np.array([1e5, 1e-9])
+    found = []
+    for name, data in (("small", x), ("plain", x * units)):
+        path = tmp_path / f"{name}.csv"
+        write_table(path, np.column_stack([data, np.ones(len(x))]), ["a", "b", "w"])
+        columns = [] if "--weights" in how else ["--columns", "a,b"]
+        options = ["--solver", solver, "--max-iter", "40", "--json", *columns, *how]
+        assert main(["fit", str(path), "-k", "2", *options]) == 0
+        found.append(strict(capsys.readouterr().out))
+    small, plain = found
+    np.testing.assert_allclose(small["means"] * units, plain["means"], rtol=1e-6)
+    np.testing.assert_allclose(
+        small["covariances"] * np.outer(units, units), plain["covariances"], rtol=1e-6, atol=1e-9
+    )
+    assert small["nll"] == pytest.approx(plain["nll"] - np.log(units).sum(), rel=1e-9)
+    np.testing.assert_allclose(small["reg_covar"], 1e-6 * x.var(axis=0), rtol=1e-12)
+
+
+def test_a_floor_that_is_given_is_used_as_it_is_and_warned_of_where_it_is_too_high(
+    tmp_path, capsys
+):
+    x = two_scales(np.random.default_rng(0))
+    write_table(tmp_path / "x.csv", x, ["length", "force"])
+    options = ["fit", str(tmp_path / "x.csv"), "-k", "2", "--reg-covar"]
+    assert main([*options, "1e-6", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert strict(printed.out)["reg_covar"] == 1e-6
+    variance = x[:, 0].var()
+    said = (
+        f"--reg-covar 1e-06 is {1e-6 / variance:.3g} times the variance of length, {variance:.3g},"
+    )
+    assert said in printed.err
+    assert main([*options, "1e-15"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "added to variances: 1e-15, as --reg-covar says" in printed.out
+
+
+def test_the_floor_is_scaled_to_each_column_and_said(geyser, capsys):
+    out = run(capsys, "fit", geyser, "-k", "2")
+    said = (
+        "added to variances: 1e-06 of each column's, 1.3e-06 to eruptions's, 0.000184 to waiting's"
+    )
+    assert said in out
+    out = run(capsys, "fit", geyser, "-k", "2", "--family", "spherical")
+    assert "added to variances: 1e-06 of the columns' mean variance, 9.27e-05" in out
+
+
+def test_a_collapse_is_numbered_as_the_components_are_and_names_its_candidate(tmp_path, capsys):
+    rng = np.random.default_rng(3)
+    rain = np.maximum(rng.normal(1.0, 2.0, 120), 0.0).round(3)
+    write_table(tmp_path / "x.csv", np.column_stack([rain, rng.normal(12, 4, 120)]), ["rain", "t"])
+    path = str(tmp_path / "x.csv")
+    assert main(["fit", path, "-k", "1-3", "--json"]) == 0
+    printed = capsys.readouterr()
+    said = strict(printed.out)
+    lines = printed.err.splitlines()
+    for candidate in said["candidates"]:
+        own = [li for li in lines if f"warning: full, K = {candidate['n_components']}: " in li]
+        who = [li.split("component")[1].split(" ha")[0].strip("s ") for li in own]
+        assert who == [", ".join(map(str, candidate["collapsed"]))] * bool(candidate["collapsed"])
+        assert all("collapsed in rain: " in line for line in own)
+    # The component that collapsed is the one of the zeros.
+    (dry,) = said["collapsed"]
+    assert said["means"][dry - 1][0] == pytest.approx(0.0, abs=1e-3)
+    assert main(["fit", path, "-k", "1,2"]) == 0
+    out = capsys.readouterr().out
+    assert f"component {dry}: weight" in out
+    assert [line.split()[1] for line in out.splitlines() if line.endswith("  collapsed")] == ["2"]
 
 
 # --- what is done with a model --------------------------------------------------------------------

@@ -5,14 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from gmm_np.checks import FloatArray
 from gmm_np.commands.report import TOLERANCES, criteria, n_parameters
 from gmm_np.commands.samples import Samples, Score, check_distinct, check_range, score
+from gmm_np.families import FAMILIES
+from gmm_np.mixture import RegCovarWarning, findings
+from gmm_np.mixture.sklearn_speech import convergence_warning
 from gmm_np.progress import Progress
+from gmm_np.solvers.fitting import CollapseError, variances
+from gmm_np.solvers.floor import RELATIVE, relative_floor
 
 
 @dataclass
@@ -26,6 +34,16 @@ class Candidate:
     score: Score | None = None
     interrupted: bool = False
     error: str = ""
+
+    @property
+    def name(self) -> str:
+        """Family and K."""
+        return f"{self.family}, K = {self.n_components}"
+
+    @property
+    def collapsed(self) -> list[int]:
+        """Components, from 1, that their rows do not hold up."""
+        return [k + 1 for k in getattr(self.model, "collapsed_", [])]
 
     @property
     def n_free(self) -> int:
@@ -45,12 +63,22 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> list[Candid
     Of several, one that cannot be fitted is left with its error; of one, the error is raised. An
     interruption ends the list; it is raised where nothing was fitted yet.
     """
+    check_distinct(samples, 1)  # there are rows of positive weight
+    spread = variances(samples.blocks())
+    if not np.isfinite(spread).all():
+        check_range(samples)
+    floor = relative_floor(spread) if options.reg_covar is None else options.reg_covar
     choices = [(family, k) for family in options.family for k in options.components]
     done: list[Candidate] = []
     for family, n_components in choices:
-        candidate = Candidate(family, n_components, _estimator(family, n_components, options))
+        candidate = Candidate(
+            family, n_components, _estimator(family, n_components, floor, options)
+        )
         try:
             _fit(candidate, samples)
+            which = f"{candidate.name}: " if len(choices) > 1 else ""
+            for warning in _warnings(candidate, samples.names, spread, options):
+                print(f"gmm-np: warning: {which}{warning}", file=sys.stderr)
         except KeyboardInterrupt:
             if not any(other.score for other in done):
                 if not _is_fitted(candidate.model):
@@ -60,10 +88,11 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> list[Candid
             return done
         except (ValueError, np.linalg.LinAlgError) as error:
             check_range(samples)
+            what = _collapse(error, family) if isinstance(error, CollapseError) else str(error)
             if len(choices) == 1:
-                raise
-            candidate.error = " ".join(str(error).split())
-            print(f"gmm-np: {family}, K = {n_components}: {candidate.error}", file=sys.stderr)
+                raise ValueError(what) from error
+            candidate.error = " ".join(what.split())
+            print(f"gmm-np: {candidate.name}: {candidate.error}", file=sys.stderr)
         done.append(candidate)
         done.sort(key=lambda c: c.criteria["bic"] if c.score else np.inf)
     if done[0].score is None:
@@ -71,14 +100,16 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> list[Candid
     return done
 
 
-def _estimator(family: str, n_components: int, options: argparse.Namespace) -> Any:
+def _estimator(
+    family: str, n_components: int, floor: ArrayLike, options: argparse.Namespace
+) -> Any:
     from gmm_np import GaussianMixture
 
     given = {
         "tol": TOLERANCES[options.solver] if options.tol is None else options.tol,
         "max_iter": options.max_iter,
         "n_init": options.n_init,
-        "reg_covar": options.reg_covar,
+        "reg_covar": floor,
         "random_state": options.seed,
         "solver": options.solver,
         "on_collapse": options.on_collapse,
@@ -89,9 +120,7 @@ def _estimator(family: str, n_components: int, options: argparse.Namespace) -> A
 def _fit(candidate: Candidate, samples: Samples) -> None:
     check_distinct(samples, candidate.n_components)
     histories = candidate.histories
-    with Progress(
-        f"fit {candidate.family}, K = {candidate.n_components}", unit="iteration"
-    ) as line:
+    with Progress(f"fit {candidate.name}", unit="iteration") as line:
 
         def report(iteration: int, nll: float) -> None:
             if iteration == 1 or not histories:
@@ -102,9 +131,61 @@ def _fit(candidate: Candidate, samples: Samples) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             candidate.model.fit(samples.x, sample_weight=samples.weight, callback=report)
-    for warning in caught:
-        print(f"gmm-np: warning: {' '.join(str(warning.message).split())}", file=sys.stderr)
+    for warning in caught:  # what the estimator has found is said in the command line's words
+        if not issubclass(warning.category, (convergence_warning(), RegCovarWarning)):
+            print(f"gmm-np: warning: {' '.join(str(warning.message).split())}", file=sys.stderr)
     candidate.score = score(candidate.model, samples)
+
+
+def _warnings(
+    candidate: Candidate,
+    names: list[str],
+    spread: FloatArray,
+    options: argparse.Namespace,
+) -> Iterator[str]:
+    """Yield what needs a look: components and starts are counted from 1, as in the report."""
+    model = candidate.model
+    if not model.converged_:
+        yield (
+            f"not converged after {model.n_iter_} iterations; raise --max-iter or --tol, or use "
+            "fewer components"
+        )
+    if options.reg_covar is not None:
+        found = findings.describe_high_floor(options.reg_covar, spread, model.parameters_, names)
+        if found is not None:
+            yield (
+                f"--reg-covar {found}, and makes the covariances; use a smaller one, or leave it "
+                f"out: it is then {RELATIVE:g} of each column's variance"
+            )
+    if model.dropped_starts_:
+        starts = ", ".join(str(start + 1) for start in model.dropped_starts_)
+        yield (
+            f"of {options.n_init} starts these were dropped, because a component collapsed: "
+            f"{starts}; use a larger --reg-covar to keep them"
+        )
+    if model.reseeded_:
+        who = findings.name_components(model.reseeded_, 1)
+        yield f"{who} collapsed on the way and started again at random rows"
+    if model.collapsed_:
+        who = findings.name_collapsed(
+            model.collapsed_, model.parameters_, model.reg_covar, names, 1
+        )
+        yield (
+            f"{who}: in some direction the floor (--reg-covar) or a kept covariance gives more of "
+            "the variance than the rows do; use a smaller -k, or leave out --columns that are "
+            "constant or depend on others"
+        )
+
+
+def _collapse(error: CollapseError, family: str) -> str:
+    """Say of a fit that failed what the estimator says, in the options of the command."""
+    who = findings.name_components(error.components, 1)
+    if not FAMILIES[family].per_component:
+        who = "the shared covariance"
+    return (
+        f"{who} collapsed: the rows there span less than all dimensions, so that the likelihood "
+        "has no maximum; use a larger --reg-covar, --on-collapse reseed or keep, or a smaller -k"
+    )
 
 
 def _is_fitted(model: Any) -> bool:

@@ -103,9 +103,9 @@ def add_command(commands: Commands) -> None:
     group.add_argument(
         "--reg-covar",
         type=not_negative,
-        default=1e-6,
         metavar="R",
-        help="added to each variance, so that none becomes zero (default: 1e-6)",
+        help="added to each variance, so that none becomes zero, in the squared units of the "
+        "columns (default: for each column 1e-6 of its variance)",
     )
     group.add_argument(
         "--on-collapse",

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any, Final
 
 from gmm_np.commands.candidates import Candidate
 from gmm_np.commands.report import SOLVERS, describe, mixture_document
 from gmm_np.commands.samples import Samples
+from gmm_np.solvers.floor import RELATIVE
+from gmm_np.statistics import as_floor
+
+_NAMED: Final = 6  # columns of which the floor is printed for people; JSON has all
 
 
 def fit_document(
@@ -22,6 +27,8 @@ def fit_document(
         "converged": bool(best.model.converged_),
         "n_iter": int(best.model.n_iter_),
         "solver": options.solver,
+        "reg_covar": as_floor(best.model.reg_covar, best.model.parameters_),
+        "collapsed": best.collapsed,
         "columns": samples.names,
     }
     if len(candidates) > 1:
@@ -30,6 +37,7 @@ def fit_document(
                 "family": c.family,
                 "n_components": c.n_components,
                 **({"nll": c.criteria["nll"], "bic": c.criteria["bic"]} if c.score else {}),
+                "collapsed": c.collapsed,
                 "error": c.error or None,
             }
             for c in candidates
@@ -50,7 +58,8 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
             numbers = (
                 f"{c.criteria['bic']:16.4f}{c.criteria['nll']:14.6f}" if c.score else "  failed"
             )
-            lines.append(f"{c.family:<18}{c.n_components:>4}{numbers}")
+            note = "  collapsed" if c.collapsed else ""
+            lines.append(f"{c.family:<18}{c.n_components:>4}{numbers}{note}")
         lines += ["", "of the least BIC:"]
     which = (
         f"{best.n_components} component{plural}, family {best.family}, by {SOLVERS[options.solver]}"
@@ -61,6 +70,7 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
         "",
         f"NLL: {found['nll']:.9f} nats a sample (log-likelihood {found['log_likelihood']:.6f})",
         f"BIC {found['bic']:.4f}, AIC {found['aic']:.4f}, {best.n_free} free parameters",
+        f"added to variances: {_floor_text(best.model, samples.names, options)}",
         "",
         describe(model.parameters_, samples.names),
     ]
@@ -73,6 +83,20 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
     ]
     files = [f"{what}: {path}" for what, path in written if path is not None]
     return "\n".join([*lines, "", *files] if files else lines)
+
+
+def _floor_text(model: Any, names: list[str], options: argparse.Namespace) -> str:
+    """Say what the floor is, and why."""
+    floor = as_floor(model.reg_covar, model.parameters_)
+    if options.reg_covar is not None:
+        return f"{float(floor.max()):.3g}, as --reg-covar says"
+    if floor.ndim == 0:
+        return f"{RELATIVE:g} of the columns' mean variance, {float(floor):.3g}"
+    text = f"{RELATIVE:g} of each column's, "
+    if len(names) > _NAMED:
+        return f"{text}from {floor.min():.3g} to {floor.max():.3g}"
+    each = (f"{value:.3g} to {name}'s" for name, value in zip(names, floor, strict=True))
+    return text + ", ".join(each)
 
 
 def draw_fit(candidates: list[Candidate], samples: Samples, options: argparse.Namespace) -> None:
