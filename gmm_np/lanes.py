@@ -35,21 +35,25 @@ GROUPS: Final = Path("/sys/fs/cgroup")
 def cores() -> int:
     """Return how many cores this call may use.
 
-    By the process' affinity, its environment and its container's quota. One in a thread other than
-    the main one, and in a process that a pool started: there the caller has divided the work, and
-    the others have theirs.
+    By the process' affinity, its environment, and its container's quota. Where the environment
+    says nothing, one in a thread other than the main one, and in a process that a pool started:
+    there the caller has divided the work, and the others have theirs.
     """
-    multiprocessing = sys.modules.get("multiprocessing.process")
-    pooled = multiprocessing is not None and multiprocessing.parent_process() is not None
-    if pooled or threading.current_thread() is not threading.main_thread():
-        return 1
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
     found = len(affinity(0)) if affinity else os.cpu_count() or 1
-    for name in LIMITS:
-        limit = os.environ.get(name, "").split(",")[0].strip()
-        if limit.isdecimal() and int(limit) > 0:
-            found = min(found, int(limit))
+    said = [os.environ.get(name, "").split(",")[0].strip() for name in LIMITS]
+    limits = [int(limit) for limit in said if limit.isdecimal() and int(limit) > 0]
+    if not limits and _in_pool():
+        return 1
+    found = min([found, *limits])
     return found if found == 1 else max(int(min(found, _quota())), 1)
+
+
+def _in_pool() -> bool:
+    """Whether this is a thread other than the main one, or a process that another one started."""
+    process = sys.modules.get("multiprocessing.process")
+    started = process is not None and process.parent_process() is not None
+    return started or threading.current_thread() is not threading.main_thread()
 
 
 def _quota() -> float:

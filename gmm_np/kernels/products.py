@@ -11,14 +11,13 @@ from gmm_np.checks import FloatArray
 from gmm_np.kernels.blocks import carve
 from gmm_np.tiles import LARGEST_PRODUCT, LONGEST_SUM, spans
 
-# Components of a tile of the first product, at most, and samples, where there are many features.
-TILE_COMPONENTS: Final = 32
+# Components of a tile, at most, and samples of one of the first product, where there are many
+# features.
+TILE_COMPONENTS: Final = 40
 # So many or more are worth rounding to a multiple of what the processor's registers take at a time.
 ROUNDED_COMPONENTS: Final = 20
 REGISTER: Final = 4
 TILE_SAMPLES: Final = 64
-# Components of a tile of the second product, at most.
-SUMMED_COMPONENTS: Final = 50
 # Doubles that are added to the sums at a time, while they are in a cache. With fewer there are more
 # calls, between which lanes wait for each other.
 CACHED: Final = 2**17
@@ -127,7 +126,7 @@ class Products:
 
     def _grouped(self, sums: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
         """Yield slices of components, and their sums by groups: [groups, P, group]."""
-        for components, group in spans(self.n_components, SUMMED_COMPONENTS):
+        for components, group in spans(self.n_components, TILE_COMPONENTS):
             yield components, sums[components].reshape(-1, self.n_summed, group)
 
     def _multiply(self, out: FloatArray, samples: slice, size: int) -> None:
