@@ -311,6 +311,152 @@ def test_score_finds_columns_by_the_names_of_the_fit(geyser, model, capsys):
     assert first == second
 
 
+@pytest.fixture
+def renamed(tmp_path, capsys):
+    """A model of a and b, and the path of a table of b and a under other names."""
+    x, _, _ = make_clusters(60, 1, 2, seed=0)
+    x += [10.0, 1000.0]
+    write_table(tmp_path / "fit.csv", x, ["a", "b"])
+    write_table(tmp_path / "score.csv", x[:, ::-1], ["b_cm", "a_kg"])
+    run(capsys, "fit", tmp_path / "fit.csv", "-k", 1, "--out", tmp_path / "renamed.npz")
+    return tmp_path / "renamed.npz", tmp_path / "score.csv"
+
+
+@pytest.mark.parametrize(
+    "columns", [[], ["--columns", "b_cm,a_kg"], ["--columns", "2,1"], ["--columns", "a_kg"]]
+)
+def test_score_refuses_other_names_than_those_of_the_fit(renamed, capsys, columns):
+    message = refusal(capsys, "score", *renamed, *columns)
+    assert f"{renamed[1]}: no column 'a', 'b': the model was fitted to 'a', 'b', the ta" in message
+    assert message.endswith("in the order of the model, with --columns and --by-position")
+
+
+def test_score_pairs_columns_by_position_where_that_is_said(renamed, capsys):
+    model, path = renamed
+    options = ["--columns", "a_kg,b_cm", "--by-position", "--json"]
+    said = strict(run(capsys, "score", model, path, *options))
+    fitted = strict(run(capsys, "score", model, path.with_name("fit.csv"), "--json"))
+    assert said["nll"] == fitted["nll"]
+    assert said["columns"] == ["a_kg", "b_cm"]
+    swapped = strict(run(capsys, "score", model, path, "--by-position", "--json"))
+    assert swapped["nll"] > fitted["nll"] + 100
+    message = refusal(capsys, "score", model, path, "--columns", "1", "--by-position")
+    assert "has 1 columns where the model was fitted to 2; choose as many" in message
+
+
+@pytest.mark.parametrize("columns", [[], ["--columns", "b,a"], ["--columns", "a,b,more"]])
+def test_a_name_wins_over_position_and_other_columns_are_left_out(renamed, capsys, columns):
+    model, path = renamed
+    fitted = strict(run(capsys, "score", model, path.with_name("fit.csv"), "--json"))
+    x, _ = read_table(path)
+    write_table(path, np.column_stack([x, x[:, 0]]), ["b", "a", "more"])
+    assert strict(run(capsys, "score", model, path, *columns, "--json")) == fitted
+
+
+@pytest.mark.parametrize("header", ["2020,2019\n", "1,0\n"])
+def test_names_that_are_numbers_are_names_too(tmp_path, capsys, header):
+    path, model = tmp_path / "years.csv", tmp_path / "years.npz"
+    path.write_text(header + "1,20\n2,50\n3,60\n")
+    said = strict(run(capsys, "fit", path, "-k", 1, "--header", "--out", model, "--json"))
+    first, second = header.strip().split(",")
+    path.write_text(f"{second},{first}\n20,1\n50,2\n60,3\n")
+    scored = strict(run(capsys, "score", model, path, "--json"))
+    assert (scored["nll"], scored["columns"]) == (said["nll"], [first, second])
+
+
+def test_a_side_without_names_is_paired_by_position_and_that_is_said(renamed, capsys):
+    model, path = renamed
+    x, _ = read_table(path.with_name("fit.csv"))
+    bare, other = path.with_name("bare.npy"), path.with_name("other.npz")
+    np.save(bare, x)
+    fitted = run(capsys, "fit", bare, "-k", 1, "--out", other, "--json")
+    for side, arguments in (
+        ("table", [model, bare]),
+        ("model", [other, path.with_name("fit.csv")]),
+        ("", [other, bare]),
+    ):
+        assert main(["score", *map(str, arguments), "--json"]) == 0
+        printed = capsys.readouterr()
+        assert strict(printed.out)["nll"] == strict(fitted)["nll"]
+        said = f"gmm-np: note: {arguments[1]}: the {side} has no names, so columns are paired in "
+        assert printed.err.startswith(said) == bool(side)
+
+
+@pytest.mark.parametrize("columns", [[], ["--columns", "v.1,u"], ["--columns", "3,1"]])
+def test_a_table_with_two_columns_of_one_name_is_fitted_and_scored(tmp_path, capsys, columns):
+    x = np.random.default_rng(0).normal(size=(30, 3)) * [1, 10, 100]
+    path, model = tmp_path / "same.csv", tmp_path / "same.npz"
+    write_table(path, x, ["v", "u", "v"])
+    fitted = strict(run(capsys, "fit", path, "-k", 1, *columns, "--out", model, "--json"))
+    scored = strict(run(capsys, "score", model, path, "--json"))
+    assert scored["nll"] == fitted["nll"]
+    assert scored["columns"] == fitted["columns"]
+    assert len(set(fitted["columns"])) == len(fitted["columns"])
+    assert "2 columns are named 'v'; use the number" in refusal(
+        capsys, "score", model, path, "--columns", "v"
+    )
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+@pytest.mark.parametrize("suffix", [".csv", ".npy"])
+def test_dropped_rows_are_counted_in_every_command(tmp_path, capsys, stream, suffix):
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    x[:, 2] = 2.0
+    path, kept, model = tmp_path / f"x{suffix}", tmp_path / "kept.npy", tmp_path / "m.npz"
+    np.save(kept, x[2:-1, :2])
+    x[[0, 1, -1], [0, 1, 2]] = np.nan
+    if suffix == ".npy":
+        np.save(path, x)
+    else:
+        path.write_text("\n".join(",".join(map(repr, row)) for row in x.tolist()))
+    assert "(--missing drop)" in refusal(capsys, "fit", path, "-k", 1, *stream)
+    drop = ["--missing", "drop", "--weights", 3]
+    said = strict(run(capsys, "fit", path, "-k", 1, *drop, *stream, "--out", model, "--json"))
+    assert (said["n_samples"], said["n_dropped"]) == (47, 3)
+    assert said["nll"] == pytest.approx(strict(run(capsys, "score", model, kept, "--json"))["nll"])
+    out = run(capsys, "score", model, path, *drop, "--out", tmp_path / "rows.csv")
+    assert "47 rows of 1, 2; left out for a missing value: 3\n" in out
+    values, names = read_table(tmp_path / "rows.csv")
+    assert names[0] == ("line" if suffix == ".csv" else "row")
+    assert values[:, 0].tolist() == list(range(3, 50))
+    out = run(capsys, "check", path, "--missing", "drop", "--columns", "1,2")
+    assert "48 rows of 1, 2; left out for a missing value: 2\n" in out
+
+
+def test_a_negative_weight_below_dropped_rows_is_named_by_its_line(tmp_path, capsys):
+    path = tmp_path / "data.csv"
+    path.write_text("a,w\n?,1\n1,1\n2,NA\n3,-1\n")
+    for stream in ([], ["--stream"]):
+        message = refusal(
+            capsys, "fit", path, "-k", 1, "--weights", "w", "--missing", "drop", *stream
+        )
+        assert "data.csv, line 5, column 2 ('w'): the weight -1.0 is negative" in message
+
+
+@pytest.mark.parametrize("command", [["fit", "-k", "1"], ["check"]])
+def test_what_was_assumed_of_a_table_is_said_on_stderr(tmp_path, capsys, command):
+    path = tmp_path / "data.csv"
+    path.write_text(",a,b\n0,1,2\n1,3,5\n2,7,4\n")
+    assert main([command[0], str(path), *command[1:]]) == 0
+    printed = capsys.readouterr()
+    said = "column 1 names the rows and is left out; --columns chooses it"
+    assert printed.err == f"gmm-np: note: {path}: {said}\n"
+    assert "3 rows of a, b\n" in printed.out
+
+
+def test_a_file_is_read_as_the_options_say(tmp_path, capsys):
+    path = tmp_path / "data.csv"
+    text = "Messung\n\nLänge;Höhe\ncm;cm\n1.234,5;2\n2,5;3\n3;5,5\n"
+    path.write_bytes(text.encode("cp1252"))
+    options = ["--skip-lines", "1-2,4-4", "--decimal", ",", "--encoding", "cp1252"]
+    said = strict(run(capsys, "fit", path, "-k", 1, *options, "--json"))
+    assert said["columns"] == ["Länge", "Höhe"]
+    assert said["means"] == [[pytest.approx(1240 / 3), pytest.approx(3.5)]]
+    np.savez(tmp_path / "data.npz", first=np.eye(2), second=[[1.0], [2.0], [6.0]])
+    options = ["--key", "second", "--json"]
+    assert strict(run(capsys, "fit", tmp_path / "data.npz", "-k", 1, *options))["means"] == [[3]]
+
+
 def test_score_writes_a_line_a_row(geyser, model, capsys):
     path = geyser.with_name("rows.csv")
     out = run(capsys, "score", model, geyser, "--out", path)
@@ -398,8 +544,8 @@ def test_bad_data_are_one_line_that_says_what_to_do(tmp_path, capsys, content, s
         ("none.csv", None, "no such file; relative paths start from"),
         ("", None, "is a directory; name a file in it"),
         ("x.xlsx", b"PK\x03\x04....", "is a zip archive by its content; name it .npz if NumPy"),
-        ("x.parquet", b"PAR1", "a .parquet file is not read here; export the table as .csv"),
-        ("x.csv.gz", b"\x1f\x8b\x08", "is compressed; unpack it first"),
+        ("x.feather", b"ARROW1", "a .feather file is not read here; export the table as .csv"),
+        ("x.csv.gz", b"\x1f\x8b\x08", "is damaged (Compressed file ended before"),
         ("x.csv", b"\x93NUMPY\x01\x00", "is a NumPy file by its content; give its name the suff"),
         ("x.npy", b"1,2\n3,4\n", "is damaged, or not a NumPy file; save it again with np.save"),
         ("x.npz", b"PK\x03\x04....", "is damaged, or not a NumPy file; save it again with"),
@@ -437,6 +583,14 @@ def test_a_value_too_large_to_be_squared_is_named(tmp_path, capsys, stream):
     assert message == f"gmm-np: error: {path}, line 3, column 3 ('b'): {said}"
 
 
+@pytest.mark.parametrize("command", [["fit", "-k", 1], ["fit", "-k", 1, "--stream"], ["check"]])
+def test_a_table_of_one_row_is_refused_by_name(tmp_path, capsys, command):
+    path = tmp_path / "data.csv"
+    path.write_text("a,b\n1,2\n")
+    message = refusal(capsys, command[0], path, *command[1:])
+    assert message == f"gmm-np: error: {path}: has 1 row; a fit needs 2 or more"
+
+
 def test_weights_that_are_all_zero_are_refused(tmp_path, capsys):
     path = tmp_path / "data.csv"
     path.write_text("a,w\n1,0\n2,0\n")
@@ -469,6 +623,18 @@ def test_object_arrays_are_never_unpickled(tmp_path, capsys):
         (["--seed", "-1"], "argument --seed: must be a whole number from 0; got '-1'"),
         (["--out", "no/m.npz"], "no; create it first"),
         (["--out", "m.pkl"], "argument --out: a model is an .npz file; name it so, got 'm.pkl'"),
+        (["--tol", "1_0"], "argument --tol: must be a number from 0; got '1_0'"),
+        (["--seed", "1_0"], "argument --seed: must be a whole number from 0; got '1_0'"),
+        (["--seed", "１"], "argument --seed: must be a whole number from 0; got '１'"),
+        (["--missing", "no"], "argument --missing: invalid choice: 'no' (choose from"),
+        (["--decimal", ";"], "argument --decimal: invalid choice: ';' (choose from"),
+        (["--skip-lines", "2,3"], "argument --skip-lines: must be how many lines to skip, or whi"),
+        (["--skip-lines", "3-2"], "argument --skip-lines: must be how many lines to skip, or whi"),
+        (["--encoding", "utf-9"], "no encoding is named 'utf-9' (--encoding); utf-8, utf-16 and"),
+        (
+            ["--key", "x"],
+            "geyser.csv: only an .npz file has arrays to choose from; leave out --key",
+        ),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
     ],
 )
@@ -540,6 +706,13 @@ def test_help_explains_a_command_with_examples(command, capsys):
     assert f"usage: gmm-np {command}" in out
     assert f"  gmm-np {command}" in out[out.index("examples:") :]
     assert max(map(len, out.splitlines())) <= 100
+
+
+def test_the_help_of_fit_fits_on_a_screen_and_a_half(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    assert capsys.readouterr().out.count("\n") <= 60
 
 
 def test_help_lists_every_command(capsys):

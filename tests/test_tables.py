@@ -1,6 +1,10 @@
 """Every table is read to the last bit, or refused in one line that says where and what helps."""
 
+import bz2
+import gzip
+import lzma
 import os
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -75,10 +79,69 @@ def test_without_a_header_columns_are_named_by_number(write):
     assert names == ["1", "2"]
 
 
-def test_one_word_among_numbers_makes_a_header(write):
-    values, names = read_table(write("country,2019,2020\n1,2,3\n"))
+def test_a_first_row_of_more_words_than_numbers_is_a_header(write):
+    values, names = read_table(write("country,year,2020\n1,2,3\n"))
     assert values.tolist() == [[1, 2, 3]]
-    assert names == ["country", "2019", "2020"]
+    assert names == ["country", "year", "2020"]
+
+
+@pytest.mark.parametrize("name", ["2023_04", "1_2", "１２", "0x1p3", "1.2.3", "5kg", "10%"])
+def test_a_name_that_only_looks_like_a_number_is_a_name(write, name):
+    values, names = read_table(write(f"{name},{name}b\n1,2\n"))
+    assert (values.tolist(), names) == ([[1, 2]], [name, f"{name}b"])
+    assert not open_table(write(f"{name},{name}b\n1,2\n")).notes
+
+
+MARKS = [
+    *("", "?", ".", "-", "--", "*", "NA", "N/A", "n.a.", "NaN", "-nan", "null", "None", "nil"),
+    *("#N/A", "#NA", "#DIV/0!", "#VALUE!", "<NA>", "n.d.", "<0.1", "< 5", ">1.000,5", "≤2"),
+]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_first_row_with_a_mark_is_data_with_a_missing_value(write, mark, place):
+    cells = ["4.5", "4.5"]
+    cells[place] = mark
+    path = write(";".join(cells) + "\n1;2\n" + ";".join(cells) + "\n3;4\n")
+    said = f"data.csv, line 1, column {place + 1} ('{place + 1}'): "
+    message = refusal(path, delimiter=";")
+    assert message.startswith(said)
+    assert message.endswith("drop the row (--missing drop)")
+    table = open_table(path, missing="drop", delimiter=";")
+    assert table.read().tolist() == [[1, 2], [3, 4]]
+    assert (table.n_dropped, table.names, table.notes) == (2, ["1", "2"], [])
+
+
+def test_marks_in_a_header_leave_it_a_header(write):
+    assert read_table(write("Na,K,-\n1,2,3\n"))[1] == ["Na", "K", "-"]  # sodium
+
+
+@pytest.mark.parametrize(
+    ("first", "taken"),
+    [
+        ("5.1,3.5,setosa", "a row of numbers; --header if it holds names"),
+        ("4.1,oops,x,2", "a row of numbers; --header if it holds names"),
+        ("0,1,2", "a row of numbers; --header if it holds names"),  # as pandas numbers columns
+        ("a,b,3", "names; --no-header if it is a row of numbers"),
+    ],
+)
+def test_a_guess_at_the_first_row_is_said(write, first, taken):
+    path = write(f"# made\n{first}\n{','.join('7' * (first.count(',') + 1))}\n")
+    assert open_table(path).notes == [f"{path}: line 2 was taken for {taken}"]
+    assert not open_table(path, header=True).notes
+    assert not open_table(path, header=False).notes
+
+
+@pytest.mark.parametrize("first", ["a,b,c", "1.5,2,3", "NA,2,3", "a,?,c"])
+def test_what_is_no_guess_is_not_said(write, first):
+    assert not open_table(write(f"{first}\n1,2,3\n")).notes
+
+
+def test_a_first_row_with_an_unknown_word_says_what_would_make_it_a_header(write):
+    message = refusal(write("1,two,3\n4,5,6\n"))
+    assert message.startswith("data.csv, line 1, column 2 ('2'): 'two' is not a number; mend it")
+    assert message.endswith("; if this line names the columns, say so (--header)")
 
 
 def test_a_missing_value_in_the_first_row_does_not_make_it_a_header(write):
@@ -86,9 +149,66 @@ def test_a_missing_value_in_the_first_row_does_not_make_it_a_header(write):
 
 
 def test_a_column_without_a_name_is_named_by_its_number(write):
-    values, names = read_table(write('"","a"\n"1",3.5\n'))
-    assert values.tolist() == [[1, 3.5]]
-    assert names == ["1", "a"]
+    values, names = read_table(write('"","a",\n"2",3.5,1\n'))
+    assert values.tolist() == [[2, 3.5, 1]]
+    assert names == ["1", "a", "3"]
+
+
+# --- names of rows ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ",a,b\n0,1,2\n1,3,4\n2,5,6\n",  # pandas
+        '"","a","b"\n"1",1,2\n"2",3,4\n"3",5,6\n',  # R, write.csv
+        '"a" "b"\n"1" 1 2\n"2" 3 4\n"3" 5 6\n',  # R, write.table
+        "a\tb\nMazda RX4\t1\t2\nDatsun\t3\t4\nHornet\t5\t6\n",
+        '"","a","b"\n"Mazda, RX4",1,2\n"Datsun",3,4\n"Hornet",5,6\n',
+        ",a,b\n2020-01-01,1,2\n2020-01-02,3,4\n2020-01-03,5,6\n",
+    ],
+)
+def test_names_of_rows_are_no_variable_and_that_is_said(write, content):
+    path = write(content)
+    table = open_table(path)
+    assert table.read().tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert (table.names, table.numbers) == (["a", "b"], [2, 3])
+    said = f"{path}: column 1 names the rows and is left out; --columns chooses it"
+    assert table.notes == [said]
+    assert not table.choose(["b"]).notes
+
+
+def test_columns_that_pandas_numbered_beside_its_index_are_named_so(write):
+    table = open_table(write(",0,1\n0,1.5,2\n1,3,4\n"))
+    assert table.names == ["0", "1"]
+    assert table.read().tolist() == [[1.5, 2], [3, 4]]
+
+
+def test_names_of_rows_can_be_chosen(write):
+    assert read_table(write(",a\n0,1\n1,3\n"), columns=[1, "a"])[0].tolist() == [[0, 1], [1, 3]]
+
+
+@pytest.mark.parametrize("first", ["3.5", "2", "-1", ""])
+def test_a_column_without_a_name_that_does_not_count_is_a_variable(write, first):
+    table = open_table(write(f",a\n{first},1\n7,3\n"), missing="drop")
+    assert table.names == ["1", "a"]
+    assert not table.notes
+
+
+def test_equal_names_are_told_apart_as_pandas_does(write):
+    content = "v,w,v,v.1,v\n1,2,3,4,5\n"
+    _, names = read_table(write(content))
+    assert names == ["v", "w", "v.2", "v.1", "v.3"]
+    assert read_table(write(content), columns=["v.3", "v.1"])[0].tolist() == [[5, 4]]
+
+
+def test_a_column_is_chosen_once(write):
+    assert refusal(write("a,b\n1,2\n"), columns=["b", 2]) == (
+        "data.csv, column 2 ('b'): is chosen 2 times; choose it once"
+    )
+
+
+# --- columns ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("content", ["x\n1\n2\n", "1\n2\n", "waiting time\n1\n2\n", '"x y"\n1\n2'])
@@ -113,8 +233,8 @@ def test_one_column_may_be_named_by_a_plain_string(write):
 
 def test_a_string_is_a_name_before_it_is_a_number(write):
     path = write("x,2,1\n7,8,9\n")
-    assert read_table(path, columns=["1", "2"])[0].tolist() == [[9, 8]]
-    assert read_table(path, columns=[1, 2])[0].tolist() == [[7, 8]]
+    assert read_table(path, columns=["1", "2"], header=True)[0].tolist() == [[9, 8]]
+    assert read_table(path, columns=[1, 2], header=True)[0].tolist() == [[7, 8]]
 
 
 def test_a_quoted_cell_may_hold_delimiters_quotes_and_line_ends(write):
@@ -134,16 +254,30 @@ CELLS = [
     *("2.2250738585072011e-308", "1.7976931348623157e308", "9007199254740993", "1" * 60),
     *("0.1000000000000000055511151231257827021181583404541015625", "8.98846567431158e307"),
     "9007199254740993." + "0" * 300 + "1",  # just above half way between two doubles
-    "1_000",  # what follows only float takes, so that the second pass reads it
-    "１２",
     ' "7"',
 ]
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_number_is_what_float_makes_of_it(write, cell):
-    values, _ = read_table(write(f"a,b\n{cell},1\n"))
+@pytest.mark.parametrize("decimal", [None, "."])  # by NumPy's reader, and cell by cell
+def test_a_number_is_what_float_makes_of_it(write, cell, decimal):
+    values, _ = read_table(write(f"a,b\n{cell},1\n"), decimal=decimal)
     assert values[0, 0].tobytes() == np.float64(float(cell.strip(' "'))).tobytes()
+
+
+@pytest.mark.parametrize("cell", ["1_2", "1_000.5", "１２", "٣", "1e1_0", "0x10", "1d5", "1\x00"])
+@pytest.mark.parametrize("options", [{}, {"decimal": "."}, {"missing": "drop"}])
+def test_what_only_python_takes_for_a_number_is_refused(write, cell, options):
+    message = refusal(write(f"a,b\n1,2\n3,{cell}\n"), **options)
+    assert message.startswith("data.csv, line 3, column 2 ('b'): ")
+    assert " is not a number; mend it" in message
+
+
+@pytest.mark.parametrize("cell", ["inf", "-Infinity", "INF", "1e999"])
+@pytest.mark.parametrize("options", [{}, {"decimal": "."}, {"missing": "drop"}])
+def test_an_infinite_value_is_not_missing(write, cell, options):
+    said = f"data.csv, line 3, column 2 ('b'): {cell!r} is not a finite number; mend it or drop"
+    assert refusal(write(f"a,b\n1,2\n3,{cell}\n"), **options).startswith(said)
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.npz"])
@@ -274,7 +408,7 @@ def test_a_ragged_line_is_named(write, columns, content, said):
         ("a;b\n1;3,6\n", "line 2, column 2 ('b'): '3,6' is not a number; write decimals with a p"),
         (
             "1,5;2,5\n3,5;4,5\n",
-            "line 2, column 1 ('1,5'): '3,5' is not a number; write decimals with",
+            "line 1, column 1 ('1'): '1,5' is not a number; write decimals with",
         ),
         ("a,b\n1,2\n3,\n", "line 3, column 2 ('b'): the cell is empty; fill it in or drop the row"),
         (
@@ -309,7 +443,7 @@ def test_a_quoted_cell_that_never_ends_is_refused_where_it_starts(write):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"a,b\n1,2\n# caf\xe9\n3,4\n", "line 3: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        (b"a,b\n1,2\n# caf\xe9\n3,4\n", "line 3: byte 0xe9 is not UTF-8; save the file as UTF-8,"),
         (b"a,b\n1,2\n" * 9 + b"\xff,4\n", "line 19: byte 0xff is not UTF-8"),
         ("a,b\n1,2\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
         (b"a,b\n" + b"1,2\n" * 9999 + b"3,caf\xe9\n", "line 10001: byte 0xe9 is not UTF-8"),
@@ -382,6 +516,7 @@ def test_several_arrays_without_an_x_are_refused(tmp_path):
     path = tmp_path / "data.npz"
     np.savez(path, a=np.eye(2), b=np.eye(2))
     said = "data.npz: must hold one array, or one named 'x', got 2: 'a' (1), 'b' (2); save one"
+    said += ", or choose one with --key"
     assert refusal(path) == said
     np.savez(path)
     assert "got 0: none; save one" in refusal(path)
@@ -407,6 +542,12 @@ def test_a_pickle_is_never_loaded(tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
+def test_parquet_without_pyarrow_says_what_to_install(write, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    said = 'Parquet needs pyarrow, which is not installed: pip install "gmm_np[parquet]"'
+    assert refusal(write(b"PAR1", "t.PARQUET")) == f"t.PARQUET: {said}"
+
+
 # --- in blocks ----------------------------------------------------------------------------------
 
 
@@ -427,15 +568,15 @@ def test_blocks_are_the_table_whatever_their_size(tmp_path, name, block_rows):
 
 
 @pytest.mark.parametrize("at", [1, 8, 9, 10, 30])
-@pytest.mark.parametrize("cell", ["1_0", '"10"', "１０", '"1\n0"'])
-def test_a_number_that_only_float_takes_is_read_in_whichever_block(write, at, cell):
+@pytest.mark.parametrize("cell", ['"10"', '"10\n"', '"1\n0"'])
+def test_a_quoted_number_is_read_in_whichever_block(write, at, cell):
     rows = [f"{i},{2 * i}\n" for i in range(1, 31)]
     expected = [[i, 2 * i] for i in range(1, 31)]
     rows[at - 1] = f"{at},{cell}\n"
     expected[at - 1] = [at, 10]
     path = write("# made\na,b\n\n" + "".join(rows))
     table = open_table(path, block_rows=9)
-    if "\n" in cell:
+    if cell == '"1\n0"':
         message = refusal(path)
         assert message.startswith(f"data.csv, line {at + 3}, column 2 ('b'): '1\\n0' is not a num")
         return
@@ -500,6 +641,160 @@ def test_a_first_line_of_words_is_data_where_that_is_said(write):
     assert (values.tolist(), names) == ([[1], [2]], ["2"])
 
 
+# --- what files need ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.npy"])
+@pytest.mark.parametrize("block_rows", [1, 3, 8, 1000])
+def test_rows_with_a_missing_value_are_dropped_and_counted(tmp_path, name, block_rows):
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    gone = [0, 1, 2, 17, 18, 39]
+    x[gone, [0, 1, 0, 0, 1, 1]] = np.nan
+    x[5, 2] = np.nan  # in a column that is left out
+    path = tmp_path / name
+    if path.suffix == ".npy":
+        np.save(path, x)
+    else:
+        rows = (",".join("" if np.isnan(v) else repr(v) for v in row) for row in x.tolist())
+        path.write_text("\n".join(rows))
+    table = open_table(path, columns=[2, 1], missing="drop", block_rows=block_rows)
+    kept = np.delete(x, gone, axis=0)[:, [1, 0]]
+    for _ in range(2):
+        assert table.read().tobytes() == np.ascontiguousarray(kept).tobytes()
+        assert table.n_dropped == len(gone)
+    places = [place for block in table.blocks() for place in block.places]
+    assert places == [row + 1 for row in range(40) if row not in gone]
+    assert f"{table.unit} {places[20]}, column 2 ('2'): odd" in str(table.error(20, "odd", [2]))
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,\n,2\n", "a,b\nNA,NA\n"])
+def test_a_table_of_which_nothing_is_left_is_refused(write, content):
+    said = "data.csv: every row has a missing value; fill them in, or choose other columns"
+    assert refusal(write(content), missing="drop") == said
+
+
+def test_a_word_is_not_a_missing_value(write):
+    message = refusal(write("a,b\n1,2\n3,oops\n"), missing="drop")
+    assert "line 3, column 2 ('b'): 'oops' is not a number; mend it" in message
+
+
+@pytest.mark.parametrize("skip", [2, {1, 2}, range(1, 3)])
+def test_a_preamble_is_skipped(write, skip):
+    path = write(b'caf\xe9, no "table\n1,2,3,4\na,b\n1,2\n3,x\n')
+    assert refusal(path, skip_lines=skip).startswith("data.csv, line 5, column 2 ('b'): 'x' is")
+    assert read_table(path, skip_lines={1, 2, 5})[0].tolist() == [[1, 2]]
+
+
+def test_a_row_of_units_is_skipped_and_the_message_says_how(write):
+    path = write("mass,size\nkg,cm\n1,2\n")
+    assert refusal(path).endswith("; if the line is no row, skip it (--skip-lines 2-2)")
+    values, names = read_table(path, skip_lines=[2])
+    assert (values.tolist(), names) == ([[1, 2]], ["mass", "size"])
+
+
+@pytest.mark.parametrize(
+    ("decimal", "content"),
+    [
+        (",", "a;b\n1234,5;-,5e1\n1.234.567,25;2\n"),
+        (",", "a;b\n1 234,5;-5\n1\u202f234\u202f567,25;2,\n"),
+        (",", "a\tb\n1234,5\t-5,0\n1'234'567,25\t+2\n"),
+        (",", 'a,b\n"1234,5","-5"\n"1.234.567,25","2"\n'),
+        (",", "a b\n1234,5 -5\n1.234.567,25 2\n"),
+        (".", "a;b\n1,234.5;-.5e1\n1,234,567.25;2\n"),
+        (".", 'a,b\n"1,234.5",-5\n"1,234,567.25",2\n'),
+    ],
+)
+def test_decimal_marks_and_thousands_are_understood_where_they_are_named(write, decimal, content):
+    path = write(content)
+    delimiter = "," if 'a,b\n"' in content else None
+    values, names = read_table(path, decimal=decimal, delimiter=delimiter)
+    assert values.tolist() == [[1234.5, -5], [1234567.25, 2]]
+    assert names == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("decimal", "cell"),
+    [(",", "1.5"), (",", "1.23,4"), (",", "1.2345,6"), (".", "1,5"), (".", "1,234 567")],
+)
+def test_a_number_in_another_notation_is_not_read_wrongly(write, decimal, cell):
+    message = refusal(write(f"a;b\n1;{cell}\n"), decimal=decimal, delimiter=";")
+    assert message.startswith(f"data.csv, line 2, column 2 ('b'): {cell!r} is not a number")
+
+
+def test_a_first_row_with_decimal_commas_is_data(write):
+    values, names = read_table(write("1,5;2,5\n3,5;4,5\n"), decimal=",")
+    assert (values.tolist(), names) == ([[1.5, 2.5], [3.5, 4.5]], ["1", "2"])
+
+
+def test_thousands_without_a_decimal_mark_that_is_named_are_refused_with_both(write):
+    message = refusal(write('a,b\n"1,234",2\n'))
+    assert message.endswith("or name the decimal mark: --decimal . or --decimal ,")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252", "utf-16", "utf-16-le", "gbk"])
+def test_text_is_read_in_the_encoding_that_is_named(write, encoding):
+    name = "质量" if encoding == "gbk" else "größe"
+    path = write(f"{name};b\n1;2\n".encode(encoding))
+    values, names = read_table(path, encoding=encoding)
+    assert (values.tolist(), names) == ([[1, 2]], [name, "b"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "ascii"])
+def test_text_in_another_encoding_than_named_is_refused(write, encoding):
+    message = refusal(write(b"gr\xf6\xdfe;b\n1;2\n"), encoding=encoding)
+    assert message.startswith("data.csv, line 1: ")
+    assert f" is not {encoding}; save the file as UTF-8, or name its encoding" in message
+
+
+@pytest.mark.parametrize("encoding", ["latin_17", "base64"])
+def test_an_unknown_encoding_is_refused(write, encoding):
+    said = f"data.csv: no encoding is named {encoding!r} (--encoding)"
+    assert refusal(write("1\n"), encoding=encoding).startswith(said)
+
+
+@pytest.mark.parametrize("module", [gzip, bz2, lzma])
+def test_compressed_text_is_read_whatever_its_name(tmp_path, module):
+    path = tmp_path / "data.csv"
+    content = b"a,b\n" + b"".join(b"%d,%d\n" % (i, i * i) for i in range(20_000))
+    with module.open(path, "wb") as stream:
+        stream.write(content)
+    values, names = read_table(path)
+    assert names == ["a", "b"]
+    assert values.tolist() == [[i, i * i] for i in range(20_000)]
+    path.write_bytes(path.read_bytes()[:-20])
+    assert refusal(path).startswith("data.csv: is damaged (")
+
+
+def test_an_array_is_chosen_by_its_key(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, x=np.eye(2), other=np.ones((1, 3)))
+    assert read_table(path, key="other")[0].tolist() == [[1, 1, 1]]
+    said = "data.npz: no array 'y' (--key); choose among 'x' (1), 'other' (2)"
+    assert refusal(path, key="y") == said
+
+
+def test_a_key_where_there_are_no_arrays_is_refused(write):
+    assert "only an .npz file has arrays to choose from" in refusal(write("1\n"), key="x")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"missing": "impute"}, "missing must be 'error' or 'drop'; got 'impute'"),
+        ({"decimal": ";"}, "decimal must be '.' or ','; got ';'"),
+    ],
+)
+def test_an_option_that_is_none_is_refused(write, options, said):
+    with pytest.raises(ValueError, match=said):
+        open_table(write("1\n"), **options)
+
+
+def test_a_line_that_begins_with_the_error_of_a_spreadsheet_is_no_comment(write):
+    table = open_table(write("# note\n#N/A,1\n#NAME of it\n2,3\n"), missing="drop")
+    assert table.read().tolist() == [[2, 3]]
+    assert table.n_dropped == 1
+
+
 # --- writing --------------------------------------------------------------------------------------
 
 
@@ -543,9 +838,10 @@ def test_a_table_that_fails_half_way_leaves_what_was_there(tmp_path):
     [
         ("t.csv", b"\x93NUMPY\x01\x00", "is a NumPy file by its content; give its name the suf"),
         ("t.xlsx", b"PK\x03\x04rest", "is a zip archive by its content; name it .npz if NumPy w"),
-        ("t.csv", b"\x1f\x8b\x08rest", "is compressed; unpack it first, for instance with gunzi"),
+        ("t.csv", b"\x28\xb5\x2f\xfdrest", "is compressed by zstd; unpack it first, for insta"),
+        ("t.csv", b"PAR1", "is a Parquet file by its content; give its name the suffix .parquet"),
         ("t.json", b'[{"a": 1}]', "a .json file is not read here; export the table as .csv, .np"),
-        ("t.PARQUET", b"PAR1", "a .PARQUET file is not read here; export the table as .csv, .np"),
+        ("t.FEATHER", b"ARROW", "a .FEATHER file is not read here; export the table as .csv, .np"),
     ],
 )
 def test_other_formats_are_named_with_a_way_out(write, name, content, said):

@@ -10,10 +10,10 @@ from gmm_np.commands.options import (
     Commands,
     add_data_options,
     new_command,
-    open_data,
-    read_data,
+    tell,
     whole_number,
 )
+from gmm_np.commands.samples import check_distinct, load_samples
 
 
 def add_command(commands: Commands) -> None:
@@ -45,15 +45,18 @@ def add_command(commands: Commands) -> None:
         help="look at each entry of each gradient, not at random directions; slow for many rows",
     )
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of the start")
+    parser.set_defaults(weights=None)
 
 
 def _run(options: argparse.Namespace) -> int:
     from gmm_np.demo import check_reference
     from gmm_np.solvers import kmeans_start
 
-    table = open_data(options)
-    x = read_data(table)
-    print(f"{options.data}: {len(x)} rows of {', '.join(table.names)}", flush=True)
+    samples = load_samples(options)
+    check_distinct(samples, options.components)
+    x = samples.x
+    tell(samples.notes)
+    print(samples.summary(len(x)), flush=True)
     start = kmeans_start(x, options.components, np.random.default_rng(options.seed))
     report = check_reference(x, start, entrywise=options.entries)
     print(report)

@@ -15,6 +15,7 @@ from gmm_np.commands.options import (
     new_command,
     not_negative,
     picture,
+    tell,
     whole_number,
 )
 from gmm_np.commands.report import SOLVERS, json_text
@@ -30,6 +31,7 @@ def add_command(commands: Commands) -> None:
         "fit",
         _run,
         summary="fit a mixture to a table",
+        usage="DATA -k K",
         description="""Fit K Gaussians to the rows of a table, print the mixture, and write it to
         MODEL for the other commands. With several K or families each is fitted, and the least BIC
         (Bayesian information criterion) chooses. Ctrl-C ends the fit; with --out the best model so
@@ -139,10 +141,11 @@ def _run(options: argparse.Namespace) -> int:
     candidates = fit_candidates(samples, options)
     best = candidates[0]
     if options.out is not None:
-        save_model(best.model, samples.names, options.out)
+        save_model(best.model, samples.names if samples.table.named else None, options.out)
         vars(best.model).pop("feature_names_in_", None)
     if best.interrupted:
         raise KeyboardInterrupt(_what_is_kept(best, options))
+    tell(samples.notes)
     draw_fit(candidates, samples, options)
     if options.json:
         print(json_text(fit_document(candidates, samples, options)))

@@ -22,6 +22,7 @@ def fit_document(
     assert best.score is not None
     document = {
         "n_samples": best.score.n_samples,
+        "n_dropped": samples.table.n_dropped,
         **mixture_document(best.model),
         **best.criteria,
         "converged": bool(best.model.converged_),
@@ -51,7 +52,7 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
     assert best.score is not None
     found = best.criteria
     plural = "" if best.n_components == 1 else "s"
-    lines = [f"{options.data}: {best.score.n_samples} rows of {', '.join(samples.names)}"]
+    lines = [samples.summary(best.score.n_samples)]
     if len(candidates) > 1:
         lines += ["", f"{'family':<18}{'K':>4}{'BIC':>16}{'NLL':>14}"]
         for c in candidates:

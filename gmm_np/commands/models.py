@@ -11,9 +11,9 @@ import numpy as np
 from gmm_np import GaussianMixture
 
 
-def save_model(model: GaussianMixture, names: Sequence[str], path: Path) -> None:
-    """Write a model, with the names of its columns unless they are only numbers."""
-    if not all(name.isdigit() for name in names):
+def save_model(model: GaussianMixture, names: Sequence[str] | None, path: Path) -> None:
+    """Write a model, with the names of its columns where the table has names."""
+    if names is not None:
         model.feature_names_in_ = np.array(names, dtype=object)
     model.save(path)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from gmm_np.progress import Progress
 from gmm_np.tables import Table, open_table
+from gmm_np.tables.cells import number_reader
 from gmm_np.tables.writing import check_target
 
 Commands = Any  # what argparse's add_subparsers returns has no public name
@@ -32,12 +35,23 @@ class Parser(argparse.ArgumentParser):
 
 
 def new_command(
-    commands: Commands, name: str, run: Run, *, summary: str, description: str, examples: str
+    commands: Commands,
+    name: str,
+    run: Run,
+    *,
+    summary: str,
+    description: str,
+    examples: str,
+    usage: str = "",
 ) -> argparse.ArgumentParser:
-    """Add a command that `run` carries out; `examples` stand below its help."""
+    """Add a command that `run` carries out; `examples` stand below its help.
+
+    `usage` names what has to be given where there are too many options to list.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
+        usage=f"%(prog)s {usage} [options]" if usage else None,
         description=textwrap.fill(" ".join(description.split()), 79),
         epilog="examples:\n" + textwrap.indent(textwrap.dedent(examples).strip("\n"), "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -52,8 +66,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "data",
         type=Path,
         metavar="DATA",
-        help="a table, a row a sample: text with columns separated by commas, semicolons, tabs or "
-        "spaces (.csv, .tsv, .txt), or a NumPy array (.npy, .npz)",
+        help="a table, a row a sample: text (.csv, .tsv, .txt; also .gz, .bz2, .xz), a NumPy array "
+        "(.npy, .npz), or .parquet",
     )
     group = parser.add_argument_group("reading DATA")
     group.add_argument(
@@ -63,21 +77,60 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         help="the columns to use, by name or by number from 1 (default: all)",
     )
     group.add_argument(
+        "--missing",
+        choices=("error", "drop"),
+        default="error",
+        metavar="WHAT",
+        help="rows with a missing value: error, or drop them (default: error)",
+    )
+    group.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
-        help="the first line of the text holds names, or does not (default: it does if any cell "
-        "of it is not a number)",
+        help="line 1 holds names, or not (default: if more words than numbers)",
+    )
+    group.add_argument(
+        "--skip-lines",
+        type=_lines,
+        default=0,
+        metavar="N",
+        help="skip the first N lines, or those named: 2-2 is line 2, for a row of units",
     )
     group.add_argument(
         "--delimiter", metavar="CHAR", help="the character between cells (default: found out)"
+    )
+    group.add_argument(
+        "--decimal",
+        choices=(".", ","),
+        metavar="MARK",
+        help="the decimal mark, . or , (marks between thousands are understood, too)",
+    )
+    group.add_argument(
+        "--encoding", default="utf-8", metavar="NAME", help="of the text (default: %(default)s)"
+    )
+    group.add_argument(
+        "--key", metavar="NAME", help="the array of an .npz file (default: x, or the only one)"
     )
 
 
 def open_data(options: argparse.Namespace) -> Table:
     """Open DATA as the options say."""
-    return open_table(
-        options.data, columns=options.columns, delimiter=options.delimiter, header=options.header
+    names = (
+        "columns",
+        "missing",
+        "header",
+        "skip_lines",
+        "delimiter",
+        "decimal",
+        "encoding",
+        "key",
     )
+    return open_table(options.data, **{name: getattr(options, name) for name in names})
+
+
+def tell(notes: Iterable[str]) -> None:
+    """Say on stderr what was assumed, a line each."""
+    for note in notes:
+        print(f"gmm-np: note: {note}", file=sys.stderr)
 
 
 def read_data(table: Table) -> NDArray[np.float64]:
@@ -94,10 +147,8 @@ def whole_number(least: int) -> Callable[[str], int]:
     """Return a type of option: whole numbers from `least` on."""
 
     def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
+        # int and float take 1_2 and the digits of every script: see tables.cells.
+        value = int(text) if re.fullmatch(r"\s*\+?[0-9]+\s*", text) else least - 1
         if value < least:
             raise argparse.ArgumentTypeError(f"must be a whole number from {least}; got {text!r}")
         return value
@@ -107,11 +158,8 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 def not_negative(text: str) -> float:
     """Type of option: a finite number from 0 on."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
+    value = number_reader(None)(text)
+    if value is None or not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number from 0; got {text!r}")
     return value
 
@@ -165,3 +213,18 @@ def writable(text: str) -> Path:
 
 def _columns(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
+
+
+def _lines(text: str) -> int | set[int]:
+    if re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
+        return int(text)
+    lines: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*([0-9]{1,6})-([0-9]{1,6})\s*", part)
+        first, last = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not 1 <= first <= last:
+            raise argparse.ArgumentTypeError(
+                f"must be how many lines to skip, or which, as 2-2 or 1-3,5-5; got {text!r}"
+            )
+        lines.update(range(first, last + 1))
+    return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -20,10 +20,17 @@ _LARGEST: Final = 1e150  # its square, and a sum of many of these, is a double
 class Samples(NamedTuple):
     """Rows [N, D] and their weights [N], both arrays, or both read block by block."""
 
-    table: Table
+    table: Table  # of these columns, that of the weights the last
     x: Any
     weight: Any  # None where there are none
     names: list[str]
+    notes: list[str]  # what was assumed
+
+    def summary(self, n_samples: int) -> str:
+        """Return what was read, for people."""
+        left_out = self.table.n_dropped
+        more = f"; left out for a missing value: {left_out}" if left_out else ""
+        return f"{self.table.file}: {n_samples} rows of {', '.join(self.names)}{more}"
 
     def blocks(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
         """Yield rows and weights, block by block."""
@@ -50,8 +57,19 @@ class Samples(NamedTuple):
         return kept
 
 
+class _Features:
+    """The rows of a table whose last column are weights, in blocks [n, D]."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __iter__(self) -> Iterator[NDArray[np.float64]]:
+        for block in self.table:
+            yield np.ascontiguousarray(block[:, :-1])
+
+
 class _Weights:
-    """The only column of a table as weights, in blocks [n]; TableError where one is negative."""
+    """Their weights, in blocks [n]; TableError where one is negative."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -59,52 +77,103 @@ class _Weights:
     def __iter__(self) -> Iterator[NDArray[np.float64]]:
         first = 0
         for block in self.table:
-            values = block[:, 0]
+            values = block[:, -1].copy()
             if (values < 0).any():
                 row = int((values < 0).argmax())
                 what = f"the weight {values[row]} is negative; a weight of 0 leaves a row out"
-                raise self.table.error(first + row, what)
+                raise self.table.error(first + row, what, self.table.numbers[-1:])
             first += len(values)
             yield values
 
 
+class Columns(NamedTuple):
+    """What a model was fitted to."""
+
+    n_features: int
+    names: list[str] | None
+
+
 def load_samples(
-    options: argparse.Namespace, *, stream: bool = False, names: list[str] | None = None
+    options: argparse.Namespace, *, stream: bool = False, columns: Columns | None = None
 ) -> Samples:
     """Read, or with `stream` open, DATA as the options say, and ``options.weights`` beside it.
 
-    Columns are found by `names` where none are chosen and the table has all of these.
+    With `columns`, those of a model, the same are taken as `_pair` finds them.
     """
     table = open_data(options)
-    if options.columns is None and names and set(names) <= set(table.names):
-        wanted = [*names, options.weights] if options.weights else names
-        table = table.choose(wanted)
-    if options.weights is None:
-        return Samples(table, table if stream else read_data(table), None, table.names)
-    weight = table.number(options.weights)
-    features = [number for number in table.numbers if number != weight]
-    if not features:
+    names = set(columns.names or []) if columns is not None else set()
+    if names and options.header is None and not table.named and names <= set(table.first_line):
+        # A first line of numbers is a header after all: it has the names of the model.
+        table = open_data(argparse.Namespace(**{**vars(options), "header": True}))
+    weight = None if options.weights is None else table.number(options.weights)
+    if weight is not None and table.numbers != [weight]:
+        table = table.choose([number for number in table.numbers if number != weight])
+    elif weight is not None:
         raise TableError(
             f"{options.data}: no column is left beside that of the weights; choose some"
         )
-    rows, weights = table.choose(features), _Weights(table.choose([weight]))
+    notes = table.notes
+    if columns is not None:
+        table, note = _pair(table, columns, by_position=options.by_position)
+        notes += note
+    features = table.names
+    if weight is None:
+        return Samples(table, table if stream else read_data(table), None, features, notes)
+    table = table.choose([*table.numbers, weight])
+    rows, weights = _Features(table), _Weights(table)
     if stream:
-        return Samples(rows, rows, weights, rows.names)
-    values = read_data(table.choose([*features, weight]))
+        return Samples(table, rows, weights, features, notes)
+    values = read_data(table)
     if (values[:, -1] < 0).any():
         list(weights)  # raises, and names the place
-    return Samples(rows, np.ascontiguousarray(values[:, :-1]), values[:, -1].copy(), rows.names)
+    x, own = np.ascontiguousarray(values[:, :-1]), values[:, -1].copy()
+    return Samples(table, x, own, features, notes)
+
+
+def _pair(table: Table, columns: Columns, *, by_position: bool) -> tuple[Table, list[str]]:
+    """Return the table with the columns of a model, in its order, and what was assumed.
+
+    Names decide where both sides have them; else the order does, and the numbers must agree.
+    """
+    named = columns.names is not None
+    if columns.names is not None and table.named and not by_position:
+        numbers = dict(zip(table.names, table.numbers, strict=True))
+        if missing := [name for name in columns.names if name not in numbers]:
+            raise TableError(
+                f"{table.file}: no column {_quoted(missing)}: the model was fitted to "
+                f"{_quoted(columns.names)}, the table has {_quoted(table.names)}; rename them, or "
+                "say which are meant, in the order of the model, with --columns and --by-position"
+            )
+        return table.choose([numbers[name] for name in columns.names]), []
+    if len(table.names) != columns.n_features:
+        raise TableError(
+            f"{table.file}: has {len(table.names)} columns where the model was fitted to "
+            f"{columns.n_features}; choose as many with --columns"
+        )
+    if by_position or named == table.named:
+        return table, []
+    side = "model" if table.named else "table"
+    return table, [f"{table.file}: the {side} has no names, so columns are paired in their order"]
+
+
+def _quoted(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:20])
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def check_distinct(samples: Samples, n_components: int) -> None:
-    """Raise ValueError unless there are as many distinct rows of positive weight."""
+    """Raise ValueError unless there are two rows, and as many distinct ones of positive weight."""
     distinct: set[bytes] = set()
+    n_rows = 0
     for rows, weight in samples.blocks():
+        n_rows += len(rows)
         used = rows if weight is None else rows[weight > 0]
         for start in range(0, len(used), 1024):  # most data show enough at once
             distinct.update(row.tobytes() for row in used[start : start + 1024] + 0.0)
-            if len(distinct) >= n_components:
+            if len(distinct) >= n_components and n_rows > 1:
                 return
+    if n_rows == 1:
+        raise ValueError(f"{samples.table.file}: has 1 row; a fit needs 2 or more")
     of = "" if samples.weight is None else " of positive weight"
     raise ValueError(
         f"{samples.table.file}: has {len(distinct)} distinct rows{of}, too few for K = "
@@ -120,8 +189,7 @@ def check_range(samples: Samples) -> None:
         if large.any():
             row, column = (int(i) for i in np.argwhere(large)[0])
             what = f"{rows[row, column]} is too large to fit; divide the column by a power of ten"
-            one = samples.table.choose([samples.table.numbers[column]])
-            raise one.error(first + row, what)
+            raise samples.table.error(first + row, what, [samples.table.numbers[column]])
         first += len(rows)
 
 

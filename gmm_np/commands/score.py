@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gmm_np.checks import FloatArray
 from gmm_np.commands.models import load_model
 from gmm_np.commands.options import (
     Commands,
     add_data_options,
     new_command,
+    tell,
     writable,
 )
 from gmm_np.commands.report import criteria, json_text, n_parameters
-from gmm_np.commands.samples import Samples, load_samples, score
-from gmm_np.tables import TableError
+from gmm_np.commands.samples import Columns, Samples, load_samples, score
 from gmm_np.tables.writing import csv_lines, whole_file
 
 
@@ -29,19 +27,25 @@ def add_command(commands: Commands) -> None:
         commands,
         "score",
         _run,
+        usage="MODEL DATA",
         summary="score a table under a fitted mixture",
         description="""Print the negative log-likelihood of the rows of a table under a model that
-        `gmm-np fit --out` wrote, and its BIC and AIC. Columns are found by the names that they had
-        in the fit, where both tables have names, and otherwise must come in the order of the fit.
-        The table is read in blocks, and may be larger than memory.""",
+        `gmm-np fit --out` wrote, and its BIC and AIC. Where both tables have names, columns are
+        found by those of the fit, and others are left out; else they must come in the order of
+        the fit. The table is read in blocks, and may be larger than memory.""",
         examples="""
         gmm-np score model.npz new.csv
-        gmm-np score model.npz new.csv --columns eruptions,waiting --json
+        gmm-np score model.npz new.csv --columns duration,pause --by-position
         gmm-np score model.npz new.csv --out rows.csv
         """,
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="an .npz file of gmm-np fit")
     add_data_options(parser)
+    parser.add_argument(
+        "--by-position",
+        action="store_true",
+        help="pair columns with those of the fit in their order, whatever their names",
+    )
     parser.add_argument(
         "--weights", metavar="COLUMN", help="a column with a weight for each row, not to be scored"
     )
@@ -50,23 +54,20 @@ def add_command(commands: Commands) -> None:
         type=_csv,
         metavar="CSV",
         help="write, for each row, its log density, the number of the component most likely to "
-        "have made it, from 1, and that component's responsibility",
+        "have made it, from 1, and that component's responsibility; with --missing drop its line "
+        "in DATA, too",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def _run(options: argparse.Namespace) -> int:
     model, names = load_model(options.model)
-    samples = load_samples(options, stream=True, names=names)
     n_components, n_features = model.means_.shape
-    if len(samples.names) != n_features:
-        raise TableError(
-            f"{options.data}: has {len(samples.names)} columns where the model was fitted to "
-            f"{n_features}; choose as many with --columns"
-        )
+    samples = load_samples(options, stream=True, columns=Columns(n_features, names))
     found = score(model, samples)
     if options.out is not None:
-        _write_rows(model, samples, options.out)
+        _write_rows(model, samples, options.out, with_places=options.missing == "drop")
+    tell(samples.notes)
     family = str(model.covariance_type)
     values = criteria(found.nll, found.weight, n_parameters(family, n_components, n_features))
     if options.json:
@@ -74,6 +75,7 @@ def _run(options: argparse.Namespace) -> int:
             json_text(
                 {
                     "n_samples": found.n_samples,
+                    "n_dropped": samples.table.n_dropped,
                     "n_features": n_features,
                     "n_components": n_components,
                     "family": family,
@@ -83,7 +85,7 @@ def _run(options: argparse.Namespace) -> int:
             )
         )
         return 0
-    print(f"{options.data}: {found.n_samples} rows of {', '.join(samples.names)}")
+    print(samples.summary(found.n_samples))
     print(
         f"NLL: {found.nll:.9f} nats a sample (log-likelihood {values['log_likelihood']:.6f})\n"
         f"BIC {values['bic']:.4f}, AIC {values['aic']:.4f}"
@@ -93,17 +95,20 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write_rows(model: Any, samples: Samples, path: Path) -> None:
-    def blocks() -> Iterator[FloatArray]:
-        for rows, _ in samples.blocks():
-            resp = model.predict_proba(rows)  # [N, K]
-            owner = resp.argmax(axis=1)
-            yield np.column_stack([model.score_samples(rows), owner + 1, resp.max(axis=1)])
-
+def _write_rows(model: Any, samples: Samples, path: Path, *, with_places: bool) -> None:
+    n_features = len(samples.names)
     names = ["log_density", "component", "responsibility"]
+    whole = [1]
+    if with_places:  # else the rows are those of DATA, one by one
+        names, whole = [samples.table.unit, *names], [0, 2]
     with whole_file(path) as stream:
-        for index, block in enumerate(blocks()):
-            lines = csv_lines(block, names, whole=(1,))
+        for index, block in enumerate(samples.table.blocks()):
+            rows = block.values[:, :n_features]
+            resp = model.predict_proba(rows)  # [N, K]
+            columns = [model.score_samples(rows), resp.argmax(axis=1) + 1, resp.max(axis=1)]
+            if with_places:
+                columns.insert(0, np.asarray(block.places))
+            lines = csv_lines(np.column_stack(columns), names, whole=whole)
             if index:
                 next(lines)  # one header is enough
             stream.writelines(line.encode() for line in lines)

@@ -1,31 +1,33 @@
-"""Tables of numbers from files: CSV and its kin, `.npy` and `.npz`; whole, or block by block.
+"""Tables of numbers from files: text, NumPy's arrays, Parquet; whole, or block by block.
 
 Lines, rows and columns are counted from 1. Letters in shapes: N rows, D columns.
 """
 
 from __future__ import annotations
 
+import codecs
 import operator
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np.tables.arrays import array_blocks, load_array
+from gmm_np.tables.arrays import open_array
+from gmm_np.tables.blocks import Block, Source, column_name
 from gmm_np.tables.errors import TableError, listed, short, table_error
 from gmm_np.tables.numbers import text_blocks
-from gmm_np.tables.text import find_layout, line_name
+from gmm_np.tables.parquet import open_parquet
+from gmm_np.tables.text import Text, find_layout
 from gmm_np.tables.writing import write_table
 
 __all__ = ["Table", "TableError", "open_table", "read_table", "write_table"]
-
-Blocks = Callable[[list[int], int], Iterator[NDArray[np.float64]]]
 
 
 class Table:
@@ -36,35 +38,53 @@ class Table:
 
     Attributes
     ----------
+    numbers : list of int, length D
+        Number, from 1, of each chosen column in the file.
     names : list of str, length D
-        Of the chosen columns, in their order.
+        Of these columns. No two are equal.
     block_rows : int
-        Rows of a block; the last has what is left.
+        Rows of a block at most.
+    named : bool
+        Whether the file names its columns.
+    unit : str
+        What places count: "line" or "row".
+    first_line : list of str
+        Cells of the first line of a text, whether they are names or numbers.
+    n_dropped : int
+        Rows with a missing value that the last complete reading left out.
     """
 
     def __init__(
-        self,
-        file: Path,
-        all_names: list[str],
-        blocks: Blocks,
-        place: Callable[[int], str],
-        block_rows: int,
+        self, file: Path, source: Source, block_rows: int, numbers: Sequence[int] | None = None
     ) -> None:
         self.file = file
         self.block_rows = block_rows
-        self._all_names = all_names
-        self._blocks = blocks
-        self._place = place
-        self._picks = list(range(len(all_names)))
+        self.named = source.named
+        self.unit = source.unit
+        self.first_line = source.first_line
+        self.n_dropped = 0
+        self._source = source
+        self._all_names = _unique(source.names)
+        every = range(1, len(source.names) + 1)
+        self._leaves_out_row_names = numbers is None and bool(source.row_names)
+        self.numbers = (
+            [number for number in every if number - 1 not in source.row_names]
+            if numbers is None
+            else list(numbers)
+        )
 
     @property
     def names(self) -> list[str]:  # noqa: D102
-        return [self._all_names[j] for j in self._picks]
+        return [self._all_names[number - 1] for number in self.numbers]
 
     @property
-    def numbers(self) -> list[int]:
-        """Number, from 1, of each of these columns in the file."""
-        return [j + 1 for j in self._picks]
+    def notes(self) -> list[str]:
+        """What was guessed of the file, a line each: for the user to see."""
+        notes = [self._source.note] if self._source.note else []
+        if self._leaves_out_row_names:
+            columns = " and ".join(str(j + 1) for j in self._source.row_names)
+            notes.append(f"column {columns} names the rows and is left out; --columns chooses it")
+        return [f"{self.file}: {note}" for note in notes]
 
     def choose(self, columns: Sequence[str | int]) -> Table:
         """Return the same table with other columns, by name or by number from 1, in this order."""
@@ -72,21 +92,24 @@ class Table:
         if not wanted:
             what = "columns is an empty list; name a column, or leave columns out"
             raise table_error(self.file, what)
-        table = Table(self.file, self._all_names, self._blocks, self._place, self.block_rows)
-        table._picks = [self.number(column) - 1 for column in wanted]
-        return table
+        numbers = [self.number(column) for column in wanted]
+        for number in numbers:
+            if numbers.count(number) > 1:
+                what = f"is chosen {numbers.count(number)} times; choose it once"
+                raise table_error(self.file, what, column_name(self._all_names, number - 1))
+        return Table(self.file, self._source, self.block_rows, numbers)
 
     def number(self, column: str | int) -> int:
         """Return the number, from 1, of a column of the file; TableError if there is none."""
         names = self._all_names
         if isinstance(column, str):
-            same = [j for j, name in enumerate(names, start=1) if name == column.strip()]
-            if len(same) == 1:
-                return same[0]
-            if same:
-                what = f"{len(same)} columns are named {short(column)}; use the number from 1"
+            name = column.strip()
+            if (n_same := self._source.names.count(name)) > 1:
+                what = f"{n_same} columns are named {short(name)}; use the number from 1"
                 raise table_error(self.file, what)
-            number = int(column) if re.fullmatch(r"\s*[0-9]{1,9}\s*", column) else 0
+            if name in names:
+                return names.index(name) + 1
+            number = int(name) if re.fullmatch("[0-9]{1,9}", name) else 0
         else:
             number = operator.index(column)
         if not 1 <= number <= len(names):
@@ -94,18 +117,33 @@ class Table:
             raise table_error(self.file, what)
         return number
 
-    def error(self, row: int, what: str) -> TableError:
-        """Return the error that says `what` is wrong in a row, from 0; it names the line."""
+    def error(self, row: int, what: str, numbers: Sequence[int]) -> TableError:
+        """Return the error that says `what` is wrong in a row, from 0, and columns, from 1."""
+        columns = ", ".join(column_name(self._all_names, number - 1) for number in numbers)
+        for block in self.blocks():
+            if row < len(block.places):
+                return table_error(self.file, what, f"{self.unit} {block.places[row]}", columns)
+            row -= len(block.places)
+        raise IndexError(row)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the rows in blocks, none empty, each row with its place in the file."""
+        n_rows = n_dropped = 0
         with _readable(self.file):
-            columns = ", ".join(
-                f"column {j + 1} ({short(self._all_names[j])})" for j in self._picks
-            )
-            return table_error(self.file, what, self._place(row), columns)
+            for block in self._source.blocks([n - 1 for n in self.numbers], self.block_rows):
+                n_rows += len(block.values)
+                n_dropped += block.n_dropped
+                if len(block.values):
+                    yield block
+        if not n_rows:
+            what = "every row has a missing value; fill them in, or choose other columns"
+            raise table_error(self.file, what)
+        self.n_dropped = n_dropped
 
     def __iter__(self) -> Iterator[NDArray[np.float64]]:
         """Yield float64 blocks [<= block_rows, D] of finite numbers; TableError at a fault."""
-        with _readable(self.file):
-            yield from self._blocks(self._picks, self.block_rows)
+        for block in self.blocks():
+            yield block.values
 
     def read(self) -> NDArray[np.float64]:
         """Read it whole, float64 [N, D]."""
@@ -116,41 +154,62 @@ def open_table(
     path: str | os.PathLike[str],
     *,
     columns: Sequence[str | int] | None = None,
+    missing: str = "error",
+    key: str | None = None,
     delimiter: str | None = None,
     header: bool | None = None,
+    decimal: str | None = None,
+    encoding: str = "utf-8",
+    skip_lines: int | Collection[int] = 0,
     block_rows: int = 8192,
 ) -> Table:
-    """Open a table of finite numbers in a text file, a `.npy` or a `.npz` file.
+    """Open a table of finite numbers in a text file, a `.npy`, `.npz` or `.parquet` file.
 
     Parameters
     ----------
     path : str or path-like
-        A `.npy` file must hold a numeric array [N, D]; a `.npz` file exactly one, or one named
-        ``x``. Any other file is UTF-8 text: blank lines and lines that start with ``#`` are
-        skipped, and cells may be in double quotes.
+        A `.npy` or `.npz` file must hold a numeric array [N, D]. `.parquet` needs pyarrow. Any
+        other file is text, perhaps compressed by gzip, bzip2 or xz: blank lines and lines that
+        start with ``#`` are skipped, and cells may be in double quotes.
     columns : sequence of str or int, optional
-        Columns to read, in this order, by name or by number from 1; all by default. An int is
+        Columns to read, in this order, by name or by number from 1; by default all, but for one
+        that only names the rows: in text the first, where the header leaves it out or empty and
+        it counts the rows or holds words; in Parquet the index that pandas stored. An int is
         always a number; a str is a name first. Columns left out may hold anything.
+    missing : str
+        What becomes of rows in which a chosen column has no value: "error", or "drop" to leave
+        them out. Empty cells, NaN, and the usual marks (NA, ?, -, #N/A, n.d., <0.1, ...) say so.
+    key : str, optional
+        Which array of a `.npz` file; by default the only one, or the one named ``x``.
     delimiter : str, optional
         The character between cells, ``" "`` for any run of white space. By default semicolon,
         tab, comma or white space, whichever the first lines agree on.
     header : bool, optional
-        Whether the first line of a text names the columns. By default it does if any cell of it
-        is not a number (so that a table with a column of words needs a header).
+        Whether the first line of a text names the columns. By default it does if more cells of it
+        are words than numbers, marks of missing values apart.
+    decimal : str, optional
+        The decimal mark, ``"."`` or ``","``, of numbers whose thousands may be separated: by the
+        other of these, a space or an apostrophe. By default a point, and no separators.
+    encoding : str
+        Of a text.
+    skip_lines : int or collection of int
+        How many lines to skip at the beginning of a text, or the numbers, from 1, of those to skip.
     block_rows : int
         Rows of a block.
 
     Returns
     -------
     Table
-        With ``names`` from the header; without one ``"1"``, ``"2"``, ... by the columns' place in
-        the file.
+        With ``names`` from the header, a column without a name by its number from 1. Of equal
+        names the second and later get ``.1``, ``.2``, ... as in pandas.
 
     Raises
     ------
     TableError
         If the file cannot be read, or its beginning is not that of a table; reading the blocks
         raises it where they are not finite numbers.
+    ValueError
+        If `missing`, `decimal` or `block_rows` is none of the above.
     """
     file = Path(path)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"#\r\n'):
@@ -159,39 +218,58 @@ def open_table(
         )
     if block_rows < 1:
         raise ValueError(f"block_rows must be at least 1; got {block_rows}.")
+    if missing not in ("error", "drop"):
+        raise ValueError(f"missing must be 'error' or 'drop'; got {missing!r}.")
+    if decimal not in (None, ".", ","):
+        raise ValueError(f"decimal must be '.' or ','; got {decimal!r}.")
+    try:
+        utf8 = codecs.lookup(encoding).name == "utf-8"
+        "".encode(encoding)
+    except LookupError:
+        what = f"no encoding is named {encoding!r} (--encoding); utf-8, utf-16 and cp1252 are some"
+        raise table_error(file, what) from None
+    drop = missing == "drop"
+    suffix = file.suffix.lower()
+    if key is not None and suffix != ".npz":
+        raise table_error(file, "only an .npz file has arrays to choose from; leave out --key")
     with _readable(file):
         mode = file.stat().st_mode
         if stat.S_ISDIR(mode):
             raise table_error(file, "is a directory; name a file in it")
         if not stat.S_ISREG(mode):  # a pipe cannot be read a second time
             raise table_error(file, "is not a regular file; write the data to a file first")
-        blocks: Blocks
-        place: Callable[[int], str]
-        if file.suffix.lower() in (".npy", ".npz"):
-            found = load_array(file)
-            names = [str(j) for j in range(1, found.shape[1] + 1)]
-            blocks, place = partial(array_blocks, file, found), _row_name
+        if suffix in (".npy", ".npz"):
+            source = open_array(file, key, drop=drop)
+        elif suffix == ".parquet":
+            source = open_parquet(file, drop=drop)
         else:
-            layout = find_layout(file, delimiter, header)
-            names = layout.names
-            blocks, place = partial(text_blocks, layout), partial(line_name, layout)
-    table = Table(file, names, blocks, place, block_rows)
+            skipped = range(1, skip_lines + 1) if isinstance(skip_lines, int) else skip_lines
+            text = Text(file, "utf-8-sig" if utf8 else encoding, skipped)
+            layout = find_layout(text, delimiter, header, decimal)
+            row_names = [0] if layout.row_names else []
+            blocks = partial(text_blocks, layout, drop)
+            source = Source(
+                layout.names,
+                layout.named,
+                row_names,
+                "line",
+                layout.note,
+                layout.first_line,
+                blocks,
+            )
+    table = Table(file, source, block_rows)
     return table if columns is None else table.choose(columns)
 
 
 def read_table(
-    path: str | os.PathLike[str],
-    *,
-    columns: Sequence[str | int] | None = None,
-    delimiter: str | None = None,
-    header: bool | None = None,
+    path: str | os.PathLike[str], **options: Any
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """Read a table of finite numbers whole; the parameters are those of `open_table`.
+    """Read a table of finite numbers whole; the options are those of `open_table`.
 
     Returns
     -------
     values : ndarray of float64, shape [N, D]
-        Each number exactly as ``float`` reads it.
+        Each number to the last bit.
     names : list of str, length D
 
     Raises
@@ -199,12 +277,20 @@ def read_table(
     TableError
         If the file cannot be read, or is not a table of finite numbers.
     """
-    table = open_table(path, columns=columns, delimiter=delimiter, header=header)
+    table = open_table(path, **options)
     return table.read(), table.names
 
 
-def _row_name(row: int) -> str:
-    return f"row {row + 1}"
+def _unique(names: Sequence[str]) -> list[str]:
+    """Return the names, or numbers from 1 for lack of one, of which no two are equal."""
+    unique: list[str] = []
+    for j, name in enumerate(names, start=1):
+        own, again = name or str(j), 0
+        while own in unique or (own != name and own in names):
+            again += 1
+            own = f"{name or j}.{again}"
+        unique.append(own)
+    return unique
 
 
 @contextmanager

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np.tables.errors import listed, table_error
+from gmm_np.tables.blocks import Block, Source, finite_block
+from gmm_np.tables.errors import listed, short, table_error
 
 
-def load_array(file: Path) -> NDArray[Any]:
-    """Return the table [N, D] that a NumPy file holds; that of a `.npy` file stays on disk."""
-    found = _load(file)
+def open_array(file: Path, key: str | None, *, drop: bool) -> Source:
+    """Open the table [N, D] that a NumPy file holds; that of a `.npy` file stays on disk."""
+    found = _load(file, key)
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
         kind = f"dtype {found.dtype}" if isinstance(found, np.ndarray) else type(found).__name__
         raise table_error(file, f"holds no array of real numbers, got {kind}; save floats")
@@ -24,26 +26,22 @@ def load_array(file: Path) -> NDArray[Any]:
         raise table_error(file, what)
     if found.size == 0:
         raise table_error(file, f"is empty, got shape {found.shape}; save one row a sample")
-    return found
+    blocks = partial(_blocks, file, found, drop)
+    return Source([""] * found.shape[1], False, [], "row", "", [], blocks)
 
 
-def array_blocks(
-    file: Path, table: NDArray[Any], picks: list[int], n_rows: int
-) -> Iterator[NDArray[np.float64]]:
+def _blocks(
+    file: Path, table: NDArray[Any], drop: bool, picks: list[int], n_rows: int
+) -> Iterator[Block]:
     """Yield the chosen columns in blocks [<= n_rows, D] of float64, each of its own memory."""
+    columns = [f"column {j + 1}" for j in picks]
     for start in range(0, len(table), n_rows):
         with np.errstate(over="ignore"):  # a long double beyond float64 is refused just below
             values = np.array(table[start : start + n_rows, picks], np.float64, order="C")
-        finite = np.isfinite(values)
-        if not finite.all():
-            row, j = (int(i) for i in np.argwhere(~finite)[0])
-            what = f"{values[row, j]} is not a finite number; mend it or drop the row"
-            place = (f"row {start + row + 1}", f"column {picks[j] + 1}")
-            raise table_error(file, what, *place)
-        yield values
+        yield finite_block(file, values, start, columns, drop=drop)
 
 
-def _load(file: Path) -> Any:
+def _load(file: Path, key: str | None) -> Any:
     if file.suffix.lower() == ".npy":
         try:
             return np.load(file, mmap_mode="r", allow_pickle=False)
@@ -55,12 +53,17 @@ def _load(file: Path) -> Any:
             if isinstance(found, np.ndarray):
                 return found
             held = found.files
-            if len(held) == 1 or "x" in held:
-                return found["x" if "x" in held else held[0]]
+            if key is None and (len(held) == 1 or "x" in held):
+                key = "x" if "x" in held else held[0]
+            if key in held:
+                return found[key]
         except Exception as error:  # what a damaged file raises has no one class
             what = "is damaged, or not a NumPy file; save it again with np.save or np.savez"
             if "Object arrays" in str(error):
                 what = "holds a pickled object array, which is not safe to load; save floats"
             raise table_error(file, what) from None
+    if key is not None:
+        what = f"no array {short(key)} (--key); choose among {listed(held) or 'none'}"
+        raise table_error(file, what)
     what = f"must hold one array, or one named 'x', got {len(held)}: {listed(held) or 'none'}"
-    raise table_error(file, f"{what}; save one")
+    raise table_error(file, f"{what}; save one{', or choose one with --key' if held else ''}")

@@ -1,13 +1,12 @@
 """From the rows of a text file to blocks of float64.
 
-NumPy's C reader goes first; from the block on where it gives up, `_exact_blocks` goes through the
-cells with `float`, to return what only `float` takes, or to say where the fault is.
+NumPy's C reader goes first. From the block on where it gives up, `_cell_by_cell` goes on: there are
+missing values to drop, numbers in another notation, or a fault whose place has to be told.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from array import array
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -16,50 +15,45 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np.tables.blocks import Block, column_name
+from gmm_np.tables.cells import fault, is_missing, is_word, number_reader
 from gmm_np.tables.errors import short, table_error
-from gmm_np.tables.text import Layout, count_cells, holds_cells, is_number, open_leniently, records
+from gmm_np.tables.text import Layout, count_cells, records
 
 _SEPARATED_BY: Final = {",": "commas", ";": "semicolons", "\t": "tabs", None: "white space"}
-_DECIMAL_COMMA: Final = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
 
 
-def text_blocks(layout: Layout, picks: list[int], n_rows: int) -> Iterator[NDArray[np.float64]]:
+def text_blocks(layout: Layout, drop: bool, picks: list[int], n_rows: int) -> Iterator[Block]:
     """Yield the chosen columns in blocks [<= n_rows, D]; raise TableError at the first fault."""
-    every = picks == list(range(len(layout.names)))
-    last = layout.start - 1  # the line that was read last
+    names, delimiter = layout.names, layout.delimiter
+    every = picks == list(range(len(names)))
+    places = array("q")
 
-    def lines() -> Iterator[str]:
-        nonlocal last
-        for number, line in enumerate(stream, start=1):
-            if number < layout.start or not holds_cells(line):
-                continue
+    def simple_lines() -> Iterator[str]:
+        for place, line in layout.text.lines(layout.start):
             # loadtxt would join lines at an open quote, and with usecols take any length.
-            if line.count('"') % 2 or (
-                not every and count_cells(line, layout.delimiter) != len(layout.names)
-            ):
+            if line.count('"') % 2 or not (every or count_cells(line, delimiter) == len(names)):
                 raise ValueError
-            last = number
+            places.append(place)
             yield line
 
-    with layout.file.open(encoding="utf-8-sig") as stream:
-        rows = lines()
-        while True:
-            begin = last + 1
-            try:
-                first = next(rows, None)
-                if first is None:
-                    return
-                values = _read_fast(
-                    chain([first], islice(rows, n_rows - 1)),
-                    layout.delimiter,
-                    None if every else picks,
-                )
-            except ValueError:  # UnicodeDecodeError is one
-                values = None
-            if values is None or values.shape[1] != len(picks) or not np.isfinite(values).all():
-                yield from _exact_blocks(layout, picks, begin, n_rows)
+    lines, start = simple_lines(), layout.start
+    while layout.decimal is None:
+        del places[:]
+        try:
+            first = next(lines, None)
+            if first is None:
                 return
-            yield values
+            values = _read_fast(
+                chain([first], islice(lines, n_rows - 1)), delimiter, None if every else picks
+            )
+        except ValueError:
+            break
+        if values is None or values.shape[1] != len(picks) or not np.isfinite(values).all():
+            break
+        yield Block(values, places[:], 0)
+        start = places[-1] + 1
+    yield from _cell_by_cell(layout, drop, picks, n_rows, start)
 
 
 def _read_fast(
@@ -70,28 +64,38 @@ def _read_fast(
     )
 
 
-def _exact_blocks(
-    layout: Layout, picks: list[int], begin: int, n_rows: int
-) -> Iterator[NDArray[np.float64]]:
-    """Blocks from line `begin` on, cell by cell."""
-    values = array("d")
-    with open_leniently(layout.file) as stream:
-        for line, cells in records(layout.file, stream, layout.delimiter):
-            if line < begin:
-                continue
-            if len(cells) != len(layout.names):
-                raise _ragged(layout, line, cells)
-            for j in picks:
-                value = float(cells[j]) if is_number(cells[j]) else math.nan
-                if not math.isfinite(value):
-                    column = f"column {j + 1} ({short(layout.names[j])})"
-                    raise table_error(layout.file, _fault(cells[j]), f"line {line}", column)
-                values.append(value)
-            if len(values) == n_rows * len(picks):
-                yield np.array(values).reshape(-1, len(picks))
-                del values[:]
-    if values:
-        yield np.array(values).reshape(-1, len(picks))
+def _cell_by_cell(
+    layout: Layout, drop: bool, picks: list[int], n_rows: int, start: int
+) -> Iterator[Block]:
+    """Blocks of the rows from line `start` on."""
+    file, names, read = layout.text.file, layout.names, number_reader(layout.decimal)
+    rows = records(file, layout.text.lines(start), layout.delimiter)
+    values, places, n_dropped = array("d"), array("q"), 0
+    for place, cells in rows:
+        if len(cells) != len(names):
+            raise _ragged(layout, place, cells)
+        row = []
+        for j in picks:
+            value = read(cells[j])
+            if value is not None and math.isfinite(value):
+                row.append(value)
+            elif not (drop and is_missing(cells[j])):
+                what = fault(cells[j], layout.decimal)
+                if is_word(cells[j]) and place == layout.head:
+                    what += "; if this line names the columns, say so (--header)"
+                elif is_word(cells[j]) and place == layout.start:
+                    what += f"; if the line is no row, skip it (--skip-lines {place}-{place})"
+                raise table_error(file, what, f"line {place}", column_name(names, j))
+        if len(row) < len(picks):
+            n_dropped += 1
+            continue
+        values.extend(row)
+        places.append(place)
+        if len(places) == n_rows:
+            yield Block(np.array(values).reshape(-1, len(picks)), places[:], n_dropped)
+            del values[:], places[:]
+            n_dropped = 0
+    yield Block(np.array(values).reshape(-1, len(picks)), places, n_dropped)
 
 
 def _ragged(layout: Layout, line: int, cells: list[str]) -> ValueError:
@@ -101,14 +105,4 @@ def _ragged(layout: Layout, line: int, cells: list[str]) -> ValueError:
         f"has {len(layout.names)}, got {short((layout.delimiter or ' ').join(cells))}; make all "
         "lines equally long, or name the delimiter"
     )
-    return table_error(layout.file, what, f"line {line}")
-
-
-def _fault(cell: str) -> str:
-    if not cell.strip():
-        return "the cell is empty; fill it in or drop the row"
-    if is_number(cell):
-        return f"{short(cell)} is not a finite number; mend it or drop the row"
-    if _DECIMAL_COMMA.fullmatch(cell):
-        return f"{short(cell)} is not a number; write decimals with a point"
-    return f"{short(cell)} is not a number; mend it, drop the row, or choose other columns"
+    return table_error(layout.text.file, what, f"line {line}")
