@@ -22,6 +22,7 @@ NEEDS = {
     "test_parametrizations_torch.py": ("torch",),
     "test_mixture_sklearn.py": ("sklearn",),
     "test_mixture_sklearn_suite.py": ("sklearn",),
+    "test_plotting.py": ("matplotlib",),
     "test_primitives_torch.py": ("torch",),
     "test_priors_torch.py": ("torch",),
     "test_properties.py": ("hypothesis",),

@@ -8,9 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.text import Text
 from problems import random_problem
 
 from gmm_np import GaussianMixture, Parameters, log_prob, responsibilities
+from gmm_np.cli import main
 from gmm_np.datasets import load_old_faithful
 from gmm_np.plotting import (
     ellipse,
@@ -24,6 +28,7 @@ from gmm_np.plotting import (
     save_figure,
 )
 from gmm_np.plotting.canvas import look, new_figure
+from gmm_np.tables import write_table
 
 pytestmark = pytest.mark.needs_extras
 
@@ -145,6 +150,44 @@ def test_axes_and_title_are_named_in_plain_text(geyser, tmp_path):
     assert axes.get_title(loc="left") == "Old Faithful"
     figure = plot_mixture(x, parameters, labels=["$\\frac$", "$^$"], title="$\\frac$")
     save_figure(figure, tmp_path / "dollars.png")  # as mathematics these would not parse
+
+
+UNKNOWN = "\U000ffff0\U000ffff1"  # of a plane for private use: no font has them
+
+
+@pytest.mark.parametrize("draw", [plot_mixture, plot_pairs, plot_responsibilities])
+def test_letters_that_no_font_has_are_told_once_in_one_warning(geyser, tmp_path, draw):
+    x, _, model = geyser
+    with pytest.warns(UserWarning, match=f"no installed font has {UNKNOWN} of the lab") as caught:
+        figure = draw(x, model, labels=[f"a{UNKNOWN[0]}", "größe"], title=f"of {UNKNOWN[1]}")
+    save_figure(figure, tmp_path / "x.png")  # with no warning of Matplotlib's
+    assert len(caught) == 1
+    texts = {text.get_text() for text in figure.findobj(Text)}
+    assert {"a?", "größe", "of ?"} <= texts
+
+
+def test_labels_are_written_in_fonts_that_have_their_letters(geyser, tmp_path):
+    x, _, model = geyser
+    settings = {"font.family": "cmr10", "axes.formatter.use_mathtext": True}  # TeX's: Latin alone
+    with rc_context(settings):
+        figure = plot_mixture(x, model, labels=["Жа", "μα"])
+        save_figure(figure, tmp_path / "x.png")  # a letter that is missing would be a warning
+        families = figure.axes[0].xaxis.label.get_fontfamily()
+        assert figure.axes[0].get_xlabel() == "Жа"
+        assert families[0] == "cmr10"
+        paths = [findfont(FontProperties(family=[family])) for family in families]
+        assert any(ord("Ж") in get_font(path).get_charmap() for path in paths)
+
+
+def test_the_command_line_says_in_one_line_which_letters_no_font_has(geyser, tmp_path, capsys):
+    x, _, _ = geyser
+    path = tmp_path / f"x{UNKNOWN[0]}.csv"
+    write_table(path, x, [UNKNOWN, "b"])
+    pictures = ["--plot", tmp_path / "a.png", "--plot-responsibilities", tmp_path / "b.png"]
+    assert main(["fit", str(path), "-k", "2", *map(str, pictures)]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith(f"gmm-np: note: no installed font has {UNKNOWN} of the labels, so ? st")
+    assert err.count("\n") == 1
 
 
 def test_a_component_that_is_off_is_not_drawn(geyser):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import warnings
 
 from gmm_np.commands.candidates import Candidate, fit_candidates
 from gmm_np.commands.fit_report import draw_fit, fit_document, fit_text
@@ -146,7 +147,10 @@ def _run(options: argparse.Namespace) -> int:
     if best.interrupted:
         raise KeyboardInterrupt(_what_is_kept(best, options))
     tell(samples.notes)
-    draw_fit(candidates, samples, options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        draw_fit(candidates, samples, options)
+    tell(dict.fromkeys(str(warning.message) for warning in caught))
     if options.json:
         print(json_text(fit_document(candidates, samples, options)))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -150,6 +151,49 @@ def _box(middle: FloatArray, half_width: float, half_height: float) -> FloatArra
 def _overlap(first: FloatArray, second: FloatArray) -> float:
     sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     return float(np.prod(sides.clip(min=0.0)))
+
+
+def with_fonts(figure: Figure) -> Figure:
+    """Write each text in installed fonts that have its letters, or a question mark if none has.
+
+    One warning then names the letters, where Matplotlib would give one for each, at each drawing.
+    """
+    from matplotlib import font_manager, get_cachedir, rcParams
+    from matplotlib.text import Text
+
+    def letters(path: str) -> set[str]:
+        try:
+            return set(map(chr, font_manager.get_font(path).get_charmap()))
+        except (OSError, RuntimeError):  # a font that FreeType cannot read
+            return set()
+
+    artists = [*figure.texts, *figure.legends]
+    for axes in figure.axes:  # of an axis the label: ticks are numbers, and many
+        artists += [getattr(child, "label", child) for child in axes.get_children()]
+    texts = [text for artist in artists for text in artist.findobj(Text)]
+    texts = [text for text in texts if not text.get_text().isascii()]
+    lacking = {c for text in texts for c in text.get_text() if not c.isspace()}
+    families = list(rcParams["font.family"])
+    for family in families:
+        lacking -= letters(font_manager.findfont(font_manager.FontProperties(family=[family])))
+    if not lacking:
+        return figure
+    for font in font_manager.fontManager.ttflist:
+        found = lacking & letters(font.fname) if lacking else set()
+        if found and not font.name.startswith("Last Resort"):  # its glyphs only name the script
+            families.append(font.name)
+            lacking -= found
+    for text in texts:
+        text.set_fontfamily(families)
+        text.set_text("".join("?" if c in lacking else c for c in text.get_text()))
+    if lacking:
+        shown = "".join(sorted(lacking)[:20])
+        warnings.warn(
+            f"no installed font has {shown} of the labels, so ? stands for them; install one that "
+            f"has, as those of Noto do, and delete {get_cachedir()}, or Matplotlib may not find it",
+            stacklevel=3,
+        )
+    return figure
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

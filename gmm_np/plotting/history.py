@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm_np.plotting.canvas import dress, legend_beside, line_look, new_figure
+from gmm_np.plotting.canvas import dress, legend_beside, line_look, new_figure, with_fonts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +82,7 @@ def plot_history(
     for axes in (above, below):
         axes.grid(color="#E0E0E0", linewidth=0.6)
     legend_beside(above, handles)
-    return figure
+    return with_fonts(figure)
 
 
 def _marked(n_iter: int, shift: float) -> list[int]:

@@ -18,6 +18,7 @@ from gmm_np.plotting.canvas import (
     legend_beside,
     new_figure,
     separate,
+    with_fonts,
 )
 from gmm_np.plotting.components import (
     Mixture,
@@ -105,6 +106,7 @@ def plot_mixture(
     legend_beside(axes, handles)
     if aspect == "equal" and n_features == 2:
         equal_units(figure, axes)
+    with_fonts(figure)
     separate(note_weights(axes, mixture, places), places.tolist())
     return figure
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.checks import check_x
-from gmm_np.plotting.canvas import axis_names, draw_some, dress, new_figure
+from gmm_np.plotting.canvas import axis_names, draw_some, dress, new_figure, with_fonts
 from gmm_np.plotting.components import (
     Mixture,
     component_handles,
@@ -114,4 +114,4 @@ def plot_pairs(
         labelspacing=0.9,
         handlelength=4.5,
     )
-    return figure
+    return with_fonts(figure)

@@ -18,6 +18,7 @@ from gmm_np.plotting.canvas import (
     look,
     new_figure,
     pale,
+    with_fonts,
 )
 from gmm_np.plotting.components import Mixture
 
@@ -73,21 +74,21 @@ def plot_responsibilities(
     if data.shape[1] == 2:
         _draw_plane(axes, data, mixture)
         dress(axes, names[0], names[1], title)
-        return figure
+        return with_fonts(figure)
     if data.shape[1] == 1:
         ticks = mixture.ticks(0, data)
         _draw_shares(axes, ticks, mixture.evaluate(ticks[:, None])[1], mixture)
         axes.plot(data[:, 0], np.full(len(data), -0.03), "|", color="black", gid="data")
         dress(axes, names[0], "responsibility", title)
         axes.set(ylim=(-0.06, 1.0))
-        return figure
+        return with_fonts(figure)
     resp = mixture.evaluate(data)[1]  # [N, K]
     owner = resp.argmax(axis=1)
     order = np.lexsort((-resp.max(axis=1), owner))
     _draw_shares(axes, np.arange(1.0, len(data) + 1), resp[order], mixture)
     dress(axes, "samples, ordered by component and its share", "responsibility", title)
     axes.set(ylim=(0.0, 1.0))
-    return figure
+    return with_fonts(figure)
 
 
 def _draw_shares(axes: Axes, ticks: FloatArray, resp: FloatArray, mixture: Mixture) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmm_np.plotting.canvas import dress, legend_beside, line_look, new_figure
+from gmm_np.plotting.canvas import dress, legend_beside, line_look, new_figure, with_fonts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,4 +69,4 @@ def plot_bic(
     dress(above, "", "BIC\n(less is better)", title)
     dress(below, "components K", "BIC above\nthe least")
     legend_beside(above, [*handles, ring])
-    return figure
+    return with_fonts(figure)
