@@ -327,7 +327,9 @@ def renamed(tmp_path, capsys):
 )
 def test_score_refuses_other_names_than_those_of_the_fit(renamed, capsys, columns):
     message = refusal(capsys, "score", *renamed, *columns)
-    assert f"{renamed[1]}: no column 'a', 'b': the model was fitted to 'a', 'b', the ta" in message
+    assert (
+        f"{renamed[1]}: no column named 'a', 'b': the model was fitted to 'a', 'b', the " in message
+    )
     assert message.endswith("in the order of the model, with --columns and --by-position")
 
 

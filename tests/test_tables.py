@@ -777,6 +777,12 @@ def test_a_key_where_there_are_no_arrays_is_refused(write):
     assert "only an .npz file has arrays to choose from" in refusal(write("1\n"), key="x")
 
 
+@pytest.mark.parametrize("name", ["data.npy", "data.npz", "data.parquet"])
+def test_lines_to_skip_where_there_are_none_are_refused(write, name):
+    said = f"{name}: only a text has lines to skip; leave out --skip-lines"
+    assert refusal(write("", name), skip_lines=1) == said
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -140,7 +140,7 @@ def _pair(table: Table, columns: Columns, *, by_position: bool) -> tuple[Table, 
         numbers = dict(zip(table.names, table.numbers, strict=True))
         if missing := [name for name in columns.names if name not in numbers]:
             raise TableError(
-                f"{table.file}: no column {_quoted(missing)}: the model was fitted to "
+                f"{table.file}: no column named {_quoted(missing)}: the model was fitted to "
                 f"{_quoted(columns.names)}, the table has {_quoted(table.names)}; rename them, or "
                 "say which are meant, in the order of the model, with --columns and --by-position"
             )

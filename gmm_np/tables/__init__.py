@@ -232,6 +232,8 @@ def open_table(
     suffix = file.suffix.lower()
     if key is not None and suffix != ".npz":
         raise table_error(file, "only an .npz file has arrays to choose from; leave out --key")
+    if skip_lines and suffix in (".npy", ".npz", ".parquet"):
+        raise table_error(file, "only a text has lines to skip; leave out --skip-lines")
     with _readable(file):
         mode = file.stat().st_mode
         if stat.S_ISDIR(mode):
