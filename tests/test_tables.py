@@ -685,6 +685,14 @@ def test_a_preamble_is_skipped(write, skip):
     assert read_table(path, skip_lines={1, 2, 5})[0].tolist() == [[1, 2]]
 
 
+def test_a_preamble_that_is_not_skipped_is_told_with_the_option(write):
+    message = refusal(write("by hand\n\na;b\n1;2\n"))
+    assert (
+        "line 3: the number of cells (separated by semicolons) is 2 where line 1 has 1" in message
+    )
+    assert "; if line 1 is no row, skip it (--skip-lines 1); make all lines" in message
+
+
 def test_a_row_of_units_is_skipped_and_the_message_says_how(write):
     path = write("mass,size\nkg,cm\n1,2\n")
     assert refusal(path).endswith("; if the line is no row, skip it (--skip-lines 2-2)")

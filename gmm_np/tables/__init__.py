@@ -10,6 +10,7 @@ import operator
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -93,10 +94,10 @@ class Table:
             what = "columns is an empty list; name a column, or leave columns out"
             raise table_error(self.file, what)
         numbers = [self.number(column) for column in wanted]
-        for number in numbers:
-            if numbers.count(number) > 1:
-                what = f"is chosen {numbers.count(number)} times; choose it once"
-                raise table_error(self.file, what, column_name(self._all_names, number - 1))
+        number, times = Counter(numbers).most_common(1)[0]
+        if times > 1:
+            what = f"is chosen {times} times; choose it once"
+            raise table_error(self.file, what, column_name(self._all_names, number - 1))
         return Table(self.file, self._source, self.block_rows, numbers)
 
     def number(self, column: str | int) -> int:
@@ -285,14 +286,15 @@ def read_table(
 
 def _unique(names: Sequence[str]) -> list[str]:
     """Return the names, or numbers from 1 for lack of one, of which no two are equal."""
-    unique: list[str] = []
+    unique: dict[str, None] = {}
+    given = set(names)
     for j, name in enumerate(names, start=1):
         own, again = name or str(j), 0
-        while own in unique or (own != name and own in names):
+        while own in unique or (own != name and own in given):
             again += 1
             own = f"{name or j}.{again}"
-        unique.append(own)
-    return unique
+        unique[own] = None
+    return list(unique)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from gmm_np.tables.errors import short
 
 Read = Callable[[str], "float | None"]
 
-
 # What stands for a missing value; cells without a letter or a digit, and <0.1, do so as well.
 _MARKS: Final = frozenset(
     [

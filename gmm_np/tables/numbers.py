@@ -102,7 +102,9 @@ def _ragged(layout: Layout, line: int, cells: list[str]) -> ValueError:
     separated = _SEPARATED_BY.get(layout.delimiter, repr(layout.delimiter))
     what = (
         f"the number of cells (separated by {separated}) is {len(cells)} where line {layout.head} "
-        f"has {len(layout.names)}, got {short((layout.delimiter or ' ').join(cells))}; make all "
-        "lines equally long, or name the delimiter"
+        f"has {len(layout.names)}, got {short((layout.delimiter or ' ').join(cells))}; "
     )
+    if line == layout.start:
+        what += f"if line {layout.head} is no row, skip it (--skip-lines {layout.head}); "
+    what += "make all lines equally long, or name the delimiter"
     return table_error(layout.text.file, what, f"line {line}")
