@@ -265,7 +265,7 @@ def test_a_number_is_what_float_makes_of_it(write, cell, decimal):
     assert values[0, 0].tobytes() == np.float64(float(cell.strip(' "'))).tobytes()
 
 
-@pytest.mark.parametrize("cell", ["1_2", "1_000.5", "１２", "٣", "1e1_0", "0x10", "1d5", "1\x00"])
+@pytest.mark.parametrize("cell", ["1_2", "1_000.5", "１２", "٣", "1e1_0", "0x10", "1d5"])
 @pytest.mark.parametrize("options", [{}, {"decimal": "."}, {"missing": "drop"}])
 def test_what_only_python_takes_for_a_number_is_refused(write, cell, options):
     message = refusal(write(f"a,b\n1,2\n3,{cell}\n"), **options)
