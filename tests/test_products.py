@@ -82,7 +82,8 @@ def test_tiles_waste_few_components(k):
     coefficients = Coefficients(np.ones((k, 3)))
     assert coefficients.group <= products.TILE_COMPONENTS
     assert k <= coefficients.n_groups * coefficients.group < k + coefficients.n_groups
-    if any(k % size == 0 for size in (20, 24, 28, 32, 36, 40)):  # registers are full, nothing left over
+    # registers are full, nothing left over
+    if any(k % size == 0 for size in (20, 24, 28, 32, 36, 40)):
         assert coefficients.group % 4 == 0
         assert coefficients.n_groups * coefficients.group == k
 
