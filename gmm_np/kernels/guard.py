@@ -118,17 +118,18 @@ class Costs(NamedTuple):
     def of(cls, mixture: Mixture, n_samples: int, *, gradient: bool) -> Costs:
         """Estimate them for so many samples.
 
-        Fitted to K from 5 to 200 and D from 2 to 128. moments: each feature is written once, the
-        slower the less of them stays in a cache, and multiplied by K coefficients. direct:
-        elementwise passes over K D coordinates of residuals, and products with triangles. Both
-        twice if there is a gradient. moments also turns parameters into coefficients, and sums
-        into moments, which costs D^3 for each component, however few the samples.
+        Fitted to K from 2 to 200 and D from 2 to 128, to the geometric mean of what they take with
+        and without AVX-512. moments: each feature is written once, the slower the less of them
+        stays in a cache, and multiplied by K coefficients. direct: elementwise passes over K D
+        coordinates of residuals, and products with triangles. Both twice if there is a gradient.
+        What is made of parameters, and of sums, costs D^3 for each component, however few the
+        samples.
         """
         k, d, p = mixture.n_components, mixture.n_dims, mixture.n_features
         products = 2 if gradient else 1
-        moments = p * (0.85 + 1.3e-4 * p + 0.04 * products * k) + 4.0 * k
-        coordinate = 0.9
-        if mixture.family.dense:
-            moments += 0.05 * products * k * d**3 / n_samples
-            coordinate += 0.037 * d
-        return cls(moments, products * k * d * coordinate + 4.0 * k)
+        moments = p * (2.6 + 1.1e-4 * p + 0.15 * products * k) + 4.0 * k
+        if not mixture.family.dense:
+            return cls(moments, products * k * d * 3.2 + 2.0 * k)
+        moments += 0.05 * products * k * d**3 / n_samples
+        direct = products * k * d * (5.1 + 0.055 * d) + 2.0 * k + 0.08 * k * d**3 / n_samples
+        return cls(moments, direct)

@@ -128,11 +128,11 @@ class Moments:
     def _product_cost(self, n_rows: int) -> float:
         """Return the cost of products, and of turning them into moments if these are the first."""
         first = 0.0 if self.products.begun else 0.05 * self.mixture.n_dims**3
-        return float(0.025 * self.summed * n_rows + first)
+        return float(0.075 * self.summed * n_rows + first)
 
     def _few_cost(self, n_rows: float) -> float:
         """Return the cost of so many residuals, and their share in that of a component's part."""
         d, few = self.mixture.n_dims, self.few
         begun = few.blocks or self.whitened.near is not None
         share = n_rows * self.mixture.n_components / few.enough if begun else 1.0
-        return float(n_rows * d * (9.0 + 0.1 * d) + share * (1.5e4 + 4.0 * d * d))
+        return float(n_rows * d * (18.0 + 0.2 * d) + share * (3e4 + 8.0 * d * d))
