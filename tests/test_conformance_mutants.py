@@ -21,8 +21,10 @@ NAMES = [
 KILLED_BY = {name: [case for case in CASES.values() if name in case.kills] for _, name in NAMES}
 
 
-# A mutant is listed where it misses by so many times the allowance, on any machine by more than 1.
-MARGIN = 10.0
+# A mutant is listed where it misses by ten times the allowance on the machine where the lists were
+# made. Processors round differently: on each it misses by more than once, and one that is not listed
+# by no more than this, unless it is wrong by rounding alone, which chance may make large.
+MOST_UNLISTED = 100.0
 
 
 def work(case):
@@ -33,14 +35,10 @@ def answer_of(function, case):
     return judge(case, FunctionAdapter(function).evaluate(case))
 
 
-def killed(case):
-    """The mutants that a case kills, as its list has them.
-
-    Where "plain", which the others vary, fails itself, it is the only one that is listed.
-    """
-    judged = {name: answer_of(m, case) for name, m in MUTANTS[case.parametrization].items()}
-    names = sorted(n for n, c in judged.items() if c.status == "wrong" and c.share > MARGIN)
-    return ["plain"] if "plain" in names else names
+def share_of(mutant, case):
+    """How many times the allowance a mutant misses by; 0 where it passes."""
+    judged = answer_of(mutant, case)
+    return judged.share if judged.status == "wrong" else 0.0
 
 
 # A family that kills no mutant alone is there for another reason. Those of the lower level are the
@@ -110,7 +108,6 @@ def test_mutant_is_killed(parametrization, name):
     for case in killers[:3]:
         comparison = answer_of(MUTANTS[parametrization][name], case)
         assert comparison.status == "wrong", case.id
-        assert comparison.share > MARGIN, case.id
     assert {case.parametrization for case in killers} == {parametrization}
 
 
@@ -123,8 +120,14 @@ def test_kills_are_those_of_known_mutants():
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_lists_of_kills_are_what_the_mutants_do(family):
     for case in family.cases:
-        if work(case) <= 30_000:  # D = 128 takes half a minute
-            assert list(case.kills) == killed(case), case.id
+        if work(case) > 30_000:  # D = 128 takes half a minute
+            continue
+        for name, mutant in MUTANTS[case.parametrization].items():
+            if name in case.kills:
+                assert share_of(mutant, case) > 1, (case.id, name)
+            # Where "plain", which the others vary, fails itself, it is the only one that is listed.
+            elif case.kills != ("plain",) and not getattr(mutant, "by_rounding", False):
+                assert share_of(mutant, case) <= MOST_UNLISTED, (case.id, name)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

@@ -31,6 +31,8 @@ class Plain:
     """
 
     name: ClassVar[str] = "plain"
+    #: Whether what is wrong is rounding alone, so that an answer may be right by chance.
+    by_rounding: ClassVar[bool] = False
 
     def __call__(
         self,

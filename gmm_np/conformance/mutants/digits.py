@@ -62,6 +62,7 @@ class CovarianceFormed(Plain):
     """The covariance is formed and factored again, which squares the condition number."""
 
     name = "covariance_formed"
+    by_rounding = True
 
     def check(self, x: Any, logits: Any, means: Any, chol: Any, weight: Any) -> tuple[Any, ...]:
         x, logits, means, chol, weight = super().check(x, logits, means, chol, weight)
@@ -72,6 +73,7 @@ class CovarianceInverted(Plain):
     """The quadratic form is taken with an explicit inverse of the covariance."""
 
     name = "covariance_inverted"
+    by_rounding = True
 
     def quadratic(
         self, x: FloatArray, mean: FloatArray, factor: FloatArray
@@ -87,6 +89,7 @@ class ExpandedSquare(Plain):
     """The square of a distance is expanded: |x|^2 - 2 x mu + |mu|^2, whitened; offsets cancel."""
 
     name = "expanded_square"
+    by_rounding = True
 
     def quadratic(
         self, x: FloatArray, mean: FloatArray, factor: FloatArray
@@ -102,6 +105,7 @@ class ThroughMoments(Plain):
     """The gradient is tril(Sigma^-1 S Sigma^-1 L) as it stands: L cancels what the solves did."""
 
     name = "through_moments"
+    by_rounding = True
 
     def quadratic_backward(
         self,
