@@ -240,3 +240,16 @@ def test_pictured_iterations_are_few_and_have_both_ends(last, count):
     assert (pictured[0], pictured[-1]) == (0, last)
     assert len(pictured) <= count
     assert max(np.diff(np.log1p(pictured)), default=0.0) <= np.log(2) + 1e-12  # none is left out
+
+
+@pytest.mark.parametrize("kind", ["offset", "constant", "repeated"])
+def test_check_command_passes_right_gradients_on_any_columns(kind, tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    if kind == "offset":
+        x = 60 * x + [412352.62, 6203436.77]
+    else:
+        x[:, 1] = 7.0 if kind == "constant" else x[:, 0]
+    path = tmp_path / "table.csv"
+    np.savetxt(path, x, delimiter=",", header="east,north", comments="", fmt="%.17g")
+    assert main(["check", str(path)]) == 0, capsys.readouterr().out
+    assert "every gradient agrees" in capsys.readouterr().out

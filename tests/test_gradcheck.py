@@ -567,3 +567,96 @@ def test_nan_is_the_worst_error():
     assert passed_blocks(report) == ["c"]
     assert not row("a", math.nan).passed
     assert row("a", 1e-7).passed
+
+
+# --- offsets, columns of one value, repeated columns ----------------------------------------------
+
+
+def moved(problem, offset):
+    """The same mixture elsewhere, at numbers that a double can hold to all digits of x - means."""
+    grid = np.spacing(abs(offset) + 10.0)
+    x, means = (np.round(a / grid) * grid + offset for a in (problem.x, problem.means))
+    return problem._replace(x=x, means=means)
+
+
+def only(block, gradient):
+    """The reference with one gradient, and none for the other arguments, which are left alone."""
+    gradients = [gradient if name == block else None for name in NAMES]
+    return lambda *arguments: (nll_forward(*arguments)[0], gradients)
+
+
+@MODES
+@pytest.mark.parametrize("offset", [1e2, 6203436.77, -1e10])
+def test_an_offset_hides_neither_what_is_right_nor_a_thousandth(offset, entrywise):
+    problem = moved(random_problem(0, 3, 2, 2), offset)
+    report = check(nll_at(problem), problem, entrywise)
+    assert report, str(report)
+    for block in ("x", "means"):
+        right = nll(*problem)[1][NAMES.index(block)]
+        smallest = np.unravel_index(np.abs(right).argmin(), right.shape)
+        assert abs(right[smallest]) >= SMALLEST * np.abs(right).max()
+        for place in ((1, 0), tuple(map(int, smallest))):
+            report = check(only(block, plant(1.001, place)(right)), problem, entrywise)
+            assert not report, f"{block}{list(place)}\n{report}"
+            assert report.worst.worst == place, f"{block}{list(place)}\n{report}"
+
+
+def degenerate(kind, seed):
+    """A start on a table with a column of one value, or one that repeats another, or depends on it.
+
+    The factors have the small conditional deviations that a start gives such columns.
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(12, 3))
+    factor = np.tril(rng.normal(size=(2, 3, 3)), -1) + np.diag([1.0, 0.8, 1.2])
+    if kind == "constant":
+        x[:, 1] = 1e6
+        factor[:, 1] = [0.0, 3e-4, 0.0]
+        factor[:, 2, 1] = 0.0
+    else:
+        by, shift = {"repeated": (1.0, 0.0), "dependent": (1e3, 1e6)}[kind]
+        x[:, 2] = by * x[:, 0] + shift
+        factor[:, 2] = [by, 0.0, 1e-3 * by]
+        factor[:, 0] = [1.0, 0.0, 0.0]
+    means = x[:2].copy()
+    return type(random_problem(0, 1, 1, 1))(x, rng.normal(size=2), means, factor)
+
+
+@MODES
+@pytest.mark.parametrize("kind", ["constant", "repeated", "dependent"])
+def test_columns_without_a_spread_of_their_own_are_checked(kind, entrywise):
+    problem = degenerate(kind, 0)
+    report = check(nll_at(problem), problem, entrywise)
+    assert report, str(report)
+    for block, right in zip(NAMES, nll(*problem)[1], strict=True):
+        place = tuple(map(int, np.unravel_index(np.abs(right).argmax(), right.shape)))
+        report = check(only(block, plant(1.001, place)(right)), problem, entrywise)
+        assert report.worst.wrong, f"{block}{list(place)}\n{report}"
+
+
+@MODES
+def test_what_rounding_hides_is_neither_right_nor_wrong(entrywise):
+    # Sixteen units in the last place of 1e15 are further than the value is smooth.
+    def function(a):
+        return float(np.sin(a - 1e15).sum()), (np.cos(a - 1e15),)
+
+    for report in (
+        check_grad(function, {"a": [1e15, 1e15 + 1]}, entrywise=entrywise),
+        check_grad(lambda a: (function(a)[0], (0.5 * function(a)[1][0],)), {"a": [1e15]}),
+    ):
+        assert not report
+        assert not report.worst.resolved
+        assert "could not be told right from wrong" in str(report)
+
+
+@MODES
+def test_noise_of_the_value_beyond_its_last_place_is_seen(entrywise):
+    # As of a function that sums squares about an origin far away: 1e-9 and not 1e-16.
+    def noisy(a, wrong=1.0):
+        noise = 1e-9 * math.sin(1e15 * float(a.sum()))
+        return float(np.sin(a).sum()) + noise, (wrong * np.cos(a),)
+
+    a = {"a": [0.3, 0.7, 1.1]}
+    assert check_grad(noisy, a, entrywise=entrywise)
+    report = check_grad(lambda a: noisy(a, 1.001), a, entrywise=entrywise)
+    assert report.worst.wrong

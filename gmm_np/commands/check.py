@@ -24,7 +24,8 @@ def add_command(commands: Commands) -> None:
         _run,
         summary="check the gradients on your own data",
         description="""Compare the hand-written gradients with central differences on the rows of
-        a table, at a mixture that k-means++ starts there. Exit code 1 if a gradient is wrong.""",
+        a table, at a mixture that k-means++ starts there. Exit code 1 if a gradient is wrong, or
+        cannot be told right from wrong.""",
         examples="""
         gmm-np check data.csv
         gmm-np check data.csv -k 5 --columns eruptions,waiting
