@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from gmm_np import Parameters, nll
+from gmm_np import Parameters, nll, nll_value_and_grad
 from gmm_np.datasets import load_old_faithful
 from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.reference import nll_backward, nll_forward
@@ -526,3 +526,83 @@ def test_singular_data_reach_the_loss_that_gmmpytorch_expects(x, expected, solve
     if len(x) == 1:  # log(1e-6) + log(2 pi) / 2
         assert fit.nll == pytest.approx(np.log(1e-6) + 0.5 * np.log(2 * np.pi), abs=1e-3)
         assert fit.collapsed == (0, 1)
+
+
+# --- what "converged" says ------------------------------------------------------------------------
+
+
+def in_units(unit, x, start):
+    """The same data and start in other units."""
+    scale = start.scale * unit
+    return x * unit, Parameters(start.pi_logits, start.means * unit, scale, start.family)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("fit", "limit", "distances"),
+    [(fit_lbfgs, 500, (0.0, 10.0, 300.0)), (fit_newton, 30, (0.0, 3.0))],
+)
+def test_converged_is_said_of_the_gradient_whatever_the_distance_and_the_units(
+    fit, limit, distances, family, unit
+):
+    rng = np.random.default_rng(20)
+    data = np.concatenate([rng.normal(size=(24, 2)), rng.normal(4.0, 0.5, size=(16, 2))])
+    near = kmeans_start(data, 2, rng, family=family)
+    reached = 0
+    for distance in distances:
+        far = Parameters(near.pi_logits, near.means + distance, near.scale, family)
+        x, start = in_units(unit, data, far)
+        found = fit(x, start, tol=1e-6, max_iter=limit)
+        # The same gradient, asked anew of the parameters alone.
+        p = found.parameters
+        d = nll_value_and_grad(x, p.pi_logits, p.means, p.scale, family=family)[1]
+        steps = [d.pi_logits, np.einsum("kji,kj->ki", p.factors(), d.means)]
+        if d.scale is not None:
+            diagonal = p.scale
+            if family in ("full", "tied"):
+                diagonal = np.diagonal(p.scale, axis1=-2, axis2=-1)[..., None, :] * np.eye(2)
+            steps.append(diagonal * d.scale)
+        small = max(float(np.abs(step).max()) for step in steps) <= 1e-6
+        assert found.converged == small, (distance, found.message)
+        assert found.converged or "an entry of the gradient is" in found.message
+        if found.converged:
+            reached += 1
+            # Along a natural step of length one such a gradient gains no more.
+            assert fit(x, p, tol=1e-6, max_iter=limit).nll >= found.nll - 1e-6
+    assert reached
+
+
+def test_lbfgs_goes_on_from_where_its_line_search_gives_up():
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    right = fit_em(x, Parameters([0.0], np.zeros((1, 2)), np.eye(2)[None])).nll
+    start = Parameters([0.0], np.full((1, 2), 1e5), np.eye(2)[None])
+    found = fit_lbfgs(x, start)
+    assert found.converged
+    assert found.nll == pytest.approx(right, abs=1e-10)
+    short = fit_lbfgs(x, start, max_iter=30)
+    assert not short.converged
+    assert short.nll > right + 1
+    assert "an entry of the gradient is" in short.message
+
+
+def test_adam_far_from_any_optimum_does_not_say_that_it_converged():
+    x = np.random.default_rng(0).normal(size=(50, 2))
+    # In units of the start the gradient of a mean this wide is small from the beginning.
+    start = Parameters([0.0], np.full((1, 2), 1e5), 1e9 * np.eye(2)[None])
+    found = fit_adam(x, start, max_iter=20)
+    assert not found.converged
+    assert "an entry of the gradient is" in found.message
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_what_the_floor_holds_up_has_converged(unit):
+    # A column of one value: the gradient points below the floor and does not count.
+    rng = np.random.default_rng(5)
+    data = rng.normal(size=(40, 2))
+    data[:, 1] = 0.5
+    start = Parameters([0.0], [data.mean(axis=0)], [np.diag([1.0, 0.1])])
+    x, start = in_units(unit, data, start)
+    found = fit_lbfgs(x, start, reg_covar=1e-4 * unit**2)
+    assert found.converged, found.message
+    assert found.collapsed == (0,)

@@ -61,8 +61,9 @@ def fit_adam(
         Step sizes at the beginning, for the logits and for means and factors, in units of the
         start. Both fall to zero along a cosine.
     tol : float
-        Converged where no entry of the gradient on all data is larger. Without minibatches the
-        fit stops there.
+        Converged where no entry of the gradient on all data is larger, in nats a sample and in
+        units of the fit there: deviations of the components. Without minibatches the fit stops
+        there.
     max_iter : int
         Passes over the data.
     callback : callable, optional
@@ -101,9 +102,10 @@ def fit_adam(
                 found = objective.evaluate(vector, batch)
                 gradient = share * found.gradient
                 total += share * found.value
-                largest = float(np.abs(objective.projected(vector, gradient)).max())
-                if batches.whole and largest <= tol:
-                    break
+                if batches.whole:
+                    largest = float(np.abs(objective.natural_gradient(found)).max())
+                    if largest <= tol:
+                        break
                 cosine = 0.5 * (1 + math.cos(math.pi * step / n_steps))
                 step += 1
                 mean += (1 - DECAY) * (gradient - mean)

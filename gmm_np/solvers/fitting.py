@@ -73,13 +73,14 @@ class FitResult:
     gradients : Gradients
         Of that mean with respect to the parameters.
     gradient_norm : float
-        Euclidean norm of the objective's gradient with respect to the solver's vector; for EM,
-        which has none, of `gradients`.
+        Euclidean norm of the objective's gradient in units of the fit: with respect to logits,
+        means in whitened coordinates, and relative changes of the factors. For EM, of `gradients`.
     n_iter : int
     converged : bool
-        Whether the solver's tolerance was met, or nothing but rounding is left to gain.
+        Whether the solver's tolerance was met at these parameters, or nothing but rounding is left
+        to gain. Of a gradient solver this is said of the gradient there, in those units.
     message : str
-        The solver's own words on why it stopped.
+        The solver's own words on why it stopped; if it did not converge, with how far from it.
     history : tuple of float
         The objective at each iteration, in nats a sample: the mean negative log-likelihood, plus
         what the priors add.

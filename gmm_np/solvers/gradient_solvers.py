@@ -5,7 +5,7 @@ scipy.optimize is imported where it is used, so that `import gmm_np` stays light
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,8 @@ def fit_lbfgs(
     priors : sequence of Wishart, Dirichlet or Normal
         Of `gmm_np.priors`: the objective is minus the log posterior over the weight of the data.
     tol : float
-        Stop where no entry of the gradient is larger, in nats a sample and in units of the start.
+        Stop where no entry of the gradient is larger, in nats a sample and in units of the fit
+        there: deviations of the components.
     max_iter : int
     callback : callable, optional
         Called with the iteration, from 1, and the mean negative log-likelihood.
@@ -64,20 +65,22 @@ def fit_lbfgs(
 
     Notes
     -----
-    `scipy.optimize.minimize` with L-BFGS-B.
+    `scipy.optimize.minimize` with L-BFGS-B. Where it stops and the gradient is larger, it is
+    started again from there, in units of that place and without memory, as long as that gains.
     """
-    from scipy.optimize import Bounds
-
     objective = Objective(
         Data.of(x, sample_weight, start.n_features), start, reg_covar=reg_covar, priors=priors
     )
-    options: dict[str, Any] = {
-        "method": "L-BFGS-B",
-        "options": {"maxiter": max_iter, "maxfun": 20 * max_iter, "ftol": 0.0, "gtol": tol},
-    }
-    if np.isfinite(objective.floor).any():
-        options["bounds"] = Bounds(objective.floor, np.inf)
-    return _minimize(objective, tol, callback, trace, options)
+
+    def options(objective: Objective, gtol: float, n_left: int) -> dict[str, Any]:
+        from scipy.optimize import Bounds
+
+        limits = {"maxiter": n_left, "maxfun": 20 * max_iter, "ftol": 0.0, "gtol": gtol}
+        has_floor = np.isfinite(objective.floor).any()
+        bounds = Bounds(objective.floor, np.inf) if has_floor else None
+        return {"method": "L-BFGS-B", "options": limits, "bounds": bounds}
+
+    return _minimize(objective, tol, max_iter, callback, trace, options)
 
 
 def fit_newton(
@@ -101,7 +104,7 @@ def fit_newton(
     x, start, sample_weight, priors, callback, trace
         As for `fit_lbfgs`.
     tol : float
-        Stop where the gradient is shorter, in nats a sample and in units of the start.
+        As for `fit_lbfgs`.
     max_iter : int
 
     Returns
@@ -120,37 +123,42 @@ def fit_newton(
     """
     objective = Objective(Data.of(x, sample_weight, start.n_features), start, priors=priors)
 
-    def times_hessian(vector: FloatArray, direction: FloatArray) -> FloatArray:
-        length = float(np.linalg.norm(direction))
-        if length == 0:
-            return np.zeros_like(vector)
-        # The cube root of rounding balances it against the third derivative.
-        step = np.cbrt(np.finfo(np.float64).eps) * max(1.0, float(np.linalg.norm(vector))) / length
-        after = objective.value_and_grad(vector + step * direction)[1]
-        before = objective.value_and_grad(vector - step * direction)[1]
-        return np.asarray((after - before) / (2 * step))
+    def options(objective: Objective, gtol: float, n_left: int) -> dict[str, Any]:
+        def times_hessian(vector: FloatArray, direction: FloatArray) -> FloatArray:
+            length = float(np.linalg.norm(direction))
+            if length == 0:
+                return np.zeros_like(vector)
+            # The cube root of rounding balances it against the third derivative.
+            step = np.cbrt(np.finfo(np.float64).eps) * max(1.0, float(np.linalg.norm(vector)))
+            step /= length
+            after = objective.value_and_grad(vector + step * direction)[1]
+            before = objective.value_and_grad(vector - step * direction)[1]
+            return np.asarray((after - before) / (2 * step))
 
-    options: dict[str, Any] = {
-        "method": "trust-ncg",
-        "hessp": times_hessian,
-        "options": {"maxiter": max_iter, "gtol": tol},
-    }
-    return _minimize(objective, tol, callback, trace, options)
+        limits = {"maxiter": n_left, "gtol": gtol}
+        return {"method": "trust-ncg", "hessp": times_hessian, "options": limits}
+
+    return _minimize(objective, tol, max_iter, callback, trace, options)
 
 
 def _minimize(
     objective: Objective,
     tol: float,
+    max_iter: int,
     callback: Callback | None,
     trace: Trace | None,
-    options: dict[str, Any],
+    options: Callable[[Objective, float, int], dict[str, Any]],
 ) -> FitResult:
-    """Call scipy.optimize.minimize from the start, and describe where it came to."""
+    """Call scipy.optimize.minimize until the gradient is small where it stops, or that is in vain.
+
+    Each call begins where the last one stopped, in units of that place: those of a start far away
+    are of no use near the end, and so are the curvatures that were remembered on the way.
+    """
     from scipy.optimize import minimize
 
     history: list[float] = []
-    origin = np.maximum(np.zeros_like(objective.origin), objective.floor)
-    latest = origin
+    n_iter, gtol, before = 0, tol, np.inf
+    latest = np.zeros_like(objective.origin)
 
     def report(intermediate_result: Any) -> None:
         nonlocal latest
@@ -162,17 +170,33 @@ def _minimize(
         if trace is not None:
             trace(len(history), objective.parameters(latest))
 
-    try:
-        best = minimize(objective.value_and_grad, origin, jac=True, callback=report, **options)
-    except KeyboardInterrupt:
-        parameters = objective.evaluate(latest).parameters
-        raise FitInterrupted(parameters, tuple(history)) from None
-    # A line search down an abyss may end in NaN: a component collapses, and nothing holds it up.
-    return objective.result(
-        np.asarray(best.x) if np.isfinite(best.x).all() else latest,
-        n_iter=int(best.nit),
-        tol=tol,
-        message=str(best.message),
-        history=history,
-        settled=bool(best.success),
-    )
+    while True:
+        latest = np.maximum(np.zeros_like(objective.origin), objective.floor)
+        try:
+            best = minimize(
+                objective.value_and_grad,
+                latest,
+                jac=True,
+                callback=report,
+                **options(objective, gtol, max_iter - n_iter),
+            )
+        except KeyboardInterrupt:
+            parameters = objective.evaluate(latest).parameters
+            raise FitInterrupted(parameters, tuple(history)) from None
+        # A line search down an abyss may end in NaN: a component collapses, nothing holds it up.
+        vector = np.asarray(best.x) if np.isfinite(best.x).all() else latest
+        n_iter += int(best.nit)
+        found = objective.evaluate(vector)
+        gradient = objective.natural_gradient(found)
+        excess = float(np.abs(gradient).max()) / objective.tolerance(found.value, tol)
+        result = objective.result(
+            vector, n_iter=n_iter, tol=tol, message=str(best.message), history=history
+        )
+        gained = before - found.value > 4 * np.finfo(np.float64).eps * abs(found.value)
+        if result.converged or result.collapsed or n_iter >= max_iter or not gained:
+            return result
+        before = found.value
+        # Units of a vector are those of no component in particular, so that its gradient may be
+        # smaller than tol where that of the fit is not.
+        gtol = min(gtol, 0.5 * float(np.abs(found.gradient).max()) / excess)
+        objective = objective.at(found.parameters)

@@ -34,7 +34,8 @@ class Evaluation:
     value: float
     gradient: FloatArray  # [V]
     parameters: Parameters
-    d_parameters: Gradients
+    d_parameters: Gradients  # of the mean negative log-likelihood
+    d_objective: Gradients  # of that and the priors
     statistics: Statistics
 
 
@@ -66,7 +67,7 @@ class Objective:
         reg_covar: ArrayLike = 0.0,
         priors: Sequence[Prior] = (),
     ) -> None:
-        self.data, self.priors = data, tuple(priors)
+        self.data, self.priors, self.reg_covar = data, tuple(priors), reg_covar
         self.space = LogCholesky.of(start)
         self.origin = self.space.pack(start)
         self.unit, self.is_log_diagonal = _units(self.space, start)
@@ -100,7 +101,11 @@ class Objective:
             self.data.total_weight,
         )
         gradient = self.unit * self.space.pullback(parameters, d_objective)
-        return Evaluation(value, gradient, parameters, d_parameters, found)
+        return Evaluation(value, gradient, parameters, d_parameters, d_objective, found)
+
+    def at(self, parameters: Parameters) -> Objective:
+        """Return the same objective with its vector counted from, and in units of, other ones."""
+        return Objective(self.data, parameters, reg_covar=self.reg_covar, priors=self.priors)
 
     def value_and_grad(self, vector: FloatArray) -> tuple[float, FloatArray]:
         """Return the value and the gradient; inf for a step that leaves the range of a double."""
@@ -110,9 +115,36 @@ class Objective:
             return np.inf, np.zeros_like(vector)
         return found.value, found.gradient
 
-    def projected(self, vector: FloatArray, gradient: FloatArray) -> FloatArray:
-        """Return the gradient without what points below the floor, where the vector is on it."""
-        return np.where((vector <= self.floor) & (gradient > 0), 0.0, gradient)
+    def natural_gradient(self, found: Evaluation) -> FloatArray:
+        """Return the gradient at a place in the units of that place, as a vector.
+
+        With respect to the logits, to steps of the means in whitened coordinates, mu_k + L_k m, and
+        to relative steps of the factors, L_k (1 + A) with a lower triangular A. It does not depend
+        on the units of the data, nor on any linear map of them. Where a diagonal is on the floor,
+        what points below it does not count.
+        """
+        parameters, d = found.parameters, found.d_objective
+        parts = [d.pi_logits, np.einsum("kji,kj->ki", parameters.factors(), d.means)]
+        if d.scale is not None:
+            scale, d_scale = parameters.scale, np.array(d.scale, np.float64)
+            is_matrix = parameters.family in MATRIX_FAMILIES
+            diagonal = np.eye(scale.shape[-1], dtype=bool) if is_matrix else True
+            floor = np.sqrt(as_floor(self.reg_covar, parameters))
+            floor = floor * (1 + 1e-12)  # exp(log) may be off by so much
+            d_scale[(scale <= floor) & (d_scale > 0) & diagonal] = 0.0
+            with np.errstate(over="ignore", invalid="ignore"):  # in an abyss: no number, no zero
+                if is_matrix:
+                    parts.append(np.tril(scale.swapaxes(-1, -2) @ d_scale))
+                else:
+                    parts.append(scale * d_scale)
+        return np.concatenate([np.ravel(part) for part in parts])
+
+    def tolerance(self, value: float, tol: float) -> float:
+        """Return the largest entry of the natural gradient that counts as zero.
+
+        At least one that moves the value by no more than its rounding.
+        """
+        return max(tol, math.sqrt(np.finfo(np.float64).eps * max(1.0, abs(value))))
 
     def on_floor(self, vector: FloatArray) -> tuple[int, ...]:
         """Return the components whose factors are on the floor."""
@@ -133,19 +165,21 @@ class Objective:
         tol: float,
         message: str,
         history: list[float],
-        settled: bool = False,
     ) -> FitResult:
-        """Describe where a solver came to."""
+        """Describe where a solver came to: it converged if the gradient there says so."""
         found = self.evaluate(vector)
-        gradient = self.projected(vector, found.gradient)
+        gradient = self.natural_gradient(found)
         largest = float(np.abs(gradient).max())
+        converged = largest <= self.tolerance(found.value, tol)
+        if not converged:
+            message += f"; an entry of the gradient is {largest:.1e}, in units of the fit"
         return FitResult(
             found.parameters,
             found.statistics.loss / found.statistics.weight,
             found.d_parameters,
             float(np.linalg.norm(gradient)),
             n_iter,
-            settled or largest <= max(tol, 1e-7 * max(1.0, abs(found.value))),
+            converged,
             message,
             tuple(history),
             self.held_up(vector, found.parameters),
