@@ -21,9 +21,9 @@ NAMES = [
 KILLED_BY = {name: [case for case in CASES.values() if name in case.kills] for _, name in NAMES}
 
 
-# A mutant is listed where it misses by ten times the allowance on the machine where the lists were
-# made. Processors round differently: on each it misses by more than once, and one that is not listed
-# by no more than this, unless it is wrong by rounding alone, which chance may make large.
+# A mutant is listed where it misses by ten times the allowance on the machine that made the lists.
+# Processors round differently: on each it misses by more than once, and one that is not listed by
+# no more than this, unless it is wrong by rounding alone, which chance may make large.
 MOST_UNLISTED = 100.0
 
 
