@@ -127,7 +127,7 @@ class Moments:
 
     def _product_cost(self, n_rows: int) -> float:
         """Return the cost of products, and of turning them into moments if these are the first."""
-        first = 0.0 if self.products.begun else 0.05 * self.mixture.n_dims**3
+        first = 0.0 if self.products.begun else 0.15 * self.mixture.n_dims**3
         return float(0.075 * self.summed * n_rows + first)
 
     def _few_cost(self, n_rows: float) -> float:
