@@ -43,8 +43,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import benchmark_environment
 import benchmark_peers
 import numpy as np
+from benchmark_environment import busy_processes
 from benchmark_peers import BLOCKS, Cell, Peer
 from tqdm import tqdm
 
@@ -96,6 +98,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--timeout", type=float, default=600.0, help="seconds until a peer is given up")
     add("--memory", type=float, default=10.0, help="GB that a peer may take (default 10)")
     add("--threads", type=int, help="cores for each peer (default: all)")
+    add(
+        "--beside", type=int, default=0, metavar="N", help="beside N processes that use a core each"
+    )
     add("--seed", type=int, default=0)
     add("--json", type=Path, metavar="OUT", help="everything measured; written after each cell")
     add("--resume", type=Path, metavar="JSON", help="go on with this file")
@@ -113,6 +118,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     options.json = options.json or options.resume
     if min(*options.d, *options.k, *options.n, options.repeat) < 1:
         parser.error("sizes and repetitions are positive")
+    if options.beside < 0:
+        parser.error("--beside wants a number of processes, 0 or more")
     if options.again and options.resume is None:
         parser.error("--again wants --resume JSON, the run whose cells are to be measured again")
     return options
@@ -166,8 +173,9 @@ def describe_versions(peers: Iterable[Peer]) -> Record:
 def describe_source() -> Record:
     """Identify the code that is measured: its commit, and a digest of what is there."""
     root = Path(__file__).resolve().parent.parent
-    files = [*sorted(root.glob("gmm_np/**/*.py")), Path(benchmark_peers.__file__)]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+    files = [*map(str, sorted(root.glob("gmm_np/**/*.py")))]
+    files += [benchmark_environment.__file__, benchmark_peers.__file__]
+    digest = hashlib.sha256(b"".join(Path(path).read_bytes() for path in files)).hexdigest()[:16]
 
     def git(*arguments: str) -> str:
         with contextlib.suppress(OSError):
@@ -741,7 +749,7 @@ def new_document(options: argparse.Namespace, names: list[str], peers: dict[str,
     """Begin the document that a run writes."""
     chosen = {name: peers[name] for name in names}
     imports, missing = time_imports(chosen)
-    settings = ("repeat", "budget", "longest", "memory", "threads", "seed")
+    settings = ("repeat", "budget", "longest", "memory", "threads", "seed", "beside")
     return {
         "format": FORMAT,
         "command": shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]]),
@@ -807,11 +815,12 @@ def measure(run: Run) -> None:
 
     run.show = show
     try:
-        for task in progress:
-            head = f"{task.kind} D={task.d} K={task.k} N={task.n}"
-            perform(run, task)
-            run.data["finished"] = now()
-            run.save()
+        with busy_processes(run.options.beside):
+            for task in progress:
+                head = f"{task.kind} D={task.d} K={task.k} N={task.n}"
+                perform(run, task)
+                run.data["finished"] = now()
+                run.save()
     finally:
         run.close()
 
@@ -1138,12 +1147,14 @@ def lines_on_conditions(data: Record) -> list[str]:
 
 
 def _line_on_others(data: Record) -> str:
+    beside = data["settings"]["beside"]
+    kept = f"- Beside {beside} busy process{'' if beside == 1 else 'es'}. " if beside else "- "
     busy = [c["busy_cores"] for c in data["cells"] if c["busy_cores"] is not None]
     if not busy:
-        return "- What else ran at the same time is not known."
+        return f"{kept}What else ran at the same time is not known."
     return (
-        f"- Before cells, while all peers slept, others used {statistics.median(busy):.2g} cores "
-        f"in the median, and {max(busy):.2g} at most."
+        f"{kept}Before cells, while all peers slept, others used {statistics.median(busy):.2g} "
+        f"cores in the median, {min(busy):.2g} at least, and {max(busy):.2g} at most."
     )
 
 

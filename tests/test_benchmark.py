@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -335,3 +336,55 @@ def test_comparison_accepts_rounding(compare):
 )
 def test_comparison_refuses_what_is_off_by_a_billionth(compare, wrong):
     assert compare(wrong, summary(), has_gradient=True)[1]
+
+
+# --- what processes run in ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(script):
+    return script.benchmark_environment
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_busy_processes_end_with_the_context_whatever_ends_it(environment, error):
+    started = []
+
+    def fail():
+        with environment.busy_processes(2) as processes:
+            started.extend(processes)
+            assert [process.poll() for process in processes] == [None, None]
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert len(started) == 2
+    assert None not in [process.poll() for process in started]
+
+
+def test_busy_processes_are_busy(environment):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    with environment.busy_processes(1) as (process,), pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1.0)  # it does not end of itself
+    # To start Python takes a tenth of that; an idle core has five times as much.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before > 0.2
+
+
+def test_busy_processes_end_with_a_parent_that_cannot_end_them():
+    program = (
+        "import os, benchmark_environment as e\n"
+        "with e.busy_processes(1):\n"
+        "    os.write(1, b'started')\n"
+        "    os._exit(0)"
+    )
+    # It returns when nobody has its pipes any more.
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, cwd=SCRIPTS, check=True, timeout=60
+    )
+    assert done.stdout == b"started"
+
+
+def test_fewer_than_no_busy_processes_are_refused():
+    done = benchmark("--beside", -1)
+    assert done.returncode == 2
+    assert "--beside wants" in done.stderr
