@@ -46,7 +46,7 @@ from typing import Any, NamedTuple
 import benchmark_environment
 import benchmark_peers
 import numpy as np
-from benchmark_environment import busy_processes
+from benchmark_environment import THREADS, busy_processes
 from benchmark_peers import BLOCKS, Cell, Peer
 from tqdm import tqdm
 
@@ -54,7 +54,7 @@ Record = dict[str, Any]
 
 FORMAT = 1
 AUTO, DIRECT, MOMENTS = "gmm_np_auto", "gmm_np_direct", "gmm_np_moments"
-REFERENCE, FLOOR = "gmm_np_reference", "floor"
+REFERENCE, ONE_THREAD, FLOOR = "gmm_np_reference", "gmm_np_one_thread", "floor"
 TOLERANCE = 1e-10
 REFERENCE_ELEMENTS = 10**8  # of N x K x D: where the reference ceases to be the judge
 SHORTEST = 0.02  # seconds that a repetition takes at least
@@ -67,6 +67,7 @@ SETTLE = (
 # at most: a machine that does not always wake a second thread at once spoils single ones.
 STEADY = 1.25
 ROUNDS = 3
+SLOWER = 1.1  # times the time of one thread: where other threads do harm
 BUSY = 0.25  # seconds in which others show whether they use the machine
 IMPORTS = 3  # times that an import is timed
 # Where a fresh process shows a peer's first call and its peak memory, as (D, K, N).
@@ -239,7 +240,9 @@ class PeerError(WorkerError):
 class Worker:
     """The process of one peer. It starts when it is needed, and again after it has died."""
 
-    def __init__(self, name: str, options: argparse.Namespace, *, warm: bool = True) -> None:
+    def __init__(
+        self, name: str, peer: Peer, options: argparse.Namespace, *, warm: bool = True
+    ) -> None:
         self.options, self.warm = options, warm
         self.process: subprocess.Popen[bytes] | None = None
         self.buffer = b""
@@ -249,8 +252,8 @@ class Worker:
         self.environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
         if options.threads is not None:
             self.command += ["--threads", str(options.threads)]
-            for library in ("OMP", "OPENBLAS", "MKL"):
-                self.environment[f"{library}_NUM_THREADS"] = str(options.threads)
+            self.environment |= dict.fromkeys(THREADS, str(options.threads))
+        self.environment |= peer.environment
 
     def ask(self, do: str, **arguments: Any) -> Record:
         """Send a request and return the answer.
@@ -375,7 +378,7 @@ class Run:
     def worker(self, name: str) -> Worker:
         """Return the process of a peer."""
         if name not in self.workers:
-            self.workers[name] = Worker(name, self.options)
+            self.workers[name] = Worker(name, self.peers[name], self.options)
         return self.workers[name]
 
     def ask(self, peer: str, do: str, **arguments: Any) -> Record:
@@ -664,7 +667,7 @@ def run_cell(run: Run, cell: Cell, names: list[str]) -> Record:
 
 def run_cold(run: Run, cell: Cell, name: str) -> Record:
     """Measure a first call, and how far it raises the peak of memory, in a fresh process."""
-    worker = Worker(name, run.options, warm=False)
+    worker = Worker(name, run.peers[name], run.options, warm=False)
     run.show(f"{name}: first call")
 
     def measure() -> Record:
@@ -864,6 +867,7 @@ JAX = ("jax_formula", "jax_inverse")
 PYTORCH_BEST = Comparison("PyTorch, its fastest form", TORCH)
 JAX_BEST = Comparison("JAX, its faster form", JAX)
 OVER_FLOOR = Comparison("gmm_np auto over the floor", (AUTO,), (FLOOR,))
+OVER_ONE_THREAD = Comparison("gmm_np auto over one thread", (AUTO,), (ONE_THREAD,))
 
 
 def comparisons(data: Record) -> list[Comparison]:
@@ -977,6 +981,29 @@ def lines_on_floor(data: Record) -> list[str]:
         (
             f"It takes more than twice the floor in {len(twice) or 'none'} of them"
             f"{': ' if twice else ''}{', '.join(twice)}."
+        ),
+    ]
+
+
+def lines_on_threads(data: Record) -> list[str]:
+    """Say whether the threads of "auto" ever are in each other's way."""
+    found = [
+        (figure, cell_name(cell))
+        for cell in grid_cells(data)
+        if (figure := OVER_ONE_THREAD.figure(cell)) is not None
+    ]
+    if not found:
+        return []
+    slower = sum(figure > SLOWER for figure, _ in found)
+    most, where = max(found)
+    mean = geometric_mean([figure for figure, _ in found])
+    return [
+        "## Threads",
+        "",
+        (
+            f"By default gmm_np auto takes more than {SLOWER:g} times as long as where the "
+            f"environment says one thread in {slower or 'none'} of {len(found)} cells; at most "
+            f"{digits(most)} times, in {where}; {digits(mean)} times in the geometric mean."
         ),
     ]
 
@@ -1178,6 +1205,7 @@ def markdown(data: Record) -> str:
             )
         ],
         table_of_ratios(data),
+        lines_on_threads(data),
         ["## Over the floor"],
         [
             (

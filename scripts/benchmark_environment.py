@@ -1,4 +1,8 @@
-"""What the processes of the benchmarks run in: busy neighbours."""
+"""What the processes of the benchmarks run in: their environment, and busy neighbours.
+
+Libraries read the environment when they are imported, so that it has to be there before a process
+starts.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(THREADS, "1")
 # It ends with the process that started it, whatever ends that one: nobody else has its stdin.
 BUSY = """
 import os, signal, sys, threading

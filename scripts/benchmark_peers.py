@@ -21,12 +21,13 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from benchmark_environment import ONE_THREAD
 
 LOG_2_PI = math.log(2 * math.pi)
 BLOCKS = ("pi_logits", "means", "scale")  # the gradients, in this order everywhere
@@ -140,6 +141,7 @@ class Peer:
     has_gradient: bool = True
     streams: bool = False
     share: float = 1.0  # of the time that a peer may take, for those that few wait for
+    environment: Mapping[str, str] = field(default_factory=dict)  # what its process has of its own
 
     def bytes_for(self, cell: Cell) -> float:
         """Estimate the memory that a cell takes, the data apart."""
@@ -514,6 +516,9 @@ PEERS = {
     ),
     "gmm_np_value": Peer(
         "gmm_np auto, value alone", _gmm_np_value, ("gmm_np",), has_gradient=False
+    ),
+    "gmm_np_one_thread": Peer(
+        "gmm_np auto, one thread", _gmm_np("auto"), ("gmm_np",), environment=ONE_THREAD
     ),
     "torch_mixture": Peer(
         "PyTorch distributions", _torch(_torch_mixture), ("torch",), (4.5, 1.0), streams=True

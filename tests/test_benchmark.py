@@ -280,6 +280,10 @@ def test_cells_are_doubtful_where_more_repetitions_would_help(script, calls, sec
     assert script.is_short(auto) is (calls == 1 and seconds[0] < 1)
 
 
+def grid_cell(n, peers):
+    return {"d": 2, "k": 5, "n": n, "stream": False, "peers": peers}
+
+
 @pytest.mark.parametrize(
     ("over", "expected"),
     [
@@ -293,7 +297,7 @@ def test_report_counts_cells_at_more_than_twice_the_floor(script, over, expected
         times = {"seconds": [floor], "auto_seconds": [floor * factor], "status": "timed"}
         auto = {"seconds": [floor * factor], "auto_seconds": [floor * factor], "status": "timed"}
         peers = {script.AUTO: auto, script.FLOOR: times}
-        cells.append({"d": 2, "k": 5, "n": 1000 * n, "stream": False, "peers": peers})
+        cells.append(grid_cell(1000 * n, peers))
     text = " ".join(script.lines_on_floor({"cells": cells}))
     for part in expected:
         assert part in text, text
@@ -336,6 +340,30 @@ def test_comparison_accepts_rounding(compare):
 )
 def test_comparison_refuses_what_is_off_by_a_billionth(compare, wrong):
     assert compare(wrong, summary(), has_gradient=True)[1]
+
+
+# --- threads ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one_thread", "expected"),
+    [
+        ((1.0, 0.5, 0.8), ["in 2 of 3 cells", "at most 2.00 times, in D=2 K=5 N=2000", "1.36"]),
+        ((1.0, 2.0, 0.95), ["in none of 3 cells", "at most 1.05 times, in D=2 K=5 N=3000", "0.81"]),
+    ],
+)
+def test_report_says_where_threads_do_harm(script, one_thread, expected):
+    cells = []
+    for n, quotient in enumerate(one_thread, 1):
+        auto = {"seconds": [2.0] * 3, "auto_seconds": [2.0] * 3, "status": "timed"}
+        # The median of pairs, not the quotient of medians.
+        base = [1.0, 2.0, 30.0]
+        one = {"seconds": [quotient * t for t in base], "auto_seconds": base, "status": "timed"}
+        peers = {script.AUTO: auto, script.ONE_THREAD: one}
+        cells.append(grid_cell(1000 * n, peers))
+    text = " ".join(script.lines_on_threads({"cells": cells}))
+    for part in expected:
+        assert part in text, text
 
 
 # --- what processes run in ----------------------------------------------------------------------
