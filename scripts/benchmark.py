@@ -9,12 +9,15 @@ was checked will do. A ratio is a peer's time over that of gmm_np's "auto" in th
 and a cell's figure is the median of its ratios.
 
 The whole grid takes about an hour on two idle cores. It can be stopped and resumed, and cells whose
-repetitions were too short, or not steady, can be measured again.
+repetitions were too short, or not steady, can be measured again. How fast libraries are depends on
+the processor, and on what else runs: a machine with AVX-512 can measure as one without, and beside
+processes that keep cores busy.
 
     python scripts/benchmark.py --json build/benchmark.json \
         --markdown docs/benchmarks.md --plot docs/benchmarks.png
     python scripts/benchmark.py --resume build/benchmark.json --again \
         --markdown docs/benchmarks.md --plot docs/benchmarks.png
+    python scripts/benchmark.py --without-avx512 --beside 1 --peers gmm_np --stream 0
     python scripts/benchmark.py --quick
 
 Exit status: 0, or 1 if a peer was wrong somewhere, 2 if the arguments make no sense.
@@ -46,7 +49,7 @@ from typing import Any, NamedTuple
 import benchmark_environment
 import benchmark_peers
 import numpy as np
-from benchmark_environment import THREADS, busy_processes
+from benchmark_environment import busy_processes, describe_avx512, make_environment, settings_in
 from benchmark_peers import BLOCKS, Cell, Peer
 from tqdm import tqdm
 
@@ -99,6 +102,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--timeout", type=float, default=600.0, help="seconds until a peer is given up")
     add("--memory", type=float, default=10.0, help="GB that a peer may take (default 10)")
     add("--threads", type=int, help="cores for each peer (default: all)")
+    add("--without-avx512", action="store_true", help="as on a processor that has none")
     add(
         "--beside", type=int, default=0, metavar="N", help="beside N processes that use a core each"
     )
@@ -195,7 +199,13 @@ def modules_of(peer: Peer) -> str:
     return ", ".join(peer.modules) or "numpy"
 
 
-def time_imports(peers: dict[str, Peer]) -> tuple[Record, Record]:
+def environment_of(options: argparse.Namespace) -> dict[str, str]:
+    """Return the environment of all peers' processes."""
+    made = make_environment(without_avx512=options.without_avx512, threads=options.threads)
+    return made | {"JAX_PLATFORMS": "cpu"}
+
+
+def time_imports(peers: dict[str, Peer], environment: dict[str, str]) -> tuple[Record, Record]:
     """Time the import of each library in fresh processes: seconds, and what is missing and why."""
     seconds: Record = {}
     missing: Record = {}
@@ -206,7 +216,11 @@ def time_imports(peers: dict[str, Peer]) -> tuple[Record, Record]:
         )
         while key not in missing and len(seconds.get(key, ())) < IMPORTS:
             done = subprocess.run(
-                [sys.executable, "-c", program], capture_output=True, text=True, check=False
+                [sys.executable, "-c", program],
+                capture_output=True,
+                text=True,
+                check=False,
+                env=environment,
             )
             if done.returncode:
                 missing[key] = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -249,11 +263,9 @@ class Worker:
         self.command = [sys.executable, benchmark_peers.__file__, name]
         for path in options.peer_module:
             self.command += ["--peer-module", path]
-        self.environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
         if options.threads is not None:
             self.command += ["--threads", str(options.threads)]
-            self.environment |= dict.fromkeys(THREADS, str(options.threads))
-        self.environment |= peer.environment
+        self.environment = {**environment_of(options), **peer.environment}
 
     def ask(self, do: str, **arguments: Any) -> Record:
         """Send a request and return the answer.
@@ -751,7 +763,8 @@ def perform(run: Run, task: Task) -> None:
 def new_document(options: argparse.Namespace, names: list[str], peers: dict[str, Peer]) -> Record:
     """Begin the document that a run writes."""
     chosen = {name: peers[name] for name in names}
-    imports, missing = time_imports(chosen)
+    environment = environment_of(options)
+    imports, missing = time_imports(chosen, environment)
     settings = ("repeat", "budget", "longest", "memory", "threads", "seed", "beside")
     return {
         "format": FORMAT,
@@ -761,7 +774,11 @@ def new_document(options: argparse.Namespace, names: list[str], peers: dict[str,
         "machine": describe_machine(),
         "versions": describe_versions(peer for name, peer in chosen.items() if name not in missing),
         "source": describe_source(),
-        "settings": {name: getattr(options, name) for name in settings},
+        "settings": {
+            **{name: getattr(options, name) for name in settings},
+            "avx512": describe_avx512(without=options.without_avx512),
+            "environment": settings_in(environment),
+        },
         "peers": names,
         "titles": {name: peers[name].title for name in names},
         "modules": {name: modules_of(peers[name]) for name in names},
@@ -1156,6 +1173,7 @@ def lines_on_conditions(data: Record) -> list[str]:
             f"- {machine['cpu']}, {machine['cores']} cores ({threads} used), "
             f"{machine['memory_gib']} GiB, {machine['system']}"
         ),
+        _line_on_processor(settings),
         _line_on_others(data),
         "- " + ", ".join(f"{name} {version}" for name, version in data["versions"].items()),
         (
@@ -1171,6 +1189,12 @@ def lines_on_conditions(data: Record) -> list[str]:
             f"judge ({' or '.join(judges)})."
         ),
     ]
+
+
+def _line_on_processor(settings: Record) -> str:
+    said = shlex.join(f"{name}={value}" for name, value in settings["environment"].items())
+    environment = f": `{said}`" if said else " says nothing of instructions and threads"
+    return f"- Instructions: {settings['avx512']}. The peers' environment{environment}."
 
 
 def _line_on_others(data: Record) -> str:
@@ -1332,7 +1356,8 @@ def plot(data: Record, path: Path) -> None:
     figure.suptitle(
         "Value and gradient of the NLL of a full-covariance mixture, float64\n"
         f"{data['machine']['cpu']}, cores used: "
-        f"{data['settings']['threads'] or data['machine']['cores']}",
+        f"{data['settings']['threads'] or data['machine']['cores']}; "
+        f"{data['settings']['avx512']}",
         fontsize=11,
     )
     figure.supxlabel(CAPTION, fontsize=9)

@@ -369,9 +369,146 @@ def test_report_says_where_threads_do_harm(script, one_thread, expected):
 # --- what processes run in ----------------------------------------------------------------------
 
 
+# Peers that tell what reached their process, in the note that goes to the document.
+TELLING = """
+import json
+import os
+
+import numpy as np
+import threadpoolctl
+from benchmark_environment import ONE_THREAD, avx512_of_numpy
+from benchmark_peers import PEERS as KNOWN
+from benchmark_peers import Peer
+
+
+def prepare(p):
+    told = {
+        "numpy": avx512_of_numpy(),
+        "openblas": [blas["architecture"] for blas in threadpoolctl.threadpool_info()],
+        "threads": os.environ["OPENBLAS_NUM_THREADS"],
+    }
+    return KNOWN["gmm_np_auto"].prepare(p)._replace(note=json.dumps(told))
+
+
+PEERS = {
+    "telling_all": Peer("telling", prepare, ("numpy",)),
+    "telling_one": Peer("telling", prepare, ("numpy",), environment=ONE_THREAD),
+}
+"""
+
+
 @pytest.fixture
 def environment(script):
     return script.benchmark_environment
+
+
+@pytest.fixture(scope="module")
+def telling(directory):
+    """A run without AVX-512 and beside a busy process."""
+    (directory / "telling.py").write_text(TELLING)
+    options = (
+        *TINY[:-1],
+        2,
+        "--n",
+        300,
+        "--peers",
+        "telling",
+        "--json",
+        directory / "telling.json",
+    )
+    options += ("--peer-module", directory / "telling.py", "--without-avx512")
+    done = benchmark(*options, "--beside", 1)
+    assert done.returncode == 0, done.stderr
+    return options, done.stdout, read(directory / "telling.json")
+
+
+def test_without_avx512_neither_numpy_nor_openblas_of_a_peer_has_it(telling, environment):
+    record = telling[2]["cells"][0]["peers"]["telling_all"]
+    assert record["status"] == "timed"
+    told = json.loads(record["note"])
+    assert told["numpy"] == []
+    assert told["openblas"]
+    assert "SkylakeX" not in told["openblas"]
+    if environment.has_avx512():
+        assert set(told["openblas"]) == {"Haswell"}
+
+
+def test_environment_of_a_peer_is_its_own(telling):
+    peers = telling[2]["cells"][0]["peers"]
+    threads = [json.loads(peers[f"telling_{name}"]["note"])["threads"] for name in ("all", "one")]
+    assert threads == ["2", "1"]
+
+
+def test_report_says_which_way_it_ran_and_beside_what(telling, environment):
+    _, text, data = telling
+    settings = data["settings"]
+    assert settings["avx512"] == environment.describe_avx512(without=True)
+    assert settings["beside"] == 1
+    assert settings["environment"]["OMP_NUM_THREADS"] == "2"
+    for part in (settings["avx512"], "Beside 1 busy process.", "OMP_NUM_THREADS=2"):
+        assert part in text
+
+
+def test_resume_refuses_a_run_beside_other_processes(telling):
+    options, _, data = telling
+    done = benchmark(*options, "--resume", options[options.index("--json") + 1], "--beside", 2)
+    assert done.returncode == 2
+    assert "settings" in done.stderr
+    assert data["settings"]["beside"] == 1
+
+
+def processor(monkeypatch, environment, dispatched, others=()):
+    features = dict.fromkeys((*dispatched, *others), True) | {"AVX512_SPR": False}
+    umath = SimpleNamespace(__cpu_features__=features, __cpu_dispatch__=[*dispatched, "AVX512_SPR"])
+    monkeypatch.setattr(environment, "umath", umath)
+    for name in (*environment.AVX2_AT_MOST, environment.NUMPY, environment.XLA):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("dispatched", "others", "disabled"),
+    [
+        (["AVX2", "AVX512F", "AVX512_SKX"], ["AVX512VL"], "AVX512F AVX512_SKX"),  # to NumPy 2.3
+        (["X86_V3", "X86_V4"], ["AVX512F"], "X86_V4"),  # since NumPy 2.4
+    ],
+)
+def test_what_numpy_uses_of_avx512_is_switched_off_by_its_names(
+    monkeypatch, environment, dispatched, others, disabled
+):
+    processor(monkeypatch, environment, dispatched, others)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=here")
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "SkylakeX")
+    made = environment.make_environment(without_avx512=True)
+    assert made["NPY_DISABLE_CPU_FEATURES"] == disabled
+    assert made["OPENBLAS_CORETYPE"] == "Haswell"
+    assert made["XLA_FLAGS"] == "--xla_dump_to=here --xla_cpu_max_isa=AVX2"
+    assert environment.describe_avx512(without=True) == "AVX-512 switched off"
+    assert environment.describe_avx512(without=False) == "AVX-512"
+    kept = environment.settings_in(environment.make_environment(without_avx512=False))
+    assert kept.pop("XLA_FLAGS") == "--xla_dump_to=here"
+    assert kept.pop("OPENBLAS_CORETYPE") == "SkylakeX"
+    assert set(kept) <= set(environment.THREADS)
+
+
+def test_processor_that_has_no_avx512_is_left_alone_and_says_so(monkeypatch, environment):
+    processor(monkeypatch, environment, ["AVX2", "FMA3"])
+    made = environment.make_environment(without_avx512=True)
+    assert made == environment.make_environment(without_avx512=False)
+    for without in (True, False):
+        assert environment.describe_avx512(without=without) == "the processor has no AVX-512"
+
+
+def test_resume_refuses_to_mix_with_and_without_avx512(monkeypatch, script, environment, tmp_path):
+    processor(monkeypatch, environment, ["X86_V4"], ["AVX512F"])
+    monkeypatch.setattr(script, "IMPORTS", 1)
+    peers = script.benchmark_peers.PEERS
+    path = tmp_path / "with.json"
+    options = script.parse_options(["--resume", str(path)])
+    path.write_text(json.dumps(script.open_document(options, [script.AUTO], peers)))
+    assert script.open_document(options, [script.AUTO], peers) == read(path)
+    options = script.parse_options(["--resume", str(path), "--without-avx512"])
+    with pytest.raises(ValueError, match="it has other settings"):
+        script.open_document(options, [script.AUTO], peers)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
