@@ -1,27 +1,35 @@
 """EM against scikit-learn: the same start, the same log-likelihoods, and the ratio of times.
 
     python scripts/benchmark_em.py [--n 100000] [--d 16] [--k 16] [--iterations 20] [--rounds 5]
+        [--without-avx512]
 
 For each covariance type both estimators make the same iterations from the same start. Their
 log-likelihoods are compared first, iteration by iteration; only then are they timed, in turns and
-each in a process of its own, so that whatever else the machine does meets both. Ratios are ours
-over theirs, the median of the rounds; the exit code is 1 if log-likelihoods differ by more than
-1e-9 relative.
+each in a process of its own, so that whatever else the machine does meets both. The environment of
+these processes says that they may use all cores: in a pool's, gmm_np would take one. Ratios are
+ours over theirs, the median of the rounds; the exit code is 1 if log-likelihoods differ by more
+than 1e-9 relative.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
+import os
 import statistics
 import sys
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
+from unittest import mock
 
 import numpy as np
 import sklearn
+from benchmark_environment import describe_avx512, make_environment
+
+from gmm_np.lanes import cores
 
 ALLOWED = 1e-9
 # Seconds in which threads of the other process fall asleep: OpenBLAS waits actively for 0.1.
@@ -77,6 +85,19 @@ def fit(library, covariance_type, sizes, iterations):
     return time.perf_counter() - begin, np.array(estimator.lower_bounds_)
 
 
+@contextlib.contextmanager
+def start_workers(threads, *, without_avx512):
+    """Give each library a process: the threads of one's BLAS would be in the way of the other's."""
+    context = multiprocessing.get_context("spawn")
+    environment = make_environment(without_avx512=without_avx512, threads=threads)
+    with (
+        mock.patch.dict(os.environ, environment),  # a process of a pool has that of its parent
+        ProcessPoolExecutor(1, context) as ours,
+        ProcessPoolExecutor(1, context) as theirs,
+    ):
+        yield {"ours": ours, "theirs": theirs}
+
+
 def compare(workers, covariance_type, sizes, iterations, rounds):
     """Print a line; return whether both reached the same log-likelihoods."""
 
@@ -109,20 +130,18 @@ def main():
     parser.add_argument(
         "--types", nargs="+", default=["full", "tied", "diag", "spherical"], metavar="TYPE"
     )
+    parser.add_argument(
+        "--without-avx512", action="store_true", help="as on a processor that has none"
+    )
     options = parser.parse_args()
     sizes = options.n, options.d, options.k
+    threads, without = cores(), options.without_avx512
     print(
         f"N = {options.n}, D = {options.d}, K = {options.k}, {options.iterations} iterations; "
         f"Python {sys.version.split()[0]}, NumPy {np.__version__}, scikit-learn "
-        f"{sklearn.__version__}"
+        f"{sklearn.__version__}; cores used: {threads}; {describe_avx512(without=without)}"
     )
-    # A process each: the threads of one library's BLAS would wait in the way of the other's.
-    context = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(1, context) as ours,
-        ProcessPoolExecutor(1, context) as theirs,
-    ):
-        workers = {"ours": ours, "theirs": theirs}
+    with start_workers(threads, without_avx512=without) as workers:
         same = [
             compare(workers, kind, sizes, options.iterations, options.rounds)
             for kind in options.types

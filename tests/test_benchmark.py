@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from gmm_np import lanes
+
 pytestmark = [pytest.mark.slow, pytest.mark.needs_extras]
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -553,3 +555,18 @@ def test_fewer_than_no_busy_processes_are_refused():
     done = benchmark("--beside", -1)
     assert done.returncode == 2
     assert "--beside wants" in done.stderr
+
+
+def test_workers_of_the_comparison_of_em_use_all_cores(monkeypatch, environment):
+    for name in environment.THREADS:
+        monkeypatch.delenv(name)
+    em = importlib.import_module("benchmark_em")  # from the path that `environment` has set
+    with em.start_workers(lanes.cores(), without_avx512=True) as workers:
+        asked = [w.submit(f) for w in workers.values() for f in (lanes.cores, told_of_avx512)]
+        assert [one.result() for one in asked] == [lanes.cores(), []] * 2
+    assert not set(environment.THREADS) & set(em.os.environ)
+
+
+def told_of_avx512():
+    """Runs in a worker, which has the path of the process that started it."""
+    return importlib.import_module("benchmark_environment").avx512_of_numpy()
