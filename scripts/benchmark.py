@@ -6,7 +6,8 @@ random projections each, as the judge has them, which is `gmm_np.reference`, or 
 reference would take too long. Those that are right are then timed in turn, repetition by
 repetition; a call of two seconds or more is not made again only to be timed, since the one that
 was checked will do. A ratio is a peer's time over that of gmm_np's "auto" in the same repetition,
-and a cell's figure is the median of its ratios.
+and a cell's figure is the median of its ratios. The mixture objective of ADBench and GradBench is
+measured in the same way beside PyTorch, which is its judge, too.
 
 The whole grid takes about an hour on two idle cores. It can be stopped and resumed, and cells whose
 repetitions were too short, or not steady, can be measured again. How fast libraries are depends on
@@ -18,6 +19,7 @@ processes that keep cores busy.
     python scripts/benchmark.py --resume build/benchmark.json --again \
         --markdown docs/benchmarks.md --plot docs/benchmarks.png
     python scripts/benchmark.py --without-avx512 --beside 1 --peers gmm_np --stream 0
+    python scripts/benchmark.py --objective
     python scripts/benchmark.py --quick
 
 Exit status: 0, or 1 if a peer was wrong somewhere, 2 if the arguments make no sense.
@@ -29,6 +31,7 @@ import argparse
 import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -50,14 +53,16 @@ import benchmark_environment
 import benchmark_peers
 import numpy as np
 from benchmark_environment import busy_processes, describe_avx512, make_environment, settings_in
-from benchmark_peers import BLOCKS, Cell, Peer
+from benchmark_peers import LIKELIHOOD, OBJECTIVE, Cell, Peer
 from tqdm import tqdm
 
 Record = dict[str, Any]
 
-FORMAT = 1
+FORMAT = 2
 AUTO, DIRECT, MOMENTS = "gmm_np_auto", "gmm_np_direct", "gmm_np_moments"
 REFERENCE, ONE_THREAD, FLOOR = "gmm_np_reference", "gmm_np_one_thread", "floor"
+GMM_NP_OBJECTIVE, TORCH_OBJECTIVE = "gmm_np_objective", "torch_objective"
+BASES = (AUTO, GMM_NP_OBJECTIVE)  # what the others are compared with; the first of every cell
 TOLERANCE = 1e-10
 REFERENCE_ELEMENTS = 10**8  # of N x K x D: where the reference ceases to be the judge
 SHORTEST = 0.02  # seconds that a repetition takes at least
@@ -75,6 +80,10 @@ BUSY = 0.25  # seconds in which others show whether they use the machine
 IMPORTS = 3  # times that an import is timed
 # Where a fresh process shows a peer's first call and its peak memory, as (D, K, N).
 COLD = ((10, 25, 100_000), (32, 50, 10_000), (64, 100, 10_000))
+# D, K and N.
+GRID = ((2, 10, 20, 32, 64, 128), (5, 10, 25, 50, 100, 200), (1000, 10_000, 100_000))
+QUICK = ((2, 10), (5, 25), (1000, 10_000))
+OBJECTIVE_GRID = ((10, 20, 32, 64), (25, 50), (1000,))
 STREAM = (16, 32)  # D and K of the file
 STREAM_BATCH = 10_000
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
@@ -93,6 +102,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--k", type=int, nargs="+", metavar="K", help="numbers of components")
     add("--n", type=int, nargs="+", metavar="N", help="numbers of samples")
     add("--quick", action="store_true", help="a small grid, in a minute or two")
+    add("--objective", action="store_true", help="only the mixture objective of ADBench")
     add("--stream", type=int, metavar="N", help="rows of the file (default 1e7; 0 without grid)")
     add("--peers", nargs="+", metavar="PEER", help="names, or what stands before their first _")
     add("--peer-module", action="append", default=[], metavar="FILE", help="more peers: its PEERS")
@@ -113,34 +123,45 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--markdown", type=Path, metavar="OUT", help="tables for docs/benchmarks.md")
     add("--plot", type=Path, metavar="PNG")
     options = parser.parse_args(arguments)
-    chosen = any((options.d, options.k, options.n, options.quick))
-    options.d = options.d or ([2, 10] if options.quick else [2, 10, 20, 32, 64, 128])
-    options.k = options.k or ([5, 25] if options.quick else [5, 10, 25, 50, 100, 200])
-    options.n = options.n or ([1000, 10_000] if options.quick else [1000, 10_000, 100_000])
+    sizes = options.d, options.k, options.n
+    whole = not any((*sizes, options.quick, options.objective))
+
+    def grid(*default: Iterable[int]) -> list[tuple[int, ...]]:
+        axes = (given or usual for given, usual in zip(sizes, default, strict=True))
+        return list(itertools.product(*axes))
+
+    options.grid = [] if options.objective else grid(*(QUICK if options.quick else GRID))
+    options.objective_grid = grid(*OBJECTIVE_GRID) if options.objective or whole else []
     if options.stream is None:
-        options.stream = 0 if chosen else 10_000_000
+        options.stream = 10_000_000 if whole else 0
     options.repeat = options.repeat or (3 if options.quick else 5)
     options.json = options.json or options.resume
-    if min(*options.d, *options.k, *options.n, options.repeat) < 1:
+    if min(options.repeat, *itertools.chain(*options.grid, *options.objective_grid)) < 1:
         parser.error("sizes and repetitions are positive")
     if options.beside < 0:
         parser.error("--beside wants a number of processes, 0 or more")
+    if options.plot is not None and not options.grid:
+        parser.error("--plot draws the grid, which --objective leaves out: give one of the two")
     if options.again and options.resume is None:
         parser.error("--again wants --resume JSON, the run whose cells are to be measured again")
     return options
 
 
-def choose_peers(names: list[str] | None, known: dict[str, Peer]) -> list[str]:
+def choose_peers(options: argparse.Namespace, known: dict[str, Peer]) -> list[str]:
     """Return the peers that are named; "torch" stands for all whose name begins with torch_."""
-    if names is None:
-        return list(known)
-    chosen = []
-    for name in names:
+    kinds = [LIKELIHOOD] * bool(options.grid or options.stream)
+    kinds += [OBJECTIVE] * bool(options.objective_grid)
+    chosen = list(known) if options.peers is None else []
+    for name in options.peers or ():
         matches = [peer for peer in known if peer == name or peer.startswith(f"{name}_")]
         if not matches:
             raise ValueError(f"--peers {name}: there is none; there are {', '.join(known)}.")
         chosen += matches
-    return [peer for peer in known if peer == AUTO or peer in chosen]
+    return [
+        name
+        for name, peer in known.items()
+        if peer.kind in kinds and (name in BASES or name in chosen)
+    ]
 
 
 # --- what was measured where --------------------------------------------------------------------
@@ -257,7 +278,7 @@ class Worker:
     def __init__(
         self, name: str, peer: Peer, options: argparse.Namespace, *, warm: bool = True
     ) -> None:
-        self.options, self.warm = options, warm
+        self.options, self.kind, self.warm = options, peer.kind, warm
         self.process: subprocess.Popen[bytes] | None = None
         self.buffer = b""
         self.command = [sys.executable, benchmark_peers.__file__, name]
@@ -311,7 +332,7 @@ class Worker:
         self._read()  # it says that it is ready
         if self.warm:  # what a library does once is not to be taken for a long call
             with contextlib.suppress(PeerError):
-                self.ask("draw", cell=asdict(Cell(64, 2, 2, 0)))
+                self.ask("draw", cell=asdict(Cell(64, 2, 2, 0, kind=self.kind)))
                 self.ask("prepare")
                 self.ask("check")
                 self.ask("release")
@@ -357,7 +378,7 @@ def compare(summary: Record, judge: Record, *, has_gradient: bool) -> tuple[Reco
     """
     errors = {"value": abs(summary["value"] - judge["value"]) / abs(judge["value"])}
     complaints = []
-    for block in BLOCKS if has_gradient else ():
+    for block in [name for name in judge if name != "value"] if has_gradient else ():
         if block not in summary:
             complaints.append(f"no gradient of {block}")
             continue
@@ -446,6 +467,7 @@ def left_out(run: Run, name: str, cell: Cell) -> Record | None:
         other
         for other in run.data["cells"]
         if not other["stream"]
+        and other["kind"] == cell.kind
         and all(
             mine >= yours
             for mine, yours in zip((cell.d, cell.k, cell.n), _size(other), strict=True)
@@ -493,7 +515,12 @@ def first_call(run: Run, name: str, cell: Cell) -> Record:
 
 
 def judge_cell(run: Run, cell: Cell) -> tuple[str, Record]:
-    """Let the judge answer: the reference, or "direct" where the reference would take too long."""
+    """Let the judge answer: the reference, or "direct" where the reference would take too long.
+
+    The mixture objective has PyTorch, which shares no line with what it judges.
+    """
+    if cell.kind == OBJECTIVE:
+        return TORCH_OBJECTIVE, attempt(lambda: first_call(run, TORCH_OBJECTIVE, cell))
     small = cell.path is None and cell.n * cell.k * cell.d <= REFERENCE_ELEMENTS
     name = REFERENCE if small and left_out(run, REFERENCE, cell) is None else DIRECT
     return name, attempt(lambda: first_call(run, name, cell))
@@ -524,7 +551,7 @@ def count_calls(run: Run, name: str, record: Record) -> Record:
         calls = max(math.ceil(SHORTEST / took), 1)
     most = max(int(run.options.budget * run.peers[name].share / (calls * took)), 1)
     repeat = min(most, run.options.repeat)
-    return {"calls": calls, "repeat": repeat, "most": most, "seconds": [], "auto_seconds": []}
+    return {"calls": calls, "repeat": repeat, "most": most, "seconds": [], "base_seconds": []}
 
 
 def timing(run: Run, name: str, record: Record) -> float:
@@ -533,26 +560,32 @@ def timing(run: Run, name: str, record: Record) -> float:
     return float(run.ask(name, "time", calls=record["calls"])["seconds"])
 
 
+def base_of(records: Iterable[str]) -> str:
+    """Return the peer that the others of a cell are compared with: its first."""
+    return next(iter(records))
+
+
 def pair_long_call(run: Run, name: str, records: dict[str, Record]) -> None:
-    """Take a first call that was long as a repetition, with one of "auto" next to it."""
-    record, auto = records[name], records[AUTO]
+    """Take a first call that was long as a repetition, with one of the base next to it."""
+    record, base = records[name], base_of(records)
     if record["first_seconds"] < LONG:
         return
-    first = auto["first_seconds"]
+    first = records[base]["first_seconds"]
     record["seconds"].append(record["first_seconds"])
-    record["auto_seconds"].append(first if first >= LONG else timing(run, AUTO, auto))
+    record["base_seconds"].append(first if first >= LONG else timing(run, base, records[base]))
 
 
 def prepare_cell(run: Run, cell: Cell, names: list[str]) -> tuple[str, dict[str, Record]]:
-    """Check all peers, "auto" first, and count their calls."""
+    """Check all peers, the base first, and count their calls."""
+    base = base_of(names)
     judge, verdict = judge_cell(run, cell)
     records: dict[str, Record] = {}
     for name in names:
         why = left_out(run, name, cell)
         if why is None and verdict["status"] != "prepared":
             why = {"status": "unjudged", "note": f"the judge, {judge}: {verdict['note']}"}
-        elif why is None and name != AUTO and records[AUTO]["status"] != "timed":
-            why = {"status": "alone", "note": "there is no time of gmm_np auto"}
+        elif why is None and name != base and records[base]["status"] != "timed":
+            why = {"status": "alone", "note": f"there is no time of {run.peers[base].title}"}
         if why is not None:
             records[name] = why
             continue
@@ -569,8 +602,8 @@ def prepare_cell(run: Run, cell: Cell, names: list[str]) -> tuple[str, dict[str,
 
 
 def repeat_cell(run: Run, records: dict[str, Record]) -> None:
-    """Time peers in turn: in each repetition "auto", then the others that have time left."""
-    turn = 0
+    """Time peers in turn: in each repetition the base, then the others that have time left."""
+    base, turn = base_of(records), 0
     while True:
         if 0 < turn < ROUNDS * run.options.repeat and turn % run.options.repeat == 0:
             extend(run, records)
@@ -579,25 +612,25 @@ def repeat_cell(run: Run, records: dict[str, Record]) -> None:
             for name, record in records.items()
             if record["status"] == "timed" and len(record["seconds"]) < record["repeat"]
         ]
-        others = [name for name in names if name != AUTO]
-        if not names or records[AUTO]["status"] != "timed" or turn >= records[AUTO]["repeat"]:
+        others = [name for name in names if name != base]
+        if not names or records[base]["status"] != "timed" or turn >= records[base]["repeat"]:
             break
         shift = turn % max(len(others), 1)
         turn += 1
         try:
-            auto = timing(run, AUTO, records[AUTO])
+            base_took = timing(run, base, records[base])
         except WorkerError as error:
-            records[AUTO] |= {"status": error.status, "note": error.note}
+            records[base] |= {"status": error.status, "note": error.note}
             break
-        for name in [AUTO, *others[shift:], *others[:shift]]:
+        for name in [base, *others[shift:], *others[:shift]]:
             record = records[name]
             try:
-                took = auto if name == AUTO else timing(run, name, record)
+                took = base_took if name == base else timing(run, name, record)
             except WorkerError as error:
                 record |= {"status": error.status, "note": error.note}
                 continue
             record["seconds"].append(took)
-            record["auto_seconds"].append(auto)
+            record["base_seconds"].append(base_took)
 
 
 def is_steady(record: Record) -> bool:
@@ -618,20 +651,21 @@ def is_short(record: Record) -> bool:
 def is_doubtful(cell: Record, settings: Record) -> bool:
     """Say whether a cell deserves to be measured again.
 
-    Its repetitions were cut too short, or "auto" was not steady and had repetitions left.
+    Its repetitions were cut too short, or the base was not steady and had repetitions left.
     """
     if any(is_short(record) for record in cell["peers"].values()):
         return True
-    auto = cell["peers"][AUTO]
-    most = min(auto.get("most", 0), ROUNDS * settings["repeat"])
-    return not is_steady(auto) and len(auto["seconds"]) < most
+    base = cell["peers"][base_of(cell["peers"])]
+    most = min(base.get("most", 0), ROUNDS * settings["repeat"])
+    return not is_steady(base) and len(base["seconds"]) < most
 
 
 def extend(run: Run, records: dict[str, Record]) -> None:
-    """Give more repetitions to all whose budget has them, if "auto" is not steady."""
-    if is_steady(records[AUTO]):
+    """Give more repetitions to all whose budget has them, if the base is not steady."""
+    base = records[base_of(records)]
+    if is_steady(base):
         return
-    done = len(records[AUTO]["seconds"])
+    done = len(base["seconds"])
     for record in records.values():
         if record["status"] == "timed" and record["repeat"] == done:
             record["repeat"] = min(record["most"], done + run.options.repeat)
@@ -658,7 +692,7 @@ def run_cell(run: Run, cell: Cell, names: list[str]) -> Record:
     start = time.monotonic()
     busy = busy_cores()
     judge, records = prepare_cell(run, cell, names)
-    if records[AUTO]["status"] == "timed":
+    if records[base_of(records)]["status"] == "timed":
         repeat_cell(run, records)
     for name, worker in run.workers.items():
         if worker.process is not None:
@@ -669,6 +703,7 @@ def run_cell(run: Run, cell: Cell, names: list[str]) -> Record:
         "k": cell.k,
         "n": cell.n,
         "seed": cell.seed,
+        "kind": cell.kind,
         "stream": cell.path is not None,
         "judge": judge,
         "busy_cores": busy,
@@ -706,7 +741,7 @@ def run_cold(run: Run, cell: Cell, name: str) -> Record:
 class Task(NamedTuple):
     """What is measured and saved at once."""
 
-    kind: str  # "cold", "cell" or "stream"
+    kind: str  # "cold", "cell", "objective" or "stream"
     d: int
     k: int
     n: int
@@ -717,20 +752,22 @@ class Task(NamedTuple):
         size = (self.d, self.k, self.n)
         if self.kind == "cold":
             return any((*_size(c), c["peer"]) == (*size, self.peer) for c in data["cold"])
-        stream = self.kind == "stream"
-        return any(_size(c) == size and c["stream"] == stream for c in data["cells"])
+        wanted = (size, self.kind == "objective", self.kind == "stream")
+        return any((_size(c), c["kind"] == OBJECTIVE, c["stream"]) == wanted for c in data["cells"])
 
 
 def _size(record: Record) -> tuple[int, int, int]:
     return record["d"], record["k"], record["n"]
 
 
-def plan(options: argparse.Namespace, names: list[str]) -> list[Task]:
+def plan(options: argparse.Namespace, peers: dict[str, Peer]) -> list[Task]:
     """List all that is to be measured; small N first, which tells what larger ones would take."""
-    grid = [(d, k, n) for n in options.n for d in options.d for k in options.k]
-    cold = [size for size in COLD if size in grid] or [max(grid, key=math.prod)]
-    tasks = [Task("cold", *size, name) for size in cold for name in names if name != FLOOR]
-    tasks += [Task("cell", *size) for size in sorted(grid, key=lambda size: size[2])]
+    grid = sorted(options.grid, key=lambda size: size[2])
+    cold = [size for size in COLD if size in grid] or ([max(grid, key=math.prod)] if grid else [])
+    starting = [name for name, peer in peers.items() if name != FLOOR and peer.kind == LIKELIHOOD]
+    tasks = [Task("cold", *size, name) for size in cold for name in starting]
+    tasks += [Task("cell", *size) for size in grid]
+    tasks += [Task("objective", *size) for size in options.objective_grid]
     return tasks + ([Task("stream", *STREAM, options.stream)] if options.stream else [])
 
 
@@ -746,11 +783,12 @@ def stream_file(cell: Cell) -> Iterator[Cell]:
 
 def perform(run: Run, task: Task) -> None:
     """Measure one task."""
-    names = run.data["peers"]
-    cell = Cell(task.n, task.k, task.d, run.options.seed)
+    kind = OBJECTIVE if task.kind == "objective" else LIKELIHOOD
+    names = [name for name in run.data["peers"] if run.peers[name].kind == kind]
+    cell = Cell(task.n, task.k, task.d, run.options.seed, kind=kind)
     if task.kind == "cold":
         run.data["cold"].append(run_cold(run, cell, task.peer))
-    elif task.kind == "cell":
+    elif task.kind in ("cell", "objective"):
         run.data["cells"].append(run_cell(run, cell, names))
     else:
         streaming = [name for name in names if run.peers[name].streams]
@@ -820,7 +858,7 @@ def open_document(options: argparse.Namespace, names: list[str], peers: dict[str
 
 def measure(run: Run) -> None:
     """Measure what is not in the document yet."""
-    tasks = plan(run.options, run.data["peers"])
+    tasks = plan(run.options, {name: run.peers[name] for name in run.data["peers"]})
     left = [task for task in tasks if not task.is_done(run.data)]
     if left and len(left) < len(tasks):
         run.data["resumed"].append(now())
@@ -849,12 +887,12 @@ def measure(run: Run) -> None:
 
 
 def ratio(cell: Record, name: str) -> float | None:
-    """Return the median of a peer's time over that of "auto" in the same repetition."""
+    """Return the median of a peer's time over that of the base in the same repetition."""
     record = cell["peers"].get(name, {})
     if record.get("status") != "timed" or not record["seconds"]:
         return None
-    pairs = zip(record["seconds"], record["auto_seconds"], strict=True)
-    return float(statistics.median(mine / auto for mine, auto in pairs))
+    pairs = zip(record["seconds"], record["base_seconds"], strict=True)
+    return float(statistics.median(mine / base for mine, base in pairs))
 
 
 def seconds(cell: Record, name: str) -> float | None:
@@ -889,11 +927,8 @@ OVER_ONE_THREAD = Comparison("gmm_np auto over one thread", (AUTO,), (ONE_THREAD
 
 def comparisons(data: Record) -> list[Comparison]:
     """List what is compared: each peer, and the fastest form of those that have several."""
-    single = [
-        Comparison(data["titles"][name], (name,))
-        for name in data["peers"]
-        if name not in (AUTO, FLOOR)
-    ]
+    others = rivals(data)
+    single = [Comparison(data["titles"][name], (name,)) for name in others]
     derived = [
         PYTORCH_BEST,
         Comparison("the same against gmm_np direct", TORCH, (DIRECT,)),
@@ -904,7 +939,7 @@ def comparisons(data: Record) -> list[Comparison]:
         ),
         Comparison("gmm_np, the faster of direct and moments", (DIRECT, MOMENTS)),
     ]
-    return single + [c for c in derived if any(name in data["peers"] for name in c.over)]
+    return single + [c for c in derived if any(name in others for name in c.over)]
 
 
 GROUPS: tuple[tuple[str, Callable[[Record], bool]], ...] = (
@@ -942,7 +977,19 @@ def duration(value: float | None) -> str:
 
 def grid_cells(data: Record) -> list[Record]:
     """Return the cells of the grid, without the stream."""
-    return sorted((c for c in data["cells"] if not c["stream"]), key=_size)
+    cells = (c for c in data["cells"] if c["kind"] == LIKELIHOOD and not c["stream"])
+    return sorted(cells, key=_size)
+
+
+def objective_cells(data: Record) -> list[Record]:
+    """Return the cells of the mixture objective."""
+    return sorted((c for c in data["cells"] if c["kind"] == OBJECTIVE), key=_size)
+
+
+def rivals(data: Record) -> list[str]:
+    """Name the peers of the grid that "auto" is compared with."""
+    names = dict.fromkeys(name for cell in grid_cells(data) for name in cell["peers"])
+    return [name for name in names if name not in (AUTO, FLOOR)]
 
 
 def row(*values: object) -> str:
@@ -1025,6 +1072,39 @@ def lines_on_threads(data: Record) -> list[str]:
     ]
 
 
+def lines_on_objective(data: Record) -> list[str]:
+    """Report the mixture objective of ADBench and GradBench."""
+    cells = objective_cells(data)
+    if not cells:
+        return []
+    head = ["D", "K", "N"]
+    for name in cells[0]["peers"]:
+        head += [data["titles"][name], *(["ratio"] if name != GMM_NP_OBJECTIVE else [])]
+    rows = []
+    for cell in cells:
+        values: list[object] = [*_size(cell)]
+        for name, record in cell["peers"].items():
+            values.append(duration(seconds(cell, name)) or record["status"])
+            if name != GMM_NP_OBJECTIVE:
+                figure = ratio(cell, name)
+                values.append(digits(figure) if figure else "")
+        rows.append(row(*values))
+    return [
+        "## The mixture objective of ADBench and GradBench",
+        "",
+        (
+            "Value and gradient of the log posterior by precision factors with a Wishart prior, "
+            "`gmm_np.parametrizations.precision_value_and_grad`, beside autograd of the same in "
+            "PyTorch's tensor operations: as the benchmark states it, and in the fastest form "
+            "found. Inputs as those benchmarks draw them: means uniform in [0, 1], all else "
+            "standard normal, gamma = 1 and m = 0 (data/gmm/gmm-data-gen.py in microsoft/ADBench, "
+            "evals/gmm/data_gen.py in gradbench/gradbench). A ratio is over gmm_np's time."
+        ),
+        "",
+        *table(head, rows, 0),
+    ]
+
+
 def lines_on_tiniest(data: Record) -> list[str]:
     """Say how the smallest cell compares with JAX, where overhead decides."""
     for cell in grid_cells(data):
@@ -1045,7 +1125,7 @@ def lines_on_tiniest(data: Record) -> list[str]:
 
 def table_of_cells(data: Record) -> list[str]:
     """Write all cells: the time of "auto", and ratios."""
-    others = [name for name in data["peers"] if name not in (AUTO, FLOOR)]
+    others = rivals(data)
     has_floor = FLOOR in data["peers"]
     head = ["D", "K", "N", "gmm_np auto", *(["over the floor"] if has_floor else [])]
     head += [data["titles"][name] for name in others]
@@ -1116,7 +1196,7 @@ def lines_on_stream(data: Record) -> list[str]:
 def lines_on_absences(data: Record) -> list[str]:
     """List what was not timed, and why."""
     reasons: dict[tuple[str, str, str], list[str]] = {}
-    for cell in grid_cells(data):
+    for cell in grid_cells(data) + objective_cells(data):
         for name, record in cell["peers"].items():
             if record["status"] not in ("timed", "missing"):
                 # What depends on the cell alone would make a line for each.
@@ -1143,16 +1223,17 @@ STATUS = {
     "timeout": "timed out, there or in a cell that is no larger",
     "error": "failed",
     "unjudged": "not checked, since the judge failed",
-    "alone": "not timed, since gmm_np auto was not",
+    "alone": "not timed, since gmm_np was not",
     "prepared": "not timed",
 }
-ALIKE = ("memory", "time", "timeout")
+ALIKE = ("memory", "time", "timeout", "alone")
 
 
 def lines_on_conditions(data: Record) -> list[str]:
     """Say what was measured where, when and how."""
     machine, source, settings = data["machine"], data["source"], data["settings"]
-    judges = sorted({data["titles"].get(c["judge"], c["judge"]) for c in grid_cells(data)})
+    cells = grid_cells(data) + objective_cells(data)
+    judges = sorted({data["titles"].get(c["judge"], c["judge"]) for c in cells})
     changed = " with changes" if source["changed"] else ""
     threads = settings["threads"] or "all"
     resumed = "".join(f", resumed {when}" for when in data["resumed"])
@@ -1160,7 +1241,7 @@ def lines_on_conditions(data: Record) -> list[str]:
     if count := data.get("again"):
         why = "since repetitions were shorter or times further apart"
         again = f" Cells measured again, {why}: {count}."
-    short = sum(any(map(is_short, cell["peers"].values())) for cell in grid_cells(data))
+    short = sum(any(map(is_short, cell["peers"].values())) for cell in cells)
     if short:
         again += f" Cells where a peer's repetitions still are less than half as long: {short}."
     return [
@@ -1209,18 +1290,11 @@ def _line_on_others(data: Record) -> str:
     )
 
 
-def markdown(data: Record) -> str:
-    """Write the report."""
-    parts = [
-        ["# Benchmarks"],
-        [
-            (
-                "Value and gradient of the mean negative log-likelihood of a full-covariance "
-                "Gaussian mixture, float64. Everything below was measured in one run of "
-                "`scripts/benchmark.py`, which wrote it."
-            )
-        ],
-        lines_on_conditions(data),
+def lines_on_grid(data: Record) -> list[list[str]]:
+    """Write the sections that are about the grid."""
+    if not grid_cells(data):
+        return []
+    return [
         ["## Ratios"],
         [
             (
@@ -1239,20 +1313,39 @@ def markdown(data: Record) -> str:
         ],
         lines_on_floor(data),
         lines_on_tiniest(data),
-        ["## Start and memory"],
+    ]
+
+
+def markdown(data: Record) -> str:
+    """Write the report."""
+    parts = [
+        ["# Benchmarks"],
         [
             (
-                "In fresh processes: the import, the first call (with what it compiles), and how "
-                "far these raise the peak of resident memory above what was there with the data."
+                "Value and gradient of the mean negative log-likelihood of a full-covariance "
+                "Gaussian mixture, float64. Everything below was measured in one run of "
+                "`scripts/benchmark.py`, which wrote it."
             )
         ],
-        table_of_starts(data),
-        ["## All cells"],
-        table_of_cells(data),
-        lines_on_stream(data),
-        ["## Not timed"],
-        lines_on_absences(data),
+        lines_on_conditions(data),
+        *lines_on_grid(data),
+        lines_on_objective(data),
     ]
+    if data["cold"]:
+        parts += [
+            ["## Start and memory"],
+            [
+                (
+                    "In fresh processes: the import, the first call (with what it compiles), and "
+                    "how far these raise the peak of resident memory above what was there with "
+                    "the data."
+                )
+            ],
+            table_of_starts(data),
+        ]
+    if grid_cells(data):
+        parts += [["## All cells"], table_of_cells(data)]
+    parts += [lines_on_stream(data), ["## Not timed"], lines_on_absences(data)]
     return "\n\n".join("\n".join(lines).strip() for lines in parts if lines) + "\n"
 
 
@@ -1399,7 +1492,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_options(arguments)
     try:
         peers = benchmark_peers.load_peers(options.peer_module)
-        names = choose_peers(options.peers, peers)
+        names = choose_peers(options, peers)
         data = open_document(options, names, peers)
     except (ValueError, OSError) as error:
         print(f"benchmark.py: {error}", file=sys.stderr)

@@ -30,7 +30,9 @@ import numpy as np
 from benchmark_environment import ONE_THREAD
 
 LOG_2_PI = math.log(2 * math.pi)
-BLOCKS = ("pi_logits", "means", "scale")  # the gradients, in this order everywhere
+# What a problem is about, and its gradients, in this order everywhere.
+LIKELIHOOD, OBJECTIVE = "likelihood", "objective"
+BLOCKS = {LIKELIHOOD: ("pi_logits", "means", "scale"), OBJECTIVE: ("alpha", "mu", "q", "l")}
 
 
 # --- problems -----------------------------------------------------------------------------------
@@ -38,7 +40,7 @@ BLOCKS = ("pi_logits", "means", "scale")  # the gradients, in this order everywh
 
 @dataclass(frozen=True)
 class Cell:
-    """A problem's size and seed. With `path` its rows are in a file, to be taken in batches."""
+    """A problem's size, seed and kind. With `path` its rows are in a file, taken in batches."""
 
     n: int
     k: int
@@ -46,6 +48,7 @@ class Cell:
     seed: int
     path: str | None = None
     batch: int | None = None
+    kind: str = LIKELIHOOD
 
     @property
     def name(self) -> str:
@@ -91,8 +94,36 @@ def draw_rows(cell: Cell, n_rows: int, part: int = 0) -> Any:
     return x
 
 
-def draw(cell: Cell) -> Problem:
+@dataclass
+class ObjectiveProblem:
+    """Arguments of the mixture objective of ADBench and GradBench."""
+
+    x: Any  # [N, D]
+    alpha: Any  # [K]
+    mu: Any  # [K, D]
+    q: Any  # [K, D]
+    l: Any  # [K, D (D - 1) / 2]  # noqa: E741  (the name in the specification)
+    gamma: float = 1.0
+    m: int = 0
+
+
+def draw_objective(cell: Cell) -> ObjectiveProblem:
+    """Draw as those benchmarks do: means uniform in [0, 1], everything else standard normal.
+
+    Their generator is data/gmm/gmm-data-gen.py in microsoft/ADBench, evals/gmm/data_gen.py in
+    gradbench/gradbench. A component's q and l are one row there, its "icf".
+    """
+    rng = np.random.default_rng([cell.seed, cell.n, cell.k, cell.d])
+    alpha, mu = rng.normal(size=cell.k), rng.uniform(size=(cell.k, cell.d))
+    icf = rng.normal(size=(cell.k, cell.d * (cell.d + 1) // 2))
+    x = rng.normal(size=(cell.n, cell.d))
+    return ObjectiveProblem(x, alpha, mu, icf[:, : cell.d].copy(), icf[:, cell.d :].copy())
+
+
+def draw(cell: Cell) -> Problem | ObjectiveProblem:
     """Draw a problem; the rows of one that has a file are mapped, not read."""
+    if cell.kind == OBJECTIVE:
+        return draw_objective(cell)
     x: Any = draw_rows(cell, cell.n) if cell.path is None else np.load(cell.path, mmap_mode="r")
     return Problem(x, *draw_parameters(cell), cell.batch or cell.n)
 
@@ -111,7 +142,7 @@ def write_rows(cell: Cell, rows: int = 100_000) -> None:
 
 
 class Answer(NamedTuple):
-    """A value and, but for peers that have none, its gradients in the order of `BLOCKS`."""
+    """A value and, but for peers that have none, its gradients in their order in `BLOCKS`."""
 
     value: float
     gradients: tuple[Any, ...] | None
@@ -134,13 +165,14 @@ class Peer:
     """A peer: how to prepare a problem, and what is known of it."""
 
     title: str
-    prepare: Callable[[Problem], Prepared]
+    prepare: Callable[[Any], Prepared]  # of a problem of its kind
     modules: tuple[str, ...]  # to import; the first is the one whose version is named
     # Doubles held at the peak, for each element of [N, K, D] and [N, K]: for leaving cells out.
     doubles: tuple[float, float] = (0.0, 1.0)
     has_gradient: bool = True
     streams: bool = False
     share: float = 1.0  # of the time that a peer may take, for those that few wait for
+    kind: str = LIKELIHOOD
     environment: Mapping[str, str] = field(default_factory=dict)  # what its process has of its own
 
     def bytes_for(self, cell: Cell) -> float:
@@ -181,6 +213,15 @@ def _gmm_np_reference(p: Problem) -> Prepared:
         return value, reference.nll_backward(cache)
 
     return Prepared(call, lambda out: Answer(out[0], out[1][:3]))
+
+
+def _gmm_np_objective(p: ObjectiveProblem) -> Prepared:
+    from gmm_np.parametrizations import precision_value_and_grad
+
+    def call() -> Any:
+        return precision_value_and_grad(p.x, p.alpha, p.mu, p.q, p.l, gamma=p.gamma, m=p.m)
+
+    return Prepared(call, lambda out: Answer(*out))
 
 
 # --- PyTorch ------------------------------------------------------------------------------------
@@ -251,6 +292,47 @@ def _torch(log_likelihood: Callable[..., Any]) -> Callable[[Problem], Prepared]:
                     else [a.add_(b) for a, b in zip(sums, gradients, strict=True)]
                 )
             return total / n, [a / n for a in sums or ()]
+
+        return Prepared(call, lambda out: Answer(out[0].item(), tuple(g.numpy() for g in out[1])))
+
+    return prepare
+
+
+def _whiten_residuals(x: Any, mu: Any, factors: Any) -> Any:
+    """Return Q_k (x_n - mu_k) [K, D, N] as ADBench states it, in one batched product."""
+    return factors @ (x.T[None] - mu[:, :, None])
+
+
+def _whiten_products(x: Any, mu: Any, factors: Any) -> Any:
+    """Return Q_k x_n - Q_k mu_k [K, D, N] by one large product: the fastest form found."""
+    n_components, n_dims = mu.shape
+    product = (factors.reshape(-1, n_dims) @ x.T).reshape(n_components, n_dims, -1)
+    return product - factors @ mu[:, :, None]
+
+
+def _torch_objective(whiten: Callable[..., Any]) -> Callable[[ObjectiveProblem], Prepared]:
+    def prepare(p: ObjectiveProblem) -> Prepared:
+        import torch
+        from scipy.special import multigammaln
+
+        (n, d), k = p.x.shape, len(p.mu)
+        x = torch.from_numpy(p.x)
+        parameters = [torch.from_numpy(a).requires_grad_() for a in (p.alpha, p.mu, p.q, p.l)]
+        columns, rows = np.triu_indices(d, 1)  # l goes column by column
+        freedom = d + p.m + 1
+        constant = freedom * d * math.log(p.gamma / math.sqrt(2)) - multigammaln(0.5 * freedom, d)
+        constant = k * constant - 0.5 * n * d * LOG_2_PI
+
+        def call() -> Any:
+            alpha, mu, q, lower = parameters
+            factors = torch.diag_embed(q.exp())  # [K, D, D]
+            factors[:, rows, columns] = lower
+            whitened = whiten(x, mu, factors)
+            terms = (alpha + q.sum(1))[:, None] - 0.5 * (whitened * whitened).sum(1)  # [K, N]
+            likelihood = torch.logsumexp(terms, 0).sum() - n * torch.logsumexp(alpha, 0)
+            prior = p.m * q.sum() - 0.5 * p.gamma**2 * (factors * factors).sum()
+            value = likelihood + prior + constant
+            return value.detach(), torch.autograd.grad(value, parameters)
 
         return Prepared(call, lambda out: Answer(out[0].item(), tuple(g.numpy() for g in out[1])))
 
@@ -534,6 +616,23 @@ PEERS = {
         "scikit-learn, value alone", _sklearn, ("sklearn",), (0.0, 4.5), has_gradient=False
     ),
     "floor": Peer("floor", _floor, ("scipy",), (0.0, 0.0), has_gradient=False),
+    "gmm_np_objective": Peer(
+        "gmm_np, precision factors", _gmm_np_objective, ("gmm_np",), kind=OBJECTIVE
+    ),
+    "torch_objective": Peer(
+        "PyTorch, precision factors",
+        _torch_objective(_whiten_residuals),
+        ("torch",),
+        (3.4, 1.0),
+        kind=OBJECTIVE,
+    ),
+    "torch_objective_product": Peer(
+        "PyTorch, precision factors, one large product",
+        _torch_objective(_whiten_products),
+        ("torch",),
+        (3.4, 1.0),
+        kind=OBJECTIVE,
+    ),
 }
 
 
@@ -557,7 +656,7 @@ def summarize(answer: Answer, cell: Cell) -> dict[str, Any]:
     """Reduce an answer to a few numbers: a norm and two random projections for each gradient."""
     summary: dict[str, Any] = {"value": float(answer.value)}
     rng = np.random.default_rng(cell.seed)
-    for block, gradient in zip(BLOCKS, answer.gradients or (), strict=False):
+    for block, gradient in zip(BLOCKS[cell.kind], answer.gradients or (), strict=False):
         g = np.asarray(gradient, np.float64)
         projections = [float((rng.normal(size=g.shape) * g).sum()) for _ in range(2)]
         summary[block] = {
@@ -606,7 +705,7 @@ class Server:
 
     peer: Peer
     cell: Cell | None = None
-    problem: Problem | None = None
+    problem: Problem | ObjectiveProblem | None = None
     prepared: Prepared | None = None
     actions: dict[str, Callable[..., dict[str, Any]]] = field(init=False)
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from gmm_np import lanes
@@ -130,8 +131,8 @@ def test_quick_mode_times_every_peer_in_pairs_with_auto(quick):
     for cell in data["cells"]:
         for name, record in cell["peers"].items():
             assert record["status"] == "timed", (name, record)
-            assert 1 <= len(record["seconds"]) == len(record["auto_seconds"]) <= 2
-            assert min(record["seconds"] + record["auto_seconds"]) > 0
+            assert 1 <= len(record["seconds"]) == len(record["base_seconds"]) <= 2
+            assert min(record["seconds"] + record["base_seconds"]) > 0
 
 
 def test_quick_mode_checks_against_the_reference(quick):
@@ -283,7 +284,7 @@ def test_cells_are_doubtful_where_more_repetitions_would_help(script, calls, sec
 
 
 def grid_cell(n, peers):
-    return {"d": 2, "k": 5, "n": n, "stream": False, "peers": peers}
+    return {"d": 2, "k": 5, "n": n, "kind": "likelihood", "stream": False, "peers": peers}
 
 
 @pytest.mark.parametrize(
@@ -296,8 +297,8 @@ def grid_cell(n, peers):
 def test_report_counts_cells_at_more_than_twice_the_floor(script, over, expected):
     cells = []
     for n, (floor, factor) in enumerate(zip((0.02, 0.02, 0.009), (*over, 9.0), strict=True), 1):
-        times = {"seconds": [floor], "auto_seconds": [floor * factor], "status": "timed"}
-        auto = {"seconds": [floor * factor], "auto_seconds": [floor * factor], "status": "timed"}
+        times = {"seconds": [floor], "base_seconds": [floor * factor], "status": "timed"}
+        auto = {"seconds": [floor * factor], "base_seconds": [floor * factor], "status": "timed"}
         peers = {script.AUTO: auto, script.FLOOR: times}
         cells.append(grid_cell(1000 * n, peers))
     text = " ".join(script.lines_on_floor({"cells": cells}))
@@ -357,10 +358,10 @@ def test_comparison_refuses_what_is_off_by_a_billionth(compare, wrong):
 def test_report_says_where_threads_do_harm(script, one_thread, expected):
     cells = []
     for n, quotient in enumerate(one_thread, 1):
-        auto = {"seconds": [2.0] * 3, "auto_seconds": [2.0] * 3, "status": "timed"}
+        auto = {"seconds": [2.0] * 3, "base_seconds": [2.0] * 3, "status": "timed"}
         # The median of pairs, not the quotient of medians.
         base = [1.0, 2.0, 30.0]
-        one = {"seconds": [quotient * t for t in base], "auto_seconds": base, "status": "timed"}
+        one = {"seconds": [quotient * t for t in base], "base_seconds": base, "status": "timed"}
         peers = {script.AUTO: auto, script.ONE_THREAD: one}
         cells.append(grid_cell(1000 * n, peers))
     text = " ".join(script.lines_on_threads({"cells": cells}))
@@ -369,7 +370,6 @@ def test_report_says_where_threads_do_harm(script, one_thread, expected):
 
 
 # --- what processes run in ----------------------------------------------------------------------
-
 
 # Peers that tell what reached their process, in the note that goes to the document.
 TELLING = """
@@ -570,3 +570,97 @@ def test_workers_of_the_comparison_of_em_use_all_cores(monkeypatch, environment)
 def told_of_avx512():
     """Runs in a worker, which has the path of the process that started it."""
     return importlib.import_module("benchmark_environment").avx512_of_numpy()
+
+
+# --- the mixture objective ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kinds"),
+    [
+        ([], {"cold", "cell", "objective", "stream"}),
+        (["--d", "2"], {"cold", "cell"}),
+        (["--quick"], {"cold", "cell"}),
+        (["--objective"], {"objective"}),
+        (["--objective", "--d", "3", "--stream", "9"], {"objective", "stream"}),
+    ],
+)
+def test_objective_belongs_to_the_whole_or_is_asked_for(script, arguments, kinds):
+    options = script.parse_options(arguments)
+    peers = script.benchmark_peers.PEERS
+    names = script.choose_peers(options, peers)
+    tasks = script.plan(options, {name: peers[name] for name in names})
+    assert {task.kind for task in tasks} == kinds
+    assert (script.GMM_NP_OBJECTIVE in names) == ("objective" in kinds)
+    assert (script.AUTO in names) == bool(kinds - {"objective"})
+    assert all(peers[task.peer].kind == "likelihood" for task in tasks if task.kind == "cold")
+
+
+def test_objective_has_its_sizes_or_those_given(script):
+    def sizes(*arguments):
+        tasks = script.plan(script.parse_options(["--objective", *arguments]), {})
+        return [(task.d, task.k, task.n) for task in tasks]
+
+    assert sizes() == [(d, k, 1000) for d in (10, 20, 32, 64) for k in (25, 50)]
+    assert sizes("--d", "3", "--k", "4") == [(3, 4, 1000)]
+
+
+def test_objective_without_grid_has_no_picture(script, capsys):
+    with pytest.raises(SystemExit):
+        script.parse_options(["--objective", "--plot", "x.png"])
+    assert "--plot draws the grid" in capsys.readouterr().err
+
+
+def test_inputs_of_the_objective_are_those_of_its_benchmark(script):
+    cell = script.Cell(400, 50, 10, 0, kind=script.OBJECTIVE)
+    p = script.benchmark_peers.draw(cell)
+    assert (p.gamma, p.m) == (1.0, 0)
+    assert p.mu.shape == p.q.shape == (50, 10)
+    assert p.l.shape == (50, 45)
+    assert 0 <= p.mu.min() < 0.05
+    assert 0.95 < p.mu.max() <= 1
+    for normal in (p.q, p.l, p.x):  # four standard errors of 500 numbers or more
+        assert abs(normal.mean()) < 4 / np.sqrt(normal.size)
+        assert abs(normal.std() - 1) < 4 / np.sqrt(2 * normal.size)
+
+
+@pytest.mark.parametrize("block", ["alpha", "mu", "q", "l"])
+def test_judge_of_the_objective_tells_a_wrong_gradient(script, block):
+    peers = script.benchmark_peers
+    cell = script.Cell(50, 3, 4, 0, kind=script.OBJECTIVE)
+    answers = {}
+    for name in (script.GMM_NP_OBJECTIVE, script.TORCH_OBJECTIVE, "torch_objective_product"):
+        prepared = peers.PEERS[name].prepare(peers.draw(cell))
+        answers[name] = prepared.read(prepared.call())
+    judge = peers.summarize(answers.pop(script.TORCH_OBJECTIVE), cell)
+    mine = answers[script.GMM_NP_OBJECTIVE]
+    for answer in answers.values():
+        right = script.compare(peers.summarize(answer, cell), judge, has_gradient=True)
+        assert not right[1]
+        assert set(right[0]) == {"value", "alpha", "mu", "q", "l"}
+    changed = mine.gradients[peers.BLOCKS[cell.kind].index(block)]
+    changed.flat[0] += 1e-6 * np.linalg.norm(changed)
+    wrong = script.compare(peers.summarize(mine, cell), judge, has_gradient=True)
+    assert len(wrong[1]) == 1
+    assert wrong[1][0].startswith(f"{block} off by")
+
+
+def test_objective_is_timed_in_pairs_and_reported(monkeypatch, script, tmp_path, capsys):
+    monkeypatch.setattr(script, "IMPORTS", 1)
+    out = tmp_path / "objective.json"
+    sizes = ("--d", 3, "--k", 4, "--n", 100, "--repeat", 2, "--budget", 0.2, "--threads", 1)
+    assert script.main([*map(str, ("--objective", *sizes, "--json", out))]) == 0
+    text = capsys.readouterr().out
+    (cell,) = read(out)["cells"]
+    assert (cell["kind"], cell["judge"]) == ("objective", "torch_objective")
+    assert list(cell["peers"]) == [
+        "gmm_np_objective",
+        "torch_objective",
+        "torch_objective_product",
+    ]
+    for record in cell["peers"].values():
+        assert record["status"] == "timed"
+        assert len(record["seconds"]) == len(record["base_seconds"])
+    assert "| D | K | N | gmm_np, precision factors | PyTorch, precision factors | ratio |" in text
+    assert "| 3 | 4 | 100 |" in text
+    assert "## Ratios" not in text
