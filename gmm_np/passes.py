@@ -196,8 +196,9 @@ class Pass:
 
     def _add_beyond(self, block: Block, factor: FloatArray) -> None:
         m, weight = self.mixture, block.exponentials * factor
+        by = m.factors if m.family.whitened else np.broadcast_to(np.eye(m.n_dims), m.factors.shape)
         moments = [
-            wide_range.whitened_moments(weight[k], block.samples.T, m.means[k], m.factors[k])
+            wide_range.whitened_moments(weight[k], block.samples.T, m.means[k], by[k])
             for k in range(m.n_components)
         ]
         first, second = (np.stack(arrays) for arrays in zip(*moments, strict=True))

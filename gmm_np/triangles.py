@@ -179,23 +179,22 @@ def transposed_times(triangles: FloatArray, matrices: FloatArray, out: FloatArra
         multiply(strip, matrices[:, rows.start :, columns], out=out[:, rows, columns])
 
 
-def times_transposed(matrices: FloatArray, triangles: FloatArray) -> FloatArray:
-    """Products A W^T [K, D, D] of matrices and lower triangles."""
-    out = np.empty(matrices.shape)
-    for columns in strips(triangles.shape[1]):
-        head = slice(columns.stop)
-        right = triangles[:, columns, head].transpose(0, 2, 1)
-        multiply(matrices[:, :, head], right, out=out[:, :, columns])
+def lower_products(triangles: FloatArray, symmetric: FloatArray) -> FloatArray:
+    """Products W S [K, D, D] of lower triangles and symmetric matrices; (at least) the lower ones.
+
+    What is above the diagonal is anything.
+    """
+    out = np.empty(symmetric.shape)
+    for rows in strips(triangles.shape[1]):
+        head = slice(rows.stop)
+        multiply(triangles[:, rows, head], symmetric[:, head, head], out=out[:, rows, head])
     return out
 
 
 def congruences(triangles: FloatArray, symmetric: FloatArray) -> FloatArray:
     """Products W S W^T [K, D, D] of lower triangles and symmetric matrices, in place of these."""
-    product = np.empty(symmetric.shape)  # lower strips of W S
+    product = lower_products(triangles, symmetric)
     every_strip = strips(triangles.shape[1])
-    for rows in every_strip:
-        head = slice(rows.stop)
-        multiply(triangles[:, rows, head], symmetric[:, head, head], out=product[:, rows, head])
     for columns in every_strip:
         head, below = slice(columns.stop), slice(columns.start, None)
         right = triangles[:, columns, head].transpose(0, 2, 1)

@@ -121,3 +121,42 @@ def test_bad_arguments_are_named(change, message):
     arguments |= {"gamma": 1.0, "m": 0} | change
     with pytest.raises(ValueError, match=message):
         precision_value_and_grad(**arguments)
+
+
+def by_residuals(x, alpha, mu, q, l):  # noqa: E741
+    """Gradients of the likelihood alone, from the residuals z = Q e of each sample."""
+    (n, d), k = x.shape, len(alpha)
+    column, row = np.triu_indices(d, 1)  # l is packed column by column
+    factors = np.zeros((k, d, d))
+    factors[:, row, column] = l
+    factors[:, range(d), range(d)] = np.exp(q)
+    e = x[None] - mu[:, None]  # [K, N, D]
+    z = np.einsum("kij,knj->kni", factors, e)
+    t = (alpha + q.sum(axis=1))[:, None] - 0.5 * np.square(z).sum(axis=2)
+    r = np.exp(t - t.max(axis=0))
+    r /= r.sum(axis=0)
+    d_factors = -np.einsum("kn,kni,knj->kij", r, z, e)
+    d_q = np.einsum("kii->ki", d_factors) * np.exp(q) + r.sum(axis=1)[:, None]
+    pi = np.exp(alpha - alpha.max())
+    d_mu = np.einsum("kij,kn,kni->kj", factors, r, z)
+    return r.sum(axis=1) - n * pi / pi.sum(), d_mu, d_q, d_factors[:, row, column]
+
+
+# Triangles of normal numbers are as ill-conditioned as 2^D. Few rows take direct, many moments; it
+# takes only the residuals that count where components are far apart.
+@pytest.mark.parametrize(
+    ("n", "k", "d", "apart"),
+    [(20, 3, 48, 1), (3000, 5, 20, 1), (1000, 25, 48, 1), (900, 12, 100, 100), (60, 3, 20, 1e160)],
+)
+def test_gradient_keeps_its_digits_where_factors_are_ill_conditioned(n, k, d, apart):
+    x, alpha, mu, q, below = draw(7, n, k, d)
+    mu *= apart
+    x = mu[np.arange(n) % k] + x
+    _, found = precision_value_and_grad(x, alpha, mu, q, below, gamma=1.0, m=0)
+    with np.errstate(over="ignore"):  # the square of a distance
+        expected = by_residuals(x, alpha, mu, q, below)
+    # The prior with m = 0 adds -|Q|^2 / 2.
+    expected = (*expected[:2], expected[2] - np.exp(2 * q), expected[3] - below)
+    for mine, theirs in zip(found, expected, strict=True):
+        # Sums of N terms: the last digits of a double, and a few more for moments' centre.
+        assert np.abs(mine - theirs).max() <= 1e-11 * np.abs(theirs).max()

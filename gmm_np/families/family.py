@@ -105,6 +105,8 @@ class Family(ABC):
     frames: tuple[bool, ...] = (False,)
     # Whether whitening is a product with a matrix.
     dense = True
+    # Whether sums are of whitened residuals z, or (False) of plain ones, e = x - mu.
+    whitened = True
 
     # --- the scale -------------------------------------------------------------------------
 

@@ -173,10 +173,13 @@ class Full(Family):
             rows = np.stack([means[part], half[part]], axis=1)
             multiply(columns, rows, out=matrices)
             np.subtract(products, matrices, out=matrices)
-            triangles.congruences(inverse[part], matrices)
+            if self.whitened:
+                triangles.congruences(inverse[part], matrices)
 
         triangles.each(second, whiten)
-        return Sums(mass, triangles.apply(inverse, first), second)
+        if self.whitened:
+            first = triangles.apply(inverse, first)
+        return Sums(mass, first, second)
 
     def unwhiten_first(self, scale: FloatArray, first: FloatArray) -> FloatArray:
         return triangles.apply(scale, first)
@@ -233,6 +236,17 @@ class Full(Family):
         updated, sound = scale.copy(), ~collapsed[some]
         updated[some[sound]] = matrices[sound]
         return updated, collapsed
+
+
+class Plain(Full):
+    """Full covariances whose sums are of plain residuals, e = x - mu, and not whitened.
+
+    For gradients in the inverse factors, which are products with these: from whitened sums they
+    would come by the factors, at the price of the digits that those are ill-conditioned by.
+    """
+
+    frames: tuple[bool, ...] = (False,)
+    whitened = False
 
 
 class Constant(Full):

@@ -51,7 +51,7 @@ class Direct:
         OutOfRangeError
             If the square of a distance is not finite.
         """
-        m, b = self.mixture, x.shape[1]
+        m, b, self.x = self.mixture, x.shape[1], x
         self.z = carve(self._z, (m.n_components, m.n_dims, b))
         self.quadratic = carve(self._quadratic, (m.n_components, b))
         for part in self._groups():
@@ -97,7 +97,8 @@ class Direct:
     def _parts(self, weights: FloatArray, mass: FloatArray) -> Iterator[Residuals]:
         """Yield residuals, weighted by weights [K, B]: all of them, or those that count."""
         n_rows, chosen = weights.shape[1], None
-        if self.mixture.n_dims > triangles.SMALL and self.z.size > SMALLEST_ASKED:
+        m = self.mixture
+        if m.family.whitened and m.n_dims > triangles.SMALL and self.z.size > SMALLEST_ASKED:
             self.wait -= 1
             if self.wait <= 0:
                 reach = max(float(self.quadratic.max()), 1.0)
@@ -105,6 +106,8 @@ class Direct:
                 self.wait = BLOCKS_TO_WAIT
         for part in self._groups():
             z = self.z[part]
+            if not m.family.whitened:
+                np.subtract(self.x, m.means[part][:, :, None], out=z)
             every = Residuals(part, z, weights[part], carve(self._spare, z.shape))
             if chosen is None:
                 yield every

@@ -96,6 +96,8 @@ class Guard:
             return None
         for common in self.mixture.family.frames:
             frame = self.frames.get(common=common)
+            if frame.unit != 1.0 and not self.mixture.family.whitened:
+                continue  # plain residuals are in the units of the data
             y = frame.write(x)
             if self.method == "moments" or frame.error(y) <= LARGEST_ERROR:
                 return common, y

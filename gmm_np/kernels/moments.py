@@ -120,7 +120,10 @@ class Moments:
         for k, y, weight in self.few.give():
             z, spare = np.empty((2, 1, *y.shape))
             part = slice(k, k + 1)
-            family.whiten(frame.inverse, part, y, frame.means[part], out=z, spare=spare)
+            if family.whitened:
+                family.whiten(frame.inverse, part, y, frame.means[part], out=z, spare=spare)
+            else:
+                np.subtract(y, frame.means[part][:, :, None], out=z)
             yield Residuals(part, z, weight[None], spare)
 
     # What the ways to add a block cost for a component, in nanoseconds, about.

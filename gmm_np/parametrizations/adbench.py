@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from gmm_np import triangles
 from gmm_np.checks import FloatArray, as_float64, check_rows
 from gmm_np.engine import Engine
-from gmm_np.families import FAMILIES
+from gmm_np.families.full import Plain
 from gmm_np.kernels import Mixture
 from gmm_np.priors import Wishart
 
@@ -116,7 +116,7 @@ def precision_value_and_grad(
             "q has values whose exponential leaves the range of a double; they must lie between "
             "-745 and 709. Rescale the data."
         )
-    mixture = Mixture(FAMILIES["full"], logits, means, factors, -log_diagonal.sum(axis=1))
+    mixture = Mixture(Plain(), logits, means, factors, -log_diagonal.sum(axis=1))
     engine = Engine(mixture, "auto", gradient=True, n_samples=len(rows))
     engine.add(rows, None)
     mass, first, second = engine.sums()
@@ -124,9 +124,9 @@ def precision_value_and_grad(
     log_prior, d_factors = prior.value_and_grad(factors)
     pi = np.exp(logits - logits.max())
     d_alpha = mass - mass.sum() * pi / pi.sum()
-    d_mu = FAMILIES["full"].pull(factors, first)
-    # t = sum_i log Q_ii - |Q e|^2 / 2: the sum of r z e^T, and e = Q^-1 z
-    d_factors -= np.tril(triangles.times_transposed(second, triangles.inverses(factors)))
+    # t = sum_i log Q_ii - |Q e|^2 / 2, by the sums of r e and of r e e^T
+    d_mu = triangles.apply(factors.transpose(0, 2, 1), triangles.apply(factors, first))
+    d_factors -= np.tril(triangles.lower_products(factors, second))
     d_q, d_l = pull_back_precision(factors, d_factors)
     d_q += mass[:, None]
     return log_prior - engine.loss, (d_alpha, d_mu, d_q, d_l)
