@@ -23,8 +23,9 @@ Result = TypeVar("Result")
 # More lanes wait for the interpreter, and for memory.
 MOST: Final = 8
 # Nanoseconds of work for which another lane is worth its thread. Of two, one may wait for as long
-# as the interpreter lets a thread go on that others wait for, 5 ms.
-WORTH_A_LANE: Final = 2.5e6
+# as the interpreter lets a thread go on that others wait for, 5 ms: below 10 ms in all they gain
+# nothing for sure.
+WORTH_A_LANE: Final = 5e6
 # What is said to BLAS is said to us: "1" in a worker that has one core for itself.
 LIMITS: Final = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 # Where Linux says which control group this process is in, and what each may use (version 2).
