@@ -97,7 +97,7 @@ def run(tasks: Sequence[Callable[[], Result]], halt: Event | None = None) -> lis
         return [tasks[0]()]
     results: dict[int, Result] = {}
     errors: dict[int, BaseException] = {}
-    state = np.geterr()
+    state, ended = np.geterr(), [Event() for _ in tasks]
 
     def call(i: int) -> None:
         try:
@@ -105,6 +105,8 @@ def run(tasks: Sequence[Callable[[], Result]], halt: Event | None = None) -> lis
                 results[i] = tasks[i]()
         except BaseException as error:
             errors[i] = error
+        finally:
+            ended[i].set()
 
     def stop(error: BaseException) -> None:
         errors[-1] = error
@@ -122,14 +124,20 @@ def run(tasks: Sequence[Callable[[], Result]], halt: Event | None = None) -> lis
             own.append(i)
         except BaseException as error:  # Ctrl-C
             stop(error)
+            if threads[-1].ident is None:  # it never began
+                threads.pop()
+                own.append(i)
     for i in own:
         call(i)
-    for thread in threads:
-        while thread.is_alive():
+    # Not by Thread.join alone: in Python 3.11 a thread counts as ended once Ctrl-C interrupts that.
+    for event in ended:
+        while not event.is_set():
             try:
-                thread.join()
+                event.wait()
             except BaseException as error:  # Ctrl-C
                 stop(error)
+    for thread in threads:
+        thread.join()
     if errors:
         raise errors[min(errors)]
     return [results[i] for i in range(len(tasks))]

@@ -201,7 +201,7 @@ def test_an_error_stops_the_other_lanes(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         engine.Engine(mixture, "direct", gradient=False, n_samples=4000).each(problem.x, fail)
     assert len(seen) < 200  # of 500 blocks
-    assert threading.active_count() == 1
+    assert not [t for t in threading.enumerate() if t.name.startswith("gmm_np lane")]
 
 
 def test_tasks_run_side_by_side_and_return_in_order():
@@ -243,8 +243,12 @@ def test_ctrl_c_halts_the_tasks_and_waits_for_them():
             signal.pthread_kill(caller, signal.SIGINT)
         ended.append(halt.wait(timeout=30))
 
-    with pytest.raises(KeyboardInterrupt):
-        lanes.run([lambda i=i: task(i) for i in range(2)], halt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs may ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            lanes.run([lambda i=i: task(i) for i in range(2)], halt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended == [True, True]
 
 
