@@ -23,8 +23,8 @@ COMMANDS: Final = {
     "info": "gmm_np.commands.info",
     "check": "gmm_np.commands.check",
     "demo": "gmm_np.commands.demo",
-    "walkthrough": "gmm_np.walkthrough",
-    "exercises": "gmm_np.exercises",
+    "walkthrough": "gmm_np.lesson.walkthrough",
+    "exercises": "gmm_np.lesson.exercises",
     "conformance": "gmm_np.conformance.command",
 }
 

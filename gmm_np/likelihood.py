@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_np import reference, wide_range
+from gmm_np import extended_range
 from gmm_np.checks import (
     FloatArray,
     as_reduction,
@@ -19,6 +19,7 @@ from gmm_np.checks import (
     check_rows,
     check_sample_weight,
     unit_exponent,
+    unit_weights,
 )
 from gmm_np.engine import Engine
 from gmm_np.families import FAMILIES
@@ -96,9 +97,17 @@ def nll(
         sample_weight,
         method,
     )
+    weight = np.ones(len(log_likelihood)) if weight is None else weight
     with quiet():
-        value, _ = reference.reduce_forward(log_likelihood, weight, reduce)  # (11)
-    return value if reduce == "none" else float(value)
+        weight = unit_weights(weight) if reduce == "mean" else weight
+        loss = np.where(weight == 0, 0.0, -weight * log_likelihood)  # [N]  (11)
+        if reduce == "none":
+            return loss
+        total = weight.sum() if reduce == "mean" else 1.0
+        value = loss.sum() / total
+        if np.isnan(value):  # infinities of either sign
+            value = extended_range.reduce_forward(log_likelihood, weight / total, reduce)
+    return float(value)
 
 
 def nll_value_and_grad(
@@ -320,6 +329,8 @@ def _by_reference(
     total: float,
 ) -> tuple[float, Gradients]:
     """Value and gradient of the weighted sum over `total` by the reference, chunk by chunk."""
+    from gmm_np import reference  # rarely: a distance left the range of a double
+
     family = FAMILIES[parameters.family]
     scale = parameters.scale.astype(np.float64)
     factors = family.expand(scale, *parameters.means.shape)
@@ -334,9 +345,9 @@ def _by_reference(
             loss, cache = reference.nll_forward(
                 rows[part], *doubles, sample_weight=w / total, reduction="sum"
             )
-            value = float(wide_range.add(np.asarray(value), np.asarray(loss)))
+            value = float(extended_range.add(np.asarray(value), np.asarray(loss)))
             found = (np.asarray(g, np.float64) for g in reference.nll_backward(cache)[:3])
-            blocks = [wide_range.add(a, b) for a, b in zip(blocks, found, strict=True)]
+            blocks = [extended_range.add(a, b) for a, b in zip(blocks, found, strict=True)]
     blocks[2] = family.reduce(blocks[2])
     own = (parameters.pi_logits, parameters.means, parameters.scale)
     cast_back = [cast_gradient(b, q.dtype) for b, q in zip(blocks, own, strict=True)]

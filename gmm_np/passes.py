@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np import reference, wide_range
+from gmm_np import extended_range
 from gmm_np.checks import FloatArray, not_finite
 from gmm_np.families.family import Sums
 from gmm_np.kernels import Guard, Kernel, Mixture, OutOfRangeError
@@ -183,6 +183,8 @@ class Pass:
 
     def _by_reference(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return log-likelihoods [B] and responsibilities [K, B], some samples at a time."""
+        from gmm_np import reference  # rarely: a distance left the range of a double
+
         m, n_samples = self.mixture, x.shape[1]
         log_likelihood, resp = np.empty(n_samples), np.empty((m.n_components, n_samples))
         rows = max(CHUNK_BYTES // (8 * m.means.size), 1)
@@ -198,7 +200,7 @@ class Pass:
         m, weight = self.mixture, block.exponentials * factor
         by = m.factors if m.family.whitened else np.broadcast_to(np.eye(m.n_dims), m.factors.shape)
         moments = [
-            wide_range.whitened_moments(weight[k], block.samples.T, m.means[k], by[k])
+            extended_range.whitened_moments(weight[k], block.samples.T, m.means[k], by[k])
             for k in range(m.n_components)
         ]
         first, second = (np.stack(arrays) for arrays in zip(*moments, strict=True))

@@ -1,25 +1,29 @@
-"""The oracle and the lesson: the mixture's negative log-likelihood by the chain rule (12).
+"""The loss of a Gaussian mixture and its gradient, by the chain rule. Read it from top to bottom.
 
-Each primitive is a forward function with its backward right below it. A forward returns its value
-and what its backward needs, and says why; a backward takes the gradient of the loss with respect
-to that value, ``d_<value>``, and returns the gradient with respect to each argument. Numbers in
-parentheses are the equations of docs/derivation.md. Everything is in float64 and in nats.
+    forward:   x, pi_logits, means, scale_tril -> value, and a cache of what the backward needs
+    backward:  cache, d_value -> gradients
 
-This module imports nothing of the engine, so that each can be checked against the other. Letters
-in shapes: N samples, K components, D dimensions.
+Each step is a forward with its backward right below it. A backward takes d_<output>, the gradient
+of the loss with respect to an output, and returns d_<input>. Each line that computes says what it
+makes: the shape, the equation of docs/derivation.md, and the formula. N samples, K components, D
+dimensions; all in float64 and in nats. Nothing is shared with the engine, so that each can be
+checked against the other.
+
+The text checks no arguments, and knows no end of the range of a double. `nll_forward` and
+`nll_backward`, below it, see to both: by checks.py, and by extended_range.py.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import cho_solve, solve_triangular
 
-from gmm_np import wide_range
+from gmm_np import extended_range
 from gmm_np.checks import (
     FloatArray,
     Reduction,
@@ -33,210 +37,182 @@ from gmm_np.parameters import Gradients, cast_gradient, check_mixture, gradient_
 
 __all__ = ["Cache", "nll_backward", "nll_forward"]
 
+Pair = tuple[FloatArray, FloatArray]
+Triple = tuple[FloatArray, FloatArray, FloatArray]
 LOG_2_PI = math.log(2 * math.pi)  # (9)
-# Samples that a matrix product adds up at once.
-ROWS = 32
 
 
-# --- logsumexp over components ------------------------------------------------------------------
+# --- 1. log_pi = log_softmax(pi_logits) ---------------------------------------------------------
 
 
-def logsumexp_forward(terms: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Logarithm of the sum of exponentials over the last axis, equation (10).
-
-    Keeps the softmax, equation (14): its exponentials are at hand, and the backward is a product
-    with it. A row of nothing but -inf gives -inf, and a softmax of zeros.
-    """
-    largest = terms.max(axis=-1, keepdims=True)  # [..., 1]  m in (10)
-    shift = np.where(np.isneginf(largest), 0.0, largest)  # (10), where it is finite
-    exponentials = np.exp(terms - shift)  # [..., K]  (10); the largest is exactly 1
-    others = exponentials.copy()
-    # (10) leaves out the largest: log1p of the others keeps what 1 + others would round away.
-    np.put_along_axis(others, terms.argmax(axis=-1)[..., None], 0.0, axis=-1)
-    value = largest[..., 0] + np.log1p(others.sum(axis=-1))  # [...]  (10)
-    total = exponentials.sum(axis=-1, keepdims=True)  # [..., 1]  (14)
-    softmax = exponentials / np.where(total == 0, 1.0, total)  # [..., K]  (14)
-    return value, softmax
-
-
-def logsumexp_backward(d_value: FloatArray, softmax: FloatArray) -> FloatArray:
-    """Gradient with respect to the terms: each gets its share, equation (15)."""
-    # in the forward pass: value = log sum_k exp(terms_k)
-    d_terms: FloatArray = d_value[..., None] * softmax  # (15)
-    return d_terms
-
-
-# --- log_softmax of the mixture logits ----------------------------------------------------------
-
-
-def log_softmax_forward(pi_logits: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Logarithms of the mixture weights [K], equation (4).
-
-    Keeps the weights themselves, which are all that its backward needs.
-    """
-    # (4) does not depend on a shift of all logits; the largest one takes its digits with it.
-    shifted = pi_logits - pi_logits.max()
-    total, pi = logsumexp_forward(shifted)
-    log_pi: FloatArray = shifted - total  # (4)
-    return log_pi, pi
+def log_softmax_forward(pi_logits: FloatArray) -> Pair:
+    """Logarithms of the weights [K], equation (4). Keeps the weights [K]."""
+    shifted = pi_logits - pi_logits.max()  # [K]  (4)  a_k; up to a shift that cancels
+    total, pi = logsumexp_forward(shifted)  # scalar, [K]
+    return shifted - total, pi  # [K]  (4)  log pi_k = a_k - logsumexp(a)
 
 
 def log_softmax_backward(d_log_pi: FloatArray, pi: FloatArray) -> FloatArray:
-    """Gradient with respect to the logits [K], equation (16)."""
-    # in the forward pass: log_pi = pi_logits - logsumexp(pi_logits); the second term hands
-    # the sum of all that comes in back to each logit, by its weight
-    d_pi_logits: FloatArray = d_log_pi - pi * d_log_pi.sum()  # (16)
-    return d_pi_logits
+    """Gradient in the logits [K]: each is used by its own weight, and by the sum: (16)."""
+    # [K]  (16)  d_a_k = d_log pi_k - pi_k sum_j d_log pi_j
+    return np.asarray(d_log_pi - pi * d_log_pi.sum())
 
 
-# --- quadratic form -----------------------------------------------------------------------------
+# --- 2. quadratic = |z|^2, where L z = x - mean -------------------------------------------------
 
 
-class QuadraticFormCache(NamedTuple):
-    """What the backward of one component's quadratic form needs."""
-
-    x: FloatArray  # [N, D]: with the mean, the residuals, which cost less to make than to keep
-    mean: FloatArray  # [D]
-    factor: FloatArray  # [D, D]
-    whitened: FloatArray  # [N, D]: z appears in the gradient of the factor
-
-
-def quadratic_form_forward(
-    x: FloatArray, mean: FloatArray, factor: FloatArray
-) -> tuple[FloatArray, QuadraticFormCache]:
-    """Squared Mahalanobis distances [N] of the rows of x, equations (6) and (7)."""
-    residual = x - mean  # [N, D]  (6)
-    whitened = solve_triangular(factor, residual.T, lower=True, check_finite=False).T  # [N, D]  (6)
-    quadratic = np.einsum("nd,nd->n", whitened, whitened)  # [N]  (7)
-    far = ~np.isfinite(whitened).all(axis=1)
-    if far.any():
-        quadratic[far], whitened[far] = wide_range.quadratic_form(x[far], mean, factor)
-    return quadratic, QuadraticFormCache(x, mean, factor, whitened)
+def quadratic_form_forward(x: FloatArray, mean: FloatArray, factor: FloatArray) -> Pair:
+    """Squared Mahalanobis distances [N], equations (6) and (7). Keeps z [N, D]."""
+    residual = x - mean  # [N, D]  (6)  e_nk = x_n - mu_k
+    # [N, D]  (6)  L_k z_nk = e_nk
+    z = solve_triangular(factor, residual.T, lower=True, check_finite=False).T
+    return np.einsum("nd,nd->n", z, z), z  # [N]  (7)  q_nk = |z_nk|^2
 
 
 def quadratic_form_backward(
-    d_quadratic: FloatArray, cache: QuadraticFormCache
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Gradients with respect to x [N, D], the mean [D] and the factor [D, D]: (18), (19), (20)."""
-    x, mean, factor, whitened = cache
-    # in the forward pass: quadratic = residual^T Sigma^-1 residual
-    pull = cho_solve((factor, True), (x - mean).T, check_finite=False).T  # [N, D]  y in (18)
-    d_residual = 2.0 * d_quadratic[:, None] * pull  # [N, D]  (18)
-    # in the forward pass: residual = x - mean
-    d_x = d_residual  # [N, D]  (19): the share of one component
-    d_mean = -sum_over_samples(d_residual)  # [D]  (19)
-    # in the forward pass: whitened = L^-1 residual. Not tril(Sigma^-1 S Sigma^-1 L), which is
-    # equal and loses digits: there L undoes by cancellation what the second solve did.
-    d_factor = -np.tril(sum_of_products(d_residual, whitened))  # [D, D]  (20)
-    return d_x, d_mean, d_factor
+    d_quadratic: FloatArray, x: FloatArray, mean: FloatArray, factor: FloatArray, z: FloatArray
+) -> Triple:
+    """Gradients in x [N, D], the mean [D] and the factor [D, D]: (18), (19) and (20)."""
+    # [N, D]  (18)  y_nk = Sigma_k^-1 e_nk
+    y = cho_solve((factor, True), (x - mean).T, check_finite=False).T
+    d_residual = 2.0 * d_quadratic[:, None] * y  # [N, D]  (18)  d_e_nk = 2 d_q_nk y_nk
+    d_mean = -sum_over_samples(d_residual)  # [D]  (19)  d_mu_k = -sum_n d_e_nk
+    # [D, D]  (20)  d_L_k <- -tril(sum_n d_e_nk z_nk^T)
+    d_factor = -np.tril(sum_of_products(d_residual, z))  # Sigma^-1 S Sigma^-1 L would lose digits
+    return d_residual, d_mean, d_factor
 
 
-# --- half the log-determinant -------------------------------------------------------------------
+# --- 3. log_density = -quadratic / 2 - half_log_det - (D/2) log 2 pi ----------------------------
 
 
 def half_log_det_forward(factor: FloatArray) -> tuple[float, FloatArray]:
-    """Half the log-determinant of a covariance, from its factor's diagonal, equation (8).
-
-    Keeps the diagonal [D].
-    """
-    diagonal = np.diagonal(factor).copy()
-    half_log_det = float(np.log(diagonal).sum())  # (8)
-    return half_log_det, diagonal
+    """Half the log-determinant of a covariance, equation (8). Keeps the factor's diagonal [D]."""
+    diagonal = np.diagonal(factor).copy()  # [D]
+    return float(np.log(diagonal).sum()), diagonal  # scalar  (8)  h_k = sum_i log L_k,ii
 
 
 def half_log_det_backward(d_half_log_det: float, diagonal: FloatArray) -> FloatArray:
-    """Gradient with respect to the factor [D, D], a diagonal matrix, equation (21)."""
-    # in the forward pass: half_log_det = sum_i log L_ii
-    d_factor: FloatArray = np.diag(d_half_log_det / diagonal)  # [D, D]  (21)
-    return d_factor
+    """Gradient in the factor [D, D], equation (21)."""
+    # [D, D]  (21)  d_L_k <- diag(d_h_k / L_k,11, ..., d_h_k / L_k,DD)
+    return np.diag(d_half_log_det / diagonal)
 
 
-# --- log density of one component ---------------------------------------------------------------
-
-
-class LogDensityCache(NamedTuple):
-    """What the backward of one component's log density needs."""
-
-    quadratic_form: QuadraticFormCache
-    diagonal: FloatArray  # [D]
-
-
-def log_density_forward(
-    x: FloatArray, mean: FloatArray, factor: FloatArray
-) -> tuple[FloatArray, LogDensityCache]:
-    """Log density [N] of one Gaussian (1) at each row of x, equation (9) without the weight."""
-    quadratic, quadratic_form_cache = quadratic_form_forward(x, mean, factor)
-    half_log_det, diagonal = half_log_det_forward(factor)
-    half_quadratic = 0.5 * quadratic  # [N]  (9)
-    far = np.isinf(half_quadratic)
-    if far.any():
-        half_quadratic[far] = wide_range.half_quadratic_form(x[far], mean, factor)
-    log_density = -half_quadratic - (half_log_det + 0.5 * mean.size * LOG_2_PI)  # [N]  (9)
-    return log_density, LogDensityCache(quadratic_form_cache, diagonal)
+def log_density_forward(x: FloatArray, mean: FloatArray, factor: FloatArray) -> Pair:
+    """Log density [N] of one Gaussian (1): equation (9) without the weight. Keeps z [N, D]."""
+    quadratic, z = quadratic_form_forward(x, mean, factor)  # [N], [N, D]
+    half_log_det, _ = half_log_det_forward(factor)  # scalar
+    # [N]  (9)  t_nk = log pi_k - 1/2 q_nk - h_k - D/2 log 2pi
+    return -0.5 * quadratic - (half_log_det + 0.5 * mean.size * LOG_2_PI), z
 
 
 def log_density_backward(
-    d_log_density: FloatArray, cache: LogDensityCache
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Gradients with respect to x [N, D], the mean [D] and the factor [D, D], equation (17).
-
-    The factor was used twice, so that by equation (12) two gradients add.
-    """
-    # in the forward pass: log_density = -quadratic / 2 - half_log_det - constant
-    d_quadratic = -0.5 * d_log_density  # [N]  (17)
-    d_half_log_det = -float(d_log_density.sum())  # (17)
-    d_x, d_mean, d_factor = quadratic_form_backward(d_quadratic, cache.quadratic_form)
-    d_factor += half_log_det_backward(d_half_log_det, cache.diagonal)  # (12): both its uses
-    if all(np.isfinite(gradient).all() for gradient in (d_x, d_mean, d_factor)):
-        return d_x, d_mean, d_factor
-    # Something left the range of a double on the way. Once more, with exponents carried apart.
-    return wide_range.log_density_backward(d_log_density, *cache.quadratic_form[:3])
+    d_log_density: FloatArray, x: FloatArray, mean: FloatArray, factor: FloatArray, z: FloatArray
+) -> Triple:
+    """Gradients in x [N, D], the mean [D] and the factor [D, D]: (17), and (12) for the last."""
+    d_quadratic = -0.5 * d_log_density  # [N]  (17)  d_q_nk = -1/2 d_t_nk
+    d_half_log_det = -float(d_log_density.sum())  # scalar  (17)  d_h_k = -sum_n d_t_nk
+    d_x, d_mean, d_factor = quadratic_form_backward(d_quadratic, x, mean, factor, z)
+    # [D, D]  (12)  it is used twice, so that two gradients add
+    d_factor += half_log_det_backward(d_half_log_det, np.diagonal(factor))
+    return d_x, d_mean, d_factor
 
 
-# --- weighted mean over samples -----------------------------------------------------------------
+# --- 4. value = -sum of coefficient * log_likelihood, a logsumexp over the components ------------
 
 
-def reduce_forward(
-    log_likelihood: FloatArray, sample_weight: FloatArray | None, reduction: Reduction
-) -> tuple[FloatArray, FloatArray]:
-    """Loss from the log-likelihood [N] of each sample, equation (11): scalar, or [N] for "none".
+def logsumexp_forward(terms: FloatArray) -> Pair:
+    """Logarithm of the sum of exponentials over the last axis, (10). Keeps the softmax, (14)."""
+    largest = terms.max(axis=-1, keepdims=True)  # [N, 1]  (10)  m_n = max_k t_nk
+    shift = np.where(np.isneginf(largest), 0.0, largest)  # [N, 1]  (10)  m_n; if finite
+    exponentials = np.exp(terms - shift)  # [N, K]  (10)  e^(t_nk - m_n)
+    rest = exponentials.copy()  # without the largest, which is exactly 1
+    np.put_along_axis(rest, terms.argmax(axis=-1)[..., None], 0.0, axis=-1)  # [N, K]  (10)  k != k*
+    # [N]  (10)  l_n = m_n + log1p(sum_k!=k* e^(t_nk - m_n))
+    value = largest[..., 0] + np.log1p(rest.sum(axis=-1))
+    total = exponentials.sum(axis=-1, keepdims=True)  # [N, 1]  (14)  sum_j e^(t_nj - m_n)
+    # [N, K]  (14)  r_nk = e^(t_nk - m_n) / sum_j e^(t_nj - m_n)
+    return value, exponentials / np.where(total == 0, 1.0, total)
 
-    W is that of equation (3). Keeps the coefficient [N] of each sample, w_n / W.
-    """
-    weight = np.ones(log_likelihood.size) if sample_weight is None else sample_weight
-    if reduction == "mean":
-        weight = unit_weights(weight)  # (3) does not depend on their unit
-    # A row of weight zero is a dropped row, even where its likelihood underflows to zero.
-    loss = np.where(weight == 0, 0.0, -weight * log_likelihood)  # [N]  (11)
+
+def logsumexp_backward(d_value: FloatArray, softmax: FloatArray) -> FloatArray:
+    """Gradient in the terms [..., K]: each gets its share, equation (15)."""
+    return np.asarray(d_value[..., None] * softmax)  # [N, K]  (15)  d_t_nk = r_nk d_l_n
+
+
+def reduce_forward(log_likelihood: FloatArray, weight: FloatArray, reduction: Reduction) -> Pair:
+    """Loss (11): scalar, or [N] for "none". Keeps each sample's coefficient [N], w_n / W in (3)."""
+    weight = unit_weights(weight) if reduction == "mean" else weight  # [N]  (3)  w_n
+    # [N]  (11)  w_n l_n; 0 for a row of weight 0, even where its likelihood is 0
+    loss = np.where(weight == 0, 0.0, -weight * log_likelihood)
     if reduction == "none":
         return loss, weight
-    total_weight = weight.sum() if reduction == "mean" else 1.0  # W in (3)
-    value = loss.sum() / total_weight  # (11)
-    if np.isnan(value):
-        value = wide_range.weighted_loss(weight, log_likelihood) / total_weight  # (11)
-    coefficient = weight / total_weight  # [N]  w_n / W in (11)
-    return value, coefficient
+    total_weight = weight.sum() if reduction == "mean" else 1.0  # scalar  (3)  W
+    # scalar  (11)  f = -(1 / W) sum_n w_n l_n
+    return loss.sum() / total_weight, weight / total_weight
 
 
 def reduce_backward(d_value: FloatArray, coefficient: FloatArray) -> FloatArray:
-    """Gradient with respect to the log-likelihood [N] of each sample, equation (13)."""
-    # in the forward pass: value = -sum_n coefficient_n log_likelihood_n
-    d_log_likelihood: FloatArray = -coefficient * d_value  # (13)
-    return d_log_likelihood
+    """Gradient in the log-likelihood [N] of each sample, equation (13)."""
+    return np.asarray(-coefficient * d_value)  # [N]  (13)  d_l_n = -(w_n / W) d_f
 
 
 # --- the whole ----------------------------------------------------------------------------------
 
 
+def forward(
+    x: FloatArray,
+    pi_logits: FloatArray,
+    means: FloatArray,
+    scale_tril: FloatArray,
+    weight: FloatArray,
+    reduction: Reduction,
+) -> tuple[FloatArray, Cache]:
+    """Loss (11) of a mixture (2), from (4), (9) and (10), and what its backward needs."""
+    log_pi, pi = log_softmax_forward(pi_logits)  # [K], [K]
+    log_joint, z = np.empty((len(x), len(means))), []  # [N, K], K of [N, D]
+    for k in range(len(means)):
+        log_density, z_k = log_density_forward(x, means[k], scale_tril[k])  # [N], [N, D]
+        # [N]  (9)  t_nk = log(pi_k N(x_n; mu_k, Sigma_k))
+        log_joint[:, k] = log_pi[k] + log_density
+        z.append(z_k)
+    log_likelihood, resp = logsumexp_forward(log_joint)  # [N], [N, K]
+    value, share = reduce_forward(log_likelihood, weight, reduction)  # scalar or [N], [N]
+    return value, Cache(x, means, scale_tril, log_pi, pi, log_joint, z, resp, share, reduction)
+
+
+def backward(cache: Cache, d_value: FloatArray) -> tuple[FloatArray, ...]:
+    """Gradients in the logits, means, factors and x, in the reverse order: (16), (19)."""
+    x, means, scale_tril, z = cache.x, cache.means, cache.scale_tril, cache.z
+    d_log_joint = logsumexp_backward(reduce_backward(d_value, cache.coefficient), cache.resp)
+    d_log_pi = sum_over_samples(d_log_joint)  # [K]  (16)  d_log pi_k = sum_n d_t_nk
+    d_pi_logits = log_softmax_backward(d_log_pi, cache.pi)  # [K]
+    d_x, d_means, d_scale_tril = np.zeros_like(x), np.empty_like(means), np.empty_like(scale_tril)
+    for k in range(len(means)):
+        component = (x, means[k], scale_tril[k], z[k])
+        d_x_k, d_means[k], d_scale_tril[k] = log_density_backward(d_log_joint[:, k], *component)
+        d_x += d_x_k  # [N, D]  (19)  d_x_n = sum_k d_e_nk
+    return d_pi_logits, d_means, d_scale_tril, d_x
+
+
+# --- the contract: arguments, and the ends of the range -----------------------------------------
+
+
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """What `nll_backward` needs of `nll_forward`.
+    """What `nll_backward` needs of `nll_forward`, and the walk through it looks at.
 
     Attributes
     ----------
-    pi : ndarray, shape [K]
+    x : ndarray, shape [N, D]
+        With the mean, the residuals, which cost less to make than to keep.
+    means : ndarray, shape [K, D]
+    scale_tril : ndarray, shape [K, D, D]
+    log_pi, pi : ndarray, shape [K]
         Mixture weights.
-    components : list of LogDensityCache, length K
+    log_joint : ndarray, shape [N, K]
+        Logarithm of each component's share of the density.
+    z : list of ndarray, length K, each of shape [N, D]
+        Whitened residuals, which the gradient of the factor contains.
     resp : ndarray, shape [N, K]
         Responsibilities.
     coefficient : ndarray, shape [N]
@@ -246,12 +222,17 @@ class Cache:
         In which the gradients of logits, means, factors and x go back.
     """
 
+    x: FloatArray
+    means: FloatArray
+    scale_tril: FloatArray
+    log_pi: FloatArray
     pi: FloatArray
-    components: list[LogDensityCache]
+    log_joint: FloatArray
+    z: list[FloatArray]
     resp: FloatArray
     coefficient: FloatArray
     reduction: Reduction
-    dtypes: tuple[np.dtype[np.floating[Any]], ...]
+    dtypes: tuple[np.dtype[np.floating[Any]], ...] = (np.dtype(np.float64),) * 4
 
 
 def nll_forward(
@@ -311,27 +292,22 @@ def nll_forward(
     """
     reduce = as_reduction(reduction)
     logits, mu, L = check_mixture(pi_logits, means, scale_tril, "scale_tril")
-    data = check_x(x, mu.shape[1]).copy()  # the caller may write to its own before the backward
+    data = check_x(x, mu.shape[1])
+    weight = check_sample_weight(sample_weight, len(data))
+    weight = np.ones(len(data)) if weight is None else weight
     dtypes = tuple(gradient_dtype(argument) for argument in (pi_logits, means, scale_tril, x))
-    mu, L = mu.copy(), L.copy()
-    weight = check_sample_weight(sample_weight, data.shape[0])
-    weight = None if weight is None else weight.copy()
-
-    n_components = logits.size
-    log_joint = np.empty((data.shape[0], n_components))  # [N, K]
-    components = []
+    # Copies, since the caller may write to its own before the backward.
+    arguments = (data.copy(), logits, mu.copy(), L.copy(), weight.copy())
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        log_pi, pi = log_softmax_forward(logits)  # [K]
-        for k in range(n_components):
-            log_density, component = log_density_forward(data, mu[k], L[k])
-            log_joint[:, k] = log_pi[k] + log_density  # (9)
-            components.append(component)
-        log_likelihood, resp = logsumexp_forward(log_joint)  # [N], [N, K]
-        lost = np.isneginf(log_likelihood)
-        if lost.any():  # every distance is beyond a double, and one is still the shortest
-            resp[lost] = wide_range.responsibilities(data[lost], log_pi, mu, L)
-        value, coefficient = reduce_forward(log_likelihood, weight, reduce)
-    cache = Cache(pi, components, resp, coefficient, reduce, dtypes)
+        value, cache = forward(*arguments, reduce)
+        on = cache.log_pi > -np.inf
+        if not np.isfinite(cache.log_joint[:, on]).all() or np.isnan(value).any():
+            value, z, resp = extended_range.forward(
+                cache.x, cache.log_pi, cache.means, cache.scale_tril,
+                cache.log_joint, cache.z, cache.coefficient, reduce,
+            )  # fmt: skip
+            cache = replace(cache, z=z, resp=resp)
+    cache = replace(cache, dtypes=dtypes)
     return (value if reduce == "none" else float(value)), cache
 
 
@@ -357,27 +333,21 @@ def nll_backward(cache: Cache, d_value: ArrayLike = 1.0) -> Gradients:
     TypeError, ValueError
         If `d_value` is not finite, or not in the shape of the value.
     """
-    n_samples, n_components = cache.resp.shape
-    d_out = check_d_value(d_value, cache.reduction, n_samples)
-    d_means, d_scale_tril = [], []
+    d_out = check_d_value(d_value, cache.reduction, len(cache.x))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        d_log_likelihood = reduce_backward(d_out, cache.coefficient)  # [N]
-        d_log_joint = logsumexp_backward(d_log_likelihood, cache.resp)  # [N, K]
-        # in the forward pass: log_joint[n, k] = log_pi[k] + log_density[n, k]
-        d_log_pi = sum_over_samples(d_log_joint)  # [K]  (16)
-        d_pi_logits = log_softmax_backward(d_log_pi, cache.pi)
-        d_x = np.zeros_like(cache.components[0].quadratic_form.x)
-        for k in range(n_components):
-            d_x_k, d_mean, d_factor = log_density_backward(d_log_joint[:, k], cache.components[k])
-            d_x += d_x_k  # (19): each component pulls at each sample
-            d_means.append(d_mean)
-            d_scale_tril.append(d_factor)
-        if np.isnan(d_x).any():  # infinities that pull against each other
-            d_x = wide_range.x_backward(
-                d_log_joint, [c.quadratic_form[:3] for c in cache.components]
+        gradients = backward(cache, d_out)
+        if not all(np.isfinite(gradient).all() for gradient in gradients):
+            d_log_joint = logsumexp_backward(reduce_backward(d_out, cache.coefficient), cache.resp)
+            gradients = extended_range.backward(
+                d_log_joint, cache.x, cache.means, cache.scale_tril, gradients
             )
-    gradients = (d_pi_logits, np.stack(d_means), np.stack(d_scale_tril), d_x)
     return Gradients(*(cast_gradient(g, t) for g, t in zip(gradients, cache.dtypes, strict=True)))
+
+
+# --- sums that keep their digits ----------------------------------------------------------------
+
+# Samples that a matrix product adds up at once.
+ROWS = 32
 
 
 def sum_over_samples(terms: FloatArray) -> FloatArray:
@@ -402,3 +372,10 @@ def sum_of_products(left: FloatArray, right: FloatArray) -> FloatArray:
     total = sum_over_samples(products.reshape(len(products), n_dims * n_dims))  # (20)
     rest: FloatArray = left[whole:].T @ right[whole:]  # [D, D]  (20)
     return total.reshape(n_dims, n_dims) + rest  # (20)
+
+
+if __name__ == "__main__":
+    value, cache = nll_forward([[0.0], [3.0]], [0.0, 0.0], [[0.0], [3.0]], [[[1.0]], [[1.0]]])
+    print(f"two samples, two components, one dimension: value {value:.6f} nats")
+    for argument, gradient in nll_backward(cache)._asdict().items():
+        print(f"gradient in {argument}: {np.round(gradient, 6).tolist()}")

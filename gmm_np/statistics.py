@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_np import wide_range
+from gmm_np import extended_range
 from gmm_np.checks import FloatArray, as_reduction
 from gmm_np.families import FAMILIES
 from gmm_np.families.family import ROUNDING, SMALLEST_VARIANCE, Bools, Family, Sums, Update, merge
@@ -194,7 +194,7 @@ def _wide_gradients(parameters: Parameters, statistics: Statistics, total: float
         factors = family.expand(_double(parameters.scale), n_components, n_dims)
         dense = family.densify(statistics.M_k, n_components, n_dims)
         moments = zip(statistics.n_k, statistics.v_k, dense, factors, strict=True)
-        found = [wide_range.moments_backward(*component, total) for component in moments]
+        found = [extended_range.moments_backward(*component, total) for component in moments]
         d_means, d_factors = (np.stack(arrays) for arrays in zip(*found, strict=True))
         d_scale = family.reduce(d_factors)
         return _gradients(parameters, statistics.n_k, total, d_means, d_scale)

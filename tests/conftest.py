@@ -28,7 +28,7 @@ NEEDS = {
     "test_properties.py": ("hypothesis",),
     "test_reference_torch.py": ("torch",),
     "test_tables_parquet.py": ("pyarrow",),
-    "test_wide_range_mpmath.py": ("mpmath",),
+    "test_extended_range_mpmath.py": ("mpmath",),
 }
 
 collect_ignore = []

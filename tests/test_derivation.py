@@ -131,7 +131,9 @@ def test_every_number_and_section_cited_in_the_document_exists():
 
 def test_sections_cited_in_the_code_exist():
     headings = dict(re.findall(r"^## (\d+)\. (.*)$", TEXT, flags=re.M))
-    assert headings["8"] == "Beyond the range of a double"  # wide_range.py sends its reader there
+    assert (
+        headings["8"] == "Beyond the range of a double"
+    )  # extended_range.py sends its reader there
     for path in SOURCES:
         for text in words(path.read_text(encoding="utf-8")):
             for number in re.findall(r"[Ss]ection (\d+) of docs/derivation\.md", text):
@@ -251,7 +253,7 @@ def test_figures_of_section_4():
     exact_y = solve_transposed(exact_factor, exact_z)
 
     _, cache = nll_forward([residual], [0.0], [[0.0, 0.0]], [factor])
-    whitened = cache.components[0].quadratic_form.whitened
+    whitened = cache.z[0]
     gradient = nll_backward(cache).scale
 
     rows = table("quantity")

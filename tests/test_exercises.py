@@ -9,8 +9,8 @@ import pytest
 
 from gmm_np import reference
 from gmm_np.cli import main
-from gmm_np.exercises import check_file, lines_of, start, stubs
 from gmm_np.lesson.exercise_set import EXERCISES
+from gmm_np.lesson.exercises import check_file, lines_of, start, stubs
 from gmm_np.lesson.grading import grade_part
 from gmm_np.lesson.known_mistakes import KNOWN
 

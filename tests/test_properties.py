@@ -65,9 +65,8 @@ def rounding(cache):
     distances are relative to their size, and all else to one.
     """
     size = 1.0
-    for component in cache.components:
-        _, _, factor, whitened = component.quadratic_form
-        largest = float((whitened**2).sum(axis=1).max())
+    for factor, z in zip(cache.scale_tril, cache.z, strict=True):
+        largest = float((z**2).sum(axis=1).max())
         size = max(size, condition([factor]) * largest)
     return 1e-15 * size
 
@@ -79,8 +78,7 @@ def condition(factors):
 def pull_size(cache):
     """Largest entry of any Sigma^-1 e and of its product with z, whatever its share."""
     sizes = [1.0]
-    for component in cache.components:
-        _, _, factor, z = component.quadratic_form
+    for factor, z in zip(cache.scale_tril, cache.z, strict=True):
         inverse = np.linalg.inv(factor)
         pull = np.abs(z @ inverse).max()
         sizes += [pull, pull * np.abs(z).max(), np.abs(inverse).max()]
@@ -182,9 +180,8 @@ def test_pulls_on_the_means_balance_those_on_the_data(arguments, data):
     gradients = nll_backward(cache)
     # Moving data and means together changes nothing; what cancels is the sum of all pulls.
     size = sum(
-        np.abs(w * cache.resp[:, k, None] * (c.quadratic_form.whitened @ inverse)).sum(axis=0)
-        for k, c in enumerate(cache.components)
-        for w, inverse in [(weight[:, None], np.linalg.inv(c.quadratic_form.factor))]
+        np.abs(weight[:, None] * cache.resp[:, k, None] * (z @ np.linalg.inv(factor))).sum(axis=0)
+        for k, (factor, z) in enumerate(zip(cache.scale_tril, cache.z, strict=True))
     )
     balance = gradients.means.sum(axis=0) + gradients.x.sum(axis=0)
     assert (np.abs(balance) <= 1e-14 * size + 1e-290).all()

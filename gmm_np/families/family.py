@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np import wide_range
+from gmm_np import extended_range
 from gmm_np.checks import FloatArray
 
 Bools: TypeAlias = NDArray[np.bool_]
@@ -74,7 +74,7 @@ def merge(family: Family, left: Sums, right: Sums) -> Sums:
         between = family.outer(share, np.where(share[:, None] > 0, step, 0.0))
         second = np.asarray(left.second + right.second + between)
     if np.isnan(second).any():  # infinities of both signs
-        second = wide_range.add(wide_range.add(left.second, right.second), between)
+        second = extended_range.add(extended_range.add(left.second, right.second), between)
     return Sums(mass, left.first + right.first, second)
 
 

@@ -51,36 +51,36 @@ _BOXES: Final[dict[str, tuple[float, float, str, str]]] = {
     "end": (23.8, 4.6, "loss f", ""),
 }
 # Edge: from, to, name, shape, forward row, backward row, where its label stands along it and how
-# far from it. Rows are keys of a walk, or inputs.
+# far from it. Rows are names in a walk, or inputs.
 _EDGES: Final[tuple[tuple[str, str, str, str, str, str, float, float], ...]] = (
-    ("a", "pi", "a", "[K]", "pi_logits", "log_softmax_backward.d_pi_logits", 0.47, 0.0),
-    ("x", "e", "x", "[N, D]", "x", "quadratic_form_backward.d_residual", 0.56, 0.78),
-    ("mu", "e", "$\\mu_0$", "[D]", "means", "quadratic_form_backward.d_mean", 0.62, -0.62),
-    ("L", "z", "$L_0$", "[D, D]", "scale_tril", "quadratic_form_backward.d_factor", 0.50, -0.35),
-    ("L", "h", "$L_0$", "[D, D]", "scale_tril", "half_log_det_backward.d_factor", 0.62, 0.0),
+    ("a", "pi", "a", "[K]", "pi_logits", "d_pi_logits", 0.47, 0.0),
+    ("x", "e", "x", "[N, D]", "x", "d_residual", 0.56, 0.78),
+    ("mu", "e", "$\\mu_0$", "[D]", "means", "d_mean", 0.62, -0.62),
+    ("L", "z", "$L_0$", "[D, D]", "scale_tril", "d_factor of the quadratic form", 0.50, -0.35),
+    ("L", "h", "$L_0$", "[D, D]", "scale_tril", "d_factor of the determinant", 0.62, 0.0),
     (
-        "e", "z", "e", "[N, D]", "quadratic_form_forward.residual",
-        "quadratic_form_backward.d_residual", 0.62, 0.72,
+        "e", "z", "e", "[N, D]", "residual",
+        "d_residual", 0.62, 0.72,
     ),
-    ("z", "q", "z", "[N, D]", "quadratic_form_forward.whitened", "", 0.54, 0.0),
+    ("z", "q", "z", "[N, D]", "z", "", 0.54, 0.0),
     (
-        "q", "t", "q", "[N]", "quadratic_form_forward.quadratic",
-        "log_density_backward.d_quadratic", 0.26, 0.85,
-    ),
-    (
-        "h", "t", "h", "[ ]", "half_log_det_forward.half_log_det",
-        "log_density_backward.d_half_log_det", 0.45, -0.25,
+        "q", "t", "q", "[N]", "quadratic",
+        "d_quadratic", 0.26, 0.85,
     ),
     (
-        "pi", "t", "log $\\pi$", "[K]", "log_softmax_forward.log_pi",
-        "nll_backward>sum_over_samples.total", 0.46, 0.0,
+        "h", "t", "h", "[ ]", "half_log_det",
+        "d_half_log_det", 0.45, -0.25,
     ),
-    ("t", "l", "t", "[N, K]", "nll_forward.log_joint", "logsumexp_backward.d_terms", 0.54, 0.0),
     (
-        "l", "f", "l", "[N]", "nll_forward>logsumexp_forward.value",
-        "reduce_backward.d_log_likelihood", 0.52, 0.0,
+        "pi", "t", "log $\\pi$", "[K]", "log_pi",
+        "d_log_pi", 0.46, 0.0,
     ),
-    ("f", "end", "f", "[ ]", "reduce_forward.value", "nll_backward.d_out", 0.5, 0.0),
+    ("t", "l", "t", "[N, K]", "log_joint", "d_log_joint", 0.54, 0.0),
+    (
+        "l", "f", "l", "[N]", "log_likelihood",
+        "d_log_likelihood", 0.52, 0.0,
+    ),
+    ("f", "end", "f", "[ ]", "value", "d_value", 0.5, 0.0),
 )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def draw_graph(axes: Axes, values: Mapping[str, FloatArray]) -> None:
     ----------
     axes : matplotlib.axes.Axes
     values : mapping of str to ndarray
-        By the keys of `gmm_np.walkthrough.PARTS`, those of component 0, and the inputs x,
+        By the names of the rows of a walk, those of component 0, and the inputs x,
         pi_logits, means and scale_tril, of component 0 too. N = 2, K = 2 and D = 1 are legible.
     """
     for tail, head, name, shape, forward, backward, along, aside in _EDGES:

@@ -91,8 +91,9 @@ def _component(rng: np.random.Generator) -> Outputs:
 
 
 def _form_and_bar(rng: np.random.Generator) -> Outputs:
-    _, cache = reference.quadratic_form_forward(*_component(rng))
-    return rng.normal(size=N), tuple(cache)
+    component = _component(rng)
+    _, z = reference.quadratic_form_forward(*component)
+    return rng.normal(size=N), (*component, z)
 
 
 def _softmax(rng: np.random.Generator, *shape: int) -> FloatArray:
@@ -113,13 +114,8 @@ def _statistics(rng: np.random.Generator) -> Outputs:
 # --- what the reference answers -----------------------------------------------------------------
 
 
-def _quadratic_form(x: FloatArray, mean: FloatArray, factor: FloatArray) -> Outputs:
-    quadratic, cache = reference.quadratic_form_forward(x, mean, factor)
-    return quadratic, cache.whitened
-
-
 def _quadratic_form_back(d_quadratic: FloatArray, cache: Any) -> Outputs:
-    return reference.quadratic_form_backward(d_quadratic, reference.QuadraticFormCache(*cache))
+    return reference.quadratic_form_backward(d_quadratic, *cache)
 
 
 def _whole(*arguments: FloatArray) -> Outputs:
@@ -134,8 +130,9 @@ def _diagonal(x: FloatArray, mean: FloatArray, deviation: FloatArray) -> Outputs
 def _diagonal_back(
     d_log_density: FloatArray, x: FloatArray, mean: FloatArray, deviation: FloatArray
 ) -> Outputs:
-    _, cache = reference.log_density_forward(x, mean, np.diag(deviation))
-    _, d_mean, d_factor = reference.log_density_backward(d_log_density, cache)
+    component = (x, mean, np.diag(deviation))
+    _, z = reference.log_density_forward(*component)
+    _, d_mean, d_factor = reference.log_density_backward(d_log_density, *component, z)
     return d_mean, np.diagonal(d_factor).copy()
 
 
@@ -144,8 +141,9 @@ def _factor_gradient(factor: FloatArray, n: float, S: FloatArray) -> Outputs:
     size = len(factor)
     x = np.vstack([np.linalg.cholesky(S).T, np.zeros(size)])
     share = np.append(np.ones(size), n - size)
-    _, cache = reference.log_density_forward(x, np.zeros(size), factor)
-    return (reference.log_density_backward(-share, cache)[2],)
+    component = (x, np.zeros(size), factor)
+    _, z = reference.log_density_forward(*component)
+    return (reference.log_density_backward(-share, *component, z)[2],)
 
 
 # --- the exercises ------------------------------------------------------------------------------
@@ -216,7 +214,7 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                 ("quadratic [N]", "whitened [N, D]"),
                 "e_n = x_n - mean,  L z_n = e_n,  quadratic_n = |z_n|^2,  whitened_n = z_n",
                 "scipy.linalg.solve_triangular(factor, ..., lower=True) wants samples as columns.",
-                _quadratic_form,
+                reference.quadratic_form_forward,
                 ("quadratic_form_forward",),
                 _component,
             ),

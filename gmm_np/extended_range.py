@@ -1,4 +1,4 @@
-"""What the reference falls back on where an intermediate leaves the range of a double.
+"""The chain of reference.py where an intermediate leaves the range of a double.
 
 A double ends at 1.8e308, so a distance of 1e200 standard deviations has no square, a subnormal
 standard deviation has no inverse, and infinities that meet give NaN. Here the same equations are
@@ -10,6 +10,7 @@ Letters in shapes: N samples, K components, D dimensions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np.checks import FloatArray
+from gmm_np.checks import FloatArray, Reduction
 
 IntArray = NDArray[np.intc]
 
@@ -72,6 +73,9 @@ class Wide:
         return Wide.of(aligned.sum(axis=axis), top.squeeze(axis))
 
 
+# --- the chain of reference.py, in its order and under its names ---------------------------------
+
+
 def whiten(x: FloatArray, mean: FloatArray, factor: FloatArray) -> tuple[Wide, Wide]:
     """Return z = L^-1 (x - mean) and y = L^-T z, both [N, D], by substitution: (6) and (18)."""
     with np.errstate(over="ignore"):
@@ -83,25 +87,41 @@ def whiten(x: FloatArray, mean: FloatArray, factor: FloatArray) -> tuple[Wide, W
         np.where(finite, residual.exponent, halved.exponent),
     )
     lower = Wide.of(factor)
-    whitened = _substitute(lower, residual, range(len(mean)))
-    return whitened, _substitute(
-        Wide(lower.mantissa.T, lower.exponent.T), whitened, range(len(mean) - 1, -1, -1)
-    )
+    z = _substitute(lower, residual, range(len(mean)))
+    upper = Wide(lower.mantissa.T, lower.exponent.T)
+    return z, _substitute(upper, z, range(len(mean) - 1, -1, -1))
 
 
-def quadratic_form(
+def quadratic_form_forward(
+    x: FloatArray, mean: FloatArray, factor: FloatArray
+) -> tuple[Wide, FloatArray]:
+    """Squared distances [N], equations (6) and (7), and z [N, D] in doubles."""
+    z, _ = whiten(x, mean, factor)
+    return z.times(z).sum(axis=1), z.to_double()
+
+
+def log_density_forward(
     x: FloatArray, mean: FloatArray, factor: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return squared distances [N] and whitened residuals [N, D], equations (6) and (7)."""
-    whitened, _ = whiten(x, mean, factor)
-    return whitened.times(whitened).sum(axis=1).to_double(), whitened.to_double()
+    """Log density [N], equation (9) without the weight, and z [N, D].
+
+    Half a square may be a double where the square is not.
+    """
+    quadratic, z = quadratic_form_forward(x, mean, factor)
+    half_quadratic = Wide(quadratic.mantissa, quadratic.exponent - np.intc(1)).to_double()
+    half_log_det = float(np.log(np.diagonal(factor).copy()).sum())  # (8)
+    return -half_quadratic - (half_log_det + 0.5 * mean.size * math.log(2 * math.pi)), z
 
 
-def half_quadratic_form(x: FloatArray, mean: FloatArray, factor: FloatArray) -> FloatArray:
-    """Return half the squared distances [N], which may be doubles where the squares are not."""
-    whitened, _ = whiten(x, mean, factor)
-    square = whitened.times(whitened).sum(axis=1)
-    return np.asarray(np.ldexp(0.5 * square.mantissa, square.exponent))
+def logsumexp_forward(log_joint: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Log-likelihood [N], equation (10), and the softmax [N, K], equation (14)."""
+    largest = log_joint.max(axis=1, keepdims=True)
+    exponentials = np.exp(log_joint - np.where(np.isneginf(largest), 0.0, largest))
+    others = exponentials.copy()
+    np.put_along_axis(others, log_joint.argmax(axis=1)[:, None], 0.0, axis=1)
+    total = exponentials.sum(axis=1, keepdims=True)
+    value = largest[:, 0] + np.log1p(others.sum(axis=1))
+    return value, exponentials / np.where(total == 0, 1.0, total)
 
 
 def responsibilities(
@@ -113,8 +133,7 @@ def responsibilities(
     components exactly as near share by weight and determinant, equation (45), a limit of (14).
     """
     on = np.flatnonzero(log_pi > -np.inf)
-    squares = [whiten(x, means[k], factors[k])[0] for k in on]
-    squares = [whitened.times(whitened).sum(axis=1) for whitened in squares]
+    squares = [quadratic_form_forward(x, means[k], factors[k])[0] for k in on]
     mantissa = np.stack([square.mantissa for square in squares], axis=1)  # [N, K]
     exponent = np.stack([square.exponent for square in squares], axis=1)
     lowest = exponent == exponent.min(axis=1, keepdims=True)
@@ -128,38 +147,96 @@ def responsibilities(
     return resp
 
 
+def reduce_forward(
+    log_likelihood: FloatArray, coefficient: FloatArray, reduction: Reduction
+) -> FloatArray:
+    """Loss (11), whose terms may be infinities of either sign: scalar, or [N] for "none"."""
+    on = coefficient != 0
+    loss = Wide.of(coefficient[on]).times(Wide.of(-log_likelihood[on]))
+    if reduction != "none":
+        return loss.sum(axis=0).to_double()
+    value = np.zeros(len(log_likelihood))
+    value[on] = loss.to_double()
+    return value
+
+
+def forward(
+    x: FloatArray,
+    log_pi: FloatArray,
+    means: FloatArray,
+    scale_tril: FloatArray,
+    log_joint: FloatArray,
+    z: list[FloatArray],
+    coefficient: FloatArray,
+    reduction: Reduction,
+) -> tuple[FloatArray, list[FloatArray], FloatArray]:
+    """Value, z and responsibilities. What is finite in `log_joint` and `z` stays as it is."""
+    log_joint, z = log_joint.copy(), list(z)
+    for k, (mean, factor) in enumerate(zip(means, scale_tril, strict=True)):
+        far = ~np.isfinite(log_joint[:, k])
+        if far.any():
+            log_density, z_far = log_density_forward(x[far], mean, factor)
+            log_joint[far, k] = log_pi[k] + log_density  # (9)
+            finite = np.isfinite(z[k][far]).all(axis=1, keepdims=True)
+            z[k] = z[k].copy()
+            z[k][far] = np.where(finite, z[k][far], z_far)
+    log_likelihood, resp = logsumexp_forward(log_joint)
+    lost = np.isneginf(log_likelihood)
+    if lost.any():  # every distance is beyond a double, and one is still the shortest
+        resp[lost] = responsibilities(x[lost], log_pi, means, scale_tril)
+    return reduce_forward(log_likelihood, coefficient, reduction), z, resp
+
+
 def log_density_backward(
     d_log_density: FloatArray, x: FloatArray, mean: FloatArray, factor: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Gradients of one component with respect to x, mean and factor: equations (17) to (21)."""
-    d_x = np.zeros_like(x)
+) -> tuple[FloatArray, FloatArray]:
+    """Gradients in the mean [D] and the factor [D, D]: equations (17) to (21)."""
     on = d_log_density != 0  # what has no share adds nothing, however far it is
     if not on.any():
-        return d_x, np.zeros_like(mean), np.zeros_like(factor)
-    whitened, pull = whiten(x[on], mean, factor)
+        return np.zeros_like(mean), np.zeros_like(factor)
+    z, y = whiten(x[on], mean, factor)
     d = Wide.of(d_log_density[on])
-    pulled = pull.times(d[:, None])  # [N, D]
-    d_x[on] = pulled.negative().to_double()  # (18)
-    d_mean = pulled.sum(axis=0).to_double()  # (19)
+    pull = y.times(d[:, None])  # [N, D]  -d_e in (18)
     d_factor = np.zeros_like(factor)
     mass = d.sum(axis=0)
     for i in range(len(mean)):
-        moment = pulled[:, i, None].times(whitened[:, : i + 1]).sum(axis=0)  # [i + 1]  (20)
+        moment = pull[:, i, None].times(z[:, : i + 1]).sum(axis=0)  # [i + 1]  (20)
         d_factor[i, : i + 1] = moment.to_double()
         on_diagonal = mass.over(Wide.of(factor[i, i])).negative()  # (21)
         d_factor[i, i] = _stack([moment[i], on_diagonal]).sum(axis=0).to_double()
-    return d_x, d_mean, d_factor
+    return pull.sum(axis=0).to_double(), d_factor  # (19)
 
 
 def x_backward(
-    d_log_joint: FloatArray, components: Sequence[tuple[FloatArray, FloatArray, FloatArray]]
+    d_log_joint: FloatArray, x: FloatArray, means: FloatArray, scale_tril: FloatArray
 ) -> FloatArray:
-    """Gradient with respect to x [N, D], summed over components before it leaves the range."""
+    """Gradient in x [N, D], summed over components before it is rounded: (18) and (19)."""
     pulls = [
         whiten(x, mean, factor)[1].times(Wide.of(d)[:, None])
-        for d, (x, mean, factor) in zip(d_log_joint.T, components, strict=True)
+        for d, mean, factor in zip(d_log_joint.T, means, scale_tril, strict=True)
     ]
-    return _stack(pulls).sum(axis=0).negative().to_double()  # (18), (19)
+    return _stack(pulls).sum(axis=0).negative().to_double()
+
+
+def backward(
+    d_log_joint: FloatArray,
+    x: FloatArray,
+    means: FloatArray,
+    scale_tril: FloatArray,
+    gradients: tuple[FloatArray, ...],
+) -> tuple[FloatArray, ...]:
+    """Gradients in the logits, means, factors and x. A component or row that is finite stays."""
+    d_pi_logits, d_means, d_scale_tril, d_x = gradients
+    for k, d in enumerate(d_log_joint.T):
+        if not (np.isfinite(d_means[k]).all() and np.isfinite(d_scale_tril[k]).all()):
+            d_means[k], d_scale_tril[k] = log_density_backward(d, x, means[k], scale_tril[k])
+    far = ~np.isfinite(d_x).all(axis=1)
+    if far.any():
+        d_x[far] = x_backward(d_log_joint[far], x[far], means, scale_tril)
+    return d_pi_logits, d_means, d_scale_tril, d_x
+
+
+# --- what the engine needs ----------------------------------------------------------------------
 
 
 def whitened_moments(
@@ -193,12 +270,6 @@ def moments_backward(
         on_diagonal = _stack([own, solved[i, i].negative()]).sum(axis=0)
         d_factor[i, i] = on_diagonal.over(divisor).to_double()
     return pull.over(divisor).negative().to_double(), d_factor
-
-
-def weighted_loss(weight: FloatArray, log_likelihood: FloatArray) -> FloatArray:
-    """Sum of -w_n l_n over samples, whose terms may be infinities of either sign, equation (11)."""
-    on = weight != 0
-    return Wide.of(weight[on]).times(Wide.of(-log_likelihood[on])).sum(axis=0).to_double()
 
 
 def add(left: FloatArray, right: FloatArray) -> FloatArray:
