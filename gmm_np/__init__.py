@@ -7,7 +7,7 @@ from gmm_np import parametrizations, priors
 from gmm_np.gradcheck import BlockCheck, GradientReport, check_grad
 from gmm_np.likelihood import log_prob, nll, nll_value_and_grad, responsibilities, statistics
 from gmm_np.parameters import Gradients, Parameters
-from gmm_np.statistics import Statistics, em_step, gradients
+from gmm_np.sufficient_statistics import Statistics, em_step, gradients
 
 if TYPE_CHECKING:
     from gmm_np import conformance, datasets, plotting, reference, solvers

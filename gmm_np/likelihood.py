@@ -21,12 +21,12 @@ from gmm_np.checks import (
     unit_exponent,
     unit_weights,
 )
-from gmm_np.engine import Engine
-from gmm_np.families import FAMILIES
-from gmm_np.kernels import METHODS, Method, Mixture
+from gmm_np.covariance import FAMILIES
+from gmm_np.estep import METHODS, Method, PreparedMixture
+from gmm_np.estep.accumulate import Block, numpy_settings
+from gmm_np.estep.estep import EStep
 from gmm_np.parameters import Gradients, Parameters, cast_gradient
-from gmm_np.passes import Block, quiet
-from gmm_np.statistics import Statistics, assemble_gradients
+from gmm_np.sufficient_statistics import Statistics, assemble_gradients
 
 __all__ = ["log_prob", "nll", "nll_value_and_grad", "responsibilities", "statistics"]
 
@@ -98,7 +98,7 @@ def nll(
         method,
     )
     weight = np.ones(len(log_likelihood)) if weight is None else weight
-    with quiet():
+    with numpy_settings():
         weight = unit_weights(weight) if reduce == "mean" else weight
         loss = np.where(weight == 0, 0.0, -weight * log_likelihood)  # [N]  (11)
         if reduce == "none":
@@ -355,7 +355,7 @@ def _by_reference(
     return value, Gradients(cast_back[0], cast_back[1], learned)
 
 
-def _statistics(parameters: Parameters, engine: Engine) -> Statistics:
+def _statistics(parameters: Parameters, engine: EStep) -> Statistics:
     return Statistics(parameters, engine.loss, engine.weight, engine.count, *engine.sums())
 
 
@@ -366,10 +366,10 @@ def _engine(
     gradient: bool,
     central: bool = False,
     n_samples: int = 10**6,
-) -> Engine:
+) -> EStep:
     check_choice("method", method, METHODS)
-    return Engine(
-        Mixture.of(parameters),
+    return EStep(
+        PreparedMixture.of(parameters),
         cast(Method, method),
         gradient=gradient,
         central=central,

@@ -32,9 +32,9 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln, multigammaln
 
 from gmm_np.checks import FloatArray, as_float64, check_finite
-from gmm_np.factors import diagonal_of, invert_factors, pull_back_inverse
+from gmm_np.linalg.factors import diagonal_of, invert_factors, pull_back_inverse
 from gmm_np.parameters import SCALES, Gradients, Parameters, cast_gradient
-from gmm_np.statistics import Conjugate
+from gmm_np.sufficient_statistics import Conjugate
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ import numpy as np
 import sklearn
 from benchmark_environment import describe_avx512, make_environment
 
-from gmm_np.lanes import cores
+from gmm_np.linalg.threads import cores
 
 ALLOWED = 1e-9
 # Seconds in which threads of the other process fall asleep: OpenBLAS waits actively for 0.1.

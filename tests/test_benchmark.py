@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gmm_np import lanes
+from gmm_np.linalg import threads
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_extras]
 
@@ -561,9 +561,9 @@ def test_workers_of_the_comparison_of_em_use_all_cores(monkeypatch, environment)
     for name in environment.THREADS:
         monkeypatch.delenv(name)
     em = importlib.import_module("benchmark_em")  # from the path that `environment` has set
-    with em.start_workers(lanes.cores(), without_avx512=True) as workers:
-        asked = [w.submit(f) for w in workers.values() for f in (lanes.cores, told_of_avx512)]
-        assert [one.result() for one in asked] == [lanes.cores(), []] * 2
+    with em.start_workers(threads.cores(), without_avx512=True) as workers:
+        asked = [w.submit(f) for w in workers.values() for f in (threads.cores, told_of_avx512)]
+        assert [one.result() for one in asked] == [threads.cores(), []] * 2
     assert not set(environment.THREADS) & set(em.os.environ)
 
 

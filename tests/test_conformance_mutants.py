@@ -6,12 +6,12 @@ import pytest
 from gmm_np.conformance import Family, read_vectors
 from gmm_np.conformance.adapters import gmm_np as own
 from gmm_np.conformance.compare import Answered, judge
+from gmm_np.conformance.diagnosis import Wrong, name_suspects
 from gmm_np.conformance.function_adapter import FunctionAdapter
 from gmm_np.conformance.mutants import MUTANTS, describe
 from gmm_np.conformance.mutants.precision import PlainPrecision
 from gmm_np.conformance.plain import Plain
 from gmm_np.conformance.runner import run_cases
-from gmm_np.conformance.suspects import Wrong, name_suspects
 
 FAMILIES = read_vectors()
 CASES = {case.id: case for family in FAMILIES for case in family.cases}

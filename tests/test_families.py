@@ -9,8 +9,8 @@ from problems import logits_floor
 
 import gmm_np
 from gmm_np import Parameters, passes, reference
-from gmm_np.kernels import blocks
-from gmm_np.statistics import Conjugate, em_update
+from gmm_np.estep import workspace
+from gmm_np.sufficient_statistics import Conjugate, em_update
 
 families = pytest.mark.parametrize("family", FAMILIES)
 learned = pytest.mark.parametrize("family", LEARNED)
@@ -120,8 +120,8 @@ def test_small_blocks_and_chunks_change_nothing(family, monkeypatch):
         value, expected = gmm_np.nll_value_and_grad(x, *arguments(parameters), **options)
         with monkeypatch.context() as patch:
             for name in ("MOMENTS_BLOCK_BYTES", "DIRECT_BLOCK_BYTES"):
-                patch.setattr(blocks, name, 1)
-            patch.setattr(blocks, "SMALLEST_BLOCK", 16)
+                patch.setattr(workspace, name, 1)
+            patch.setattr(workspace, "SMALLEST_BLOCK", 16)
             patch.setattr(passes, "CHUNK_BYTES", 8 * 3 * 64)
             again, found = gmm_np.nll_value_and_grad(x, *arguments(parameters), **options)
         assert again == pytest.approx(value, rel=1e-13, abs=0)

@@ -22,17 +22,13 @@ MODULES = {
 ORDER = (
     "checks",
     "parameters",
-    "tiles",
-    "lanes",
-    "triangles",
-    "factors",
+    "tuning",
+    "linalg",
     "extended_range",
     "reference",
-    "families",
-    "statistics",
-    "kernels",
-    "passes",
-    "engine",
+    "covariance",
+    "sufficient_statistics",
+    "estep",
     "likelihood",
     "priors",
     "parametrizations",
@@ -202,10 +198,10 @@ def test_imports_are_found_at_any_depth(tmp_path):
     file = tmp_path / "module.py"
     file.write_text(
         "import gmm_np.reference\n"
-        "from gmm_np import families, __version__\n"
+        "from gmm_np import covariance, __version__\n"
         "def f():\n"
-        "    from gmm_np.kernels import direct\n"
+        "    from gmm_np.estep import workspace\n"
         "    import numpy\n",
         encoding="utf-8",
     )
-    assert [name for name, _, _ in imports_of(file)] == ["reference", "families", "", "kernels"]
+    assert [name for name, _, _ in imports_of(file)] == ["reference", "covariance", "", "estep"]

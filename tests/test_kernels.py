@@ -15,12 +15,22 @@ from problems import (
     rotated_factor,
 )
 
-from gmm_np import Parameters, nll, nll_value_and_grad, passes, statistics, triangles
-from gmm_np.engine import Engine
-from gmm_np.families import FAMILIES
-from gmm_np.kernels import Direct, Frame, Mixture, Moments, blocks, direct, whitened
-from gmm_np.kernels.frame import UNIT_ROUNDOFF
-from gmm_np.kernels.whitened import Gathered, Significance
+from gmm_np import Parameters, nll, nll_value_and_grad, statistics
+from gmm_np.covariance import FAMILIES
+from gmm_np.estep import (
+    FeatureKernel,
+    PreparedMixture,
+    ResidualKernel,
+    Standardization,
+    accumulate,
+    residual_kernel,
+    residual_sums,
+    workspace,
+)
+from gmm_np.estep.estep import EStep
+from gmm_np.estep.residual_sums import ActivePairs, Significance
+from gmm_np.estep.standardization import UNIT_ROUNDOFF
+from gmm_np.linalg import triangles
 from gmm_np.reference import log_density_forward, log_softmax_forward, nll_backward, nll_forward
 
 METHODS = ("auto", "direct", "moments")
@@ -30,7 +40,7 @@ SHAPES = [(1, 1, 1), (5, 1, 3), (30, 4, 2), (50, 3, 12), (50, 3, 13), (90, 2, 32
 
 
 def mixture_of(problem):
-    return Mixture.of(Parameters(*problem[1:]))
+    return PreparedMixture.of(Parameters(*problem[1:]))
 
 
 def chosen(problem, method="auto", *, gradient=True):
@@ -40,18 +50,18 @@ def chosen(problem, method="auto", *, gradient=True):
     def use(block):
         if block.kernel is None:
             names.append("reference")
-        elif isinstance(block.kernel, Direct):
+        elif isinstance(block.kernel, ResidualKernel):
             names.append("direct")
         else:
-            assert isinstance(block.kernel, Moments)
+            assert isinstance(block.kernel, FeatureKernel)
             names.append("moments" if block.kernel.frame.into is None else "common")
 
-    Engine(mixture_of(problem), method, gradient=gradient).each(problem.x, use)
+    EStep(mixture_of(problem), method, gradient=gradient).each(problem.x, use)
     return names
 
 
 def bound(problem, *, common=False):
-    frame = Frame(mixture_of(problem), common=common)
+    frame = Standardization(mixture_of(problem), common=common)
     return frame.error(frame.write(np.ascontiguousarray(problem.x.T)))
 
 
@@ -71,10 +81,10 @@ def log_joint(problem):
 def make_kernels(problem):
     """Each kernel, and the samples as it wants them."""
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
-    yield "direct", Direct(mixture), x
+    yield "direct", ResidualKernel(mixture), x
     for common in (False, True):
-        frame = Frame(mixture, common=common)
-        yield f"moments, common={common}", Moments(mixture, frame), frame.write(x)
+        frame = Standardization(mixture, common=common)
+        yield f"moments, common={common}", FeatureKernel(mixture, frame), frame.write(x)
 
 
 @pytest.mark.parametrize("shift", [0.0, -5.0, 123.0])
@@ -183,14 +193,14 @@ def test_what_is_left_out_of_many_blocks_is_still_little(n_blocks):
 @pytest.mark.parametrize("central", [False, True])
 @pytest.mark.parametrize("edges", [(0, 400), (0, 1, 130, 390, 400)])
 def test_moments_whitens_the_few_residuals_that_count(monkeypatch, common, central, edges):
-    monkeypatch.setattr(blocks, "SMALLEST_BLOCK", 424)
+    monkeypatch.setattr(workspace, "SMALLEST_BLOCK", 424)
     problem = far_apart(0, 400, 30, 120)
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     resp = nll_forward(*problem)[1].resp.T.copy()
     factor = np.random.default_rng(1).uniform(0.5, 2.0, size=400)
-    frame = Frame(mixture, common=common)
-    kernel = Moments(mixture, frame, 400, central=central)
-    other = Direct(mixture, central=central)
+    frame = Standardization(mixture, common=common)
+    kernel = FeatureKernel(mixture, frame, 400, central=central)
+    other = ResidualKernel(mixture, central=central)
     add_all(kernel, frame.write(x), resp, factor, edges)
     assert not kernel.products.begun  # no product
     add_all(other, x, resp, factor, edges)
@@ -201,14 +211,14 @@ def test_moments_whitens_the_few_residuals_that_count(monkeypatch, common, centr
 
 
 def test_moments_adds_products_and_few_residuals_up(monkeypatch):
-    monkeypatch.setattr(blocks, "SMALLEST_BLOCK", 424)
+    monkeypatch.setattr(workspace, "SMALLEST_BLOCK", 424)
     problem = far_apart(1, 900, 30, 120)
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     resp = nll_forward(*problem)[1].resp.T.copy()
     resp[:, 300:600] = np.random.default_rng(2).uniform(0.1, 1.0, size=(30, 300))  # all count
     factor = np.ones(900)
-    frame = Frame(mixture, common=True)
-    kernel = Moments(mixture, frame)
+    frame = Standardization(mixture, common=True)
+    kernel = FeatureKernel(mixture, frame)
     add_all(kernel, frame.write(x), resp, factor, (0, 300, 600, 900))
     assert kernel.products.begun
     assert len(kernel.sums()) == 2
@@ -239,7 +249,7 @@ def small_weights(problem, small, seed=0):
 
 
 def test_small_weights_that_count_together_are_added(monkeypatch):
-    monkeypatch.setattr(blocks, "SMALLEST_BLOCK", 424)
+    monkeypatch.setattr(workspace, "SMALLEST_BLOCK", 424)
     problem = far_apart(7, 400, 30, 120)
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     weights, _ = small_weights(problem, 1e-12)
@@ -249,24 +259,24 @@ def test_small_weights_that_count_together_are_added(monkeypatch):
     expected = np.einsum("kn,kin,kjn->kij", weights, z, z)
     without = np.einsum("kn,kin,kjn->kij", np.where(weights < 1e-9, 0, weights), z, z)
     assert np.abs(without - expected).max() > 1e-11 * np.abs(expected).max()
-    frame = Frame(mixture, common=True)
-    kernels = (Direct(mixture), x), (Moments(mixture, frame), frame.write(x))
+    frame = Standardization(mixture, common=True)
+    kernels = (ResidualKernel(mixture), x), (FeatureKernel(mixture, frame), frame.write(x))
     for kernel, samples in kernels:
         add_all(kernel, samples, weights, np.ones(400), (0, 100, 400))
         found = total(kernel)[2]
         assert np.abs(found - expected).max() < 1e-13 * np.abs(expected).max()
-        assert not isinstance(kernel, Moments) or not kernel.products.begun
+        assert not isinstance(kernel, FeatureKernel) or not kernel.products.begun
 
 
 def test_direct_keeps_the_variance_that_tiny_weights_have(monkeypatch):
-    monkeypatch.setattr(direct, "SMALLEST_ASKED", 0)
+    monkeypatch.setattr(residual_kernel, "SMALLEST_ASKED", 0)
     # All samples of a component are one point: its variance is that of samples of weight 1e-20.
     problem = far_apart(8, 400, 6, 40)
     weights, own = small_weights(problem, 1e-20)
     points = np.stack([problem.x[np.flatnonzero(row)[0]] for row in own])
     problem = problem._replace(x=np.where(own.any(axis=0)[:, None], points[own.argmax(axis=0)], 0))
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
-    kernel = Direct(mixture, central=True)
+    kernel = ResidualKernel(mixture, central=True)
     add_all(kernel, x, weights, np.ones(400), (0, 400))
     found = total(kernel)[2]
     for k in range(6):
@@ -278,7 +288,7 @@ def test_direct_keeps_the_variance_that_tiny_weights_have(monkeypatch):
 
 def test_gathered_gives_each_component_its_samples_of_all_blocks_once():
     rng = np.random.default_rng(0)
-    gathered = Gathered(4, 3)
+    gathered = ActivePairs(4, 3)
     for _ in range(2):  # it forgets
         samples, weights, picks = [], [], []
         for n in (5, 1, 8):
@@ -308,13 +318,13 @@ def test_blocks_of_no_weight_have_sums_of_zero():
 
 
 def test_moments_adds_what_it_gathered_before_it_is_too_much(monkeypatch):
-    monkeypatch.setattr(blocks, "SMALLEST_BLOCK", 424)
-    monkeypatch.setattr(whitened, "ENOUGH", 8)
+    monkeypatch.setattr(workspace, "SMALLEST_BLOCK", 424)
+    monkeypatch.setattr(residual_sums, "ENOUGH", 8)
     problem = far_apart(3, 900, 30, 120)
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     resp = nll_forward(*problem)[1].resp.T.copy()
-    frame = Frame(mixture, common=True)
-    kernel = Moments(mixture, frame)
+    frame = Standardization(mixture, common=True)
+    kernel = FeatureKernel(mixture, frame)
     most = 0
     for start in range(0, 900, 100):
         add_all(kernel, frame.write(x), resp, np.ones(900), (start, start + 100))
@@ -327,14 +337,14 @@ def test_moments_adds_what_it_gathered_before_it_is_too_much(monkeypatch):
 @pytest.mark.parametrize("central", [False, True])
 @pytest.mark.parametrize("d", [13, 40])
 def test_direct_leaves_out_what_does_not_count(monkeypatch, central, d):
-    monkeypatch.setattr(direct, "SMALLEST_ASKED", 0)
+    monkeypatch.setattr(residual_kernel, "SMALLEST_ASKED", 0)
     problem = far_apart(4, 500, 6, d, distance=12.0)
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     resp = nll_forward(*problem)[1].resp.T.copy()
     sizes, sums = [], []
-    for share in (direct.LARGEST_SHARE, 0.0):
-        monkeypatch.setattr(direct, "LARGEST_SHARE", share)
-        kernel = Direct(mixture, central=central)
+    for share in (residual_kernel.LARGEST_SHARE, 0.0):
+        monkeypatch.setattr(residual_kernel, "LARGEST_SHARE", share)
+        kernel = ResidualKernel(mixture, central=central)
         add = kernel.whitened.add
 
         def watched(mass, parts, add=add):
@@ -403,11 +413,11 @@ def test_inverse_of_a_subnormal_factor_is_not_finite_and_warns_of_nothing(n_comp
     np.testing.assert_allclose(found[others], expected[None].repeat(others.sum(), 0), atol=1e-15)
 
 
-@pytest.mark.parametrize("n_lanes", [1, 2, 3])
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("n_matrices", [0, 1, 2, 5, 17])
 @pytest.mark.parametrize("group", [1, 4, 20, 1000])
-def test_each_matrix_is_worked_on_once(monkeypatch, n_lanes, n_matrices, group):
-    monkeypatch.setattr(triangles.lanes, "worthwhile", lambda _nanoseconds: n_lanes)
+def test_each_matrix_is_worked_on_once(monkeypatch, n_threads, n_matrices, group):
+    monkeypatch.setattr(triangles.threads, "worthwhile_threads", lambda _nanoseconds: n_threads)
     matrices, parts = np.zeros((n_matrices, 2, 2)), []
     triangles.each(matrices, parts.append, group)
     assert sorted(i for part in parts for i in range(n_matrices)[part]) == list(range(n_matrices))
@@ -530,7 +540,7 @@ def test_method_is_taken_at_its_word():
 
 
 def test_guard_decides_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr(passes, "CHUNK_BYTES", 8 * 4 * 100)
+    monkeypatch.setattr(accumulate, "CHUNK_BYTES", 8 * 4 * 100)
     problem = random_problem(6, 500, 8, 4)
     problem.x[250] += 1e7
     assert chosen(problem) == ["moments", "moments", "direct", "moments", "moments"]
@@ -635,16 +645,16 @@ def test_bound_that_is_beyond_the_range_or_no_number_means_direct(size):
 def test_blocks_fit_their_memory_and_their_rows_stand_apart():
     for n_samples in (1, 100, 1000, 10**6):
         for doubles in (3, 10**3, 10**6):
-            size = blocks.block_size(2**24, doubles, n_samples)
-            assert 1 <= size <= min(n_samples, blocks.LARGEST_BLOCK)
-            assert size <= max(2**24 // (8 * doubles), blocks.SMALLEST_BLOCK)
+            size = workspace.block_size(2**24, doubles, n_samples)
+            assert 1 <= size <= min(n_samples, workspace.LARGEST_BLOCK)
+            assert size <= max(2**24 // (8 * doubles), workspace.SMALLEST_BLOCK)
             assert size == n_samples or size < 128 or size % 16 == 8
 
 
 def test_parts_have_about_the_same_length():
     for n_samples in (1, 15, 100, 129, 1001, 2488, 2489, 5000, 10**4, 123456):
         for most in (1, 7, 120, 248, 2488):
-            size = blocks.even(n_samples, most)
+            size = workspace.equal_chunk(n_samples, most)
             assert 1 <= size <= most
             n_parts = -(-n_samples // size)
             assert n_parts == -(-n_samples // most)  # no more of them than it takes
@@ -659,10 +669,13 @@ def test_work_memory_of_a_block_is_bounded():
             rng.normal(size=(1, d)), np.zeros(k), rng.normal(size=(k, d)), np.stack([np.eye(d)] * k)
         )
         mixture = mixture_of(problem)
-        direct, moments = Direct(mixture), Moments(mixture, Frame(mixture, common=False))
+        direct, moments = (
+            ResidualKernel(mixture),
+            FeatureKernel(mixture, Standardization(mixture, common=False)),
+        )
         assert direct.block >= 1
         assert moments.block >= 1
-        rows = max(blocks.DIRECT_BLOCK_BYTES // (8 * k * (d + 2)), blocks.SMALLEST_BLOCK)
+        rows = max(workspace.DIRECT_BLOCK_BYTES // (8 * k * (d + 2)), workspace.SMALLEST_BLOCK)
         assert direct.block <= rows
         assert 8 * direct.block * k * (d + 2) <= 2**26
         assert 8 * moments.block * (k + (d + 1) * (d + 2) // 2) <= 2**26

@@ -23,12 +23,11 @@ from gmm_np import (
     log_prob,
     nll,
     nll_value_and_grad,
-    passes,
     responsibilities,
     statistics,
 )
-from gmm_np.engine import Engine
-from gmm_np.kernels import Mixture, blocks
+from gmm_np.estep import PreparedMixture, accumulate, workspace
+from gmm_np.estep.estep import EStep
 from gmm_np.reference import nll_backward, nll_forward
 
 METHODS = ("auto", "direct", "moments")
@@ -77,10 +76,10 @@ def by_reference(problem, **options):
 
 def make_blocks_small(monkeypatch, block_bytes=1, chunk_bytes=2048, largest_block=16):
     """Make blocks of `largest_block` rows at most, and chunks of `chunk_bytes`."""
-    monkeypatch.setattr(blocks, "MOMENTS_BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr(blocks, "SMALLEST_BLOCK", min(blocks.SMALLEST_BLOCK, largest_block))
-    monkeypatch.setattr(blocks, "LARGEST_BLOCK", largest_block)
-    monkeypatch.setattr(passes, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(workspace, "MOMENTS_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(workspace, "SMALLEST_BLOCK", min(workspace.SMALLEST_BLOCK, largest_block))
+    monkeypatch.setattr(workspace, "LARGEST_BLOCK", largest_block)
+    monkeypatch.setattr(accumulate, "CHUNK_BYTES", chunk_bytes)
 
 
 # --- against the reference -----------------------------------------------------------------------
@@ -177,10 +176,10 @@ def test_several_blocks_and_chunks_agree_with_the_reference(method):
     # Chunks have 8184 rows at most; blocks of this shape fewer.
     problem = random_problem(7, 20_000, 30, 32)
     weight = draw_weight(7, 20_000)
-    mixture = Mixture.of(Parameters(*problem[1:]))
+    mixture = PreparedMixture.of(Parameters(*problem[1:]))
     parts = []
-    Engine(mixture, method, gradient=True).each(problem.x, parts.append)
-    parts.sort(key=lambda block: block.start)  # each lane has its own
+    EStep(mixture, method, gradient=True).each(problem.x, parts.append)
+    parts.sort(key=lambda block: block.start)  # each thread has its own
     assert len(parts) > 3
     assert [block.start for block in parts[1:]] == [block.stop for block in parts[:-1]]
     value, found = nll_value_and_grad(*problem, sample_weight=weight, method=method)
@@ -199,8 +198,8 @@ def test_gradients_do_not_depend_on_how_many_matrices_are_worked_on_at_a_time(
     monkeypatch, method, group, shape
 ):
     # Small triangles and larger ones, in whole groups and in those with a smaller last one.
-    monkeypatch.setattr(gmm_np.triangles, "GROUP", group)
-    monkeypatch.setattr(gmm_np.triangles, "INVERTED", group)
+    monkeypatch.setattr(gmm_np.linalg.triangles, "GROUP", group)
+    monkeypatch.setattr(gmm_np.linalg.triangles, "INVERTED", group)
     problem = random_problem(8, *shape)
     value, found = nll_value_and_grad(*problem, method=method)
     expected_value, expected = by_reference(problem)

@@ -16,7 +16,7 @@ from gmm_np.datasets import load_old_faithful
 from gmm_np.mixture import RegCovarWarning
 from gmm_np.mixture.sklearn_speech import convergence_warning, not_fitted_error
 from gmm_np.priors import Dirichlet, Normal, Wishart
-from gmm_np.solvers.fitting import CollapseError
+from gmm_np.solvers.results import CollapseError
 
 TYPES = ("full", "tied", "diag", "spherical", "shared_spherical")
 SHAPES = {
@@ -700,8 +700,8 @@ def test_partial_fit_of_a_stream_comes_close_to_the_fit_of_all(kind):
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_what_is_remembered_updates_to_the_parameters_themselves(x, kind):
-    from gmm_np.solvers.online import remember
-    from gmm_np.statistics import em_update
+    from gmm_np.solvers.stepwise_em import remember
+    from gmm_np.sufficient_statistics import em_update
 
     g = fitted(x, kind, reg_covar=1e-2)
     updated, collapsed = em_update(

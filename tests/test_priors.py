@@ -11,7 +11,7 @@ from scipy.stats import dirichlet, norm, wishart
 from gmm_np import Gradients, Parameters, check_grad, em_step, gradients, statistics
 from gmm_np.parametrizations import LogCholesky
 from gmm_np.priors import Dirichlet, Normal, Wishart, add_log_density, conjugate
-from gmm_np.statistics import Conjugate
+from gmm_np.sufficient_statistics import Conjugate
 
 PRIORS = {
     "wishart": Wishart(0.7, 2.5),

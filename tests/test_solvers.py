@@ -9,8 +9,8 @@ from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.reference import nll_backward, nll_forward
 from gmm_np.solvers import fit_adam, fit_em, fit_lbfgs, fit_newton, kmeans_start
 from gmm_np.solvers.em import EM, find_collapsed
-from gmm_np.solvers.fitting import CollapseError, Data, FitInterrupted, variances
 from gmm_np.solvers.floor import relative_floor
+from gmm_np.solvers.results import CollapseError, Data, FitInterrupted, variances
 
 FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
 PRIORS = (Wishart(0.5, 1.0), Dirichlet(2.0), Normal([3.5, 70.0], 20.0))

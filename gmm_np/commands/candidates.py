@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike
 from gmm_np.checks import FloatArray
 from gmm_np.commands.report import TOLERANCES, criteria, n_parameters
 from gmm_np.commands.samples import Samples, Score, check_distinct, check_range, score
-from gmm_np.families import FAMILIES
+from gmm_np.covariance import FAMILIES
 from gmm_np.mixture import RegCovarWarning, findings
 from gmm_np.mixture.sklearn_speech import convergence_warning
 from gmm_np.progress import Progress
-from gmm_np.solvers.fitting import CollapseError, variances
 from gmm_np.solvers.floor import RELATIVE, relative_floor
+from gmm_np.solvers.results import CollapseError, variances
 
 
 @dataclass

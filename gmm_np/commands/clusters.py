@@ -24,7 +24,7 @@ from gmm_np.plotting import (
 )
 from gmm_np.progress import Progress
 from gmm_np.solvers import FitResult, fit_adam, fit_em, fit_lbfgs, make_start
-from gmm_np.solvers.fitting import Data
+from gmm_np.solvers.results import Data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from gmm_np.commands.candidates import Candidate
 from gmm_np.commands.report import SOLVERS, describe, mixture_document
 from gmm_np.commands.samples import Samples
 from gmm_np.solvers.floor import RELATIVE
-from gmm_np.statistics import as_floor
+from gmm_np.sufficient_statistics import as_floor
 
 _NAMED: Final = 6  # columns of which the floor is printed for people; JSON has all
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gmm_np.conformance.cases import Case, Family, RunnerError, VectorError, read_vectors
+    from gmm_np.conformance.diagnosis import Suspect
     from gmm_np.conformance.function_adapter import ToolError
     from gmm_np.conformance.report import CaseResult, FamilyResult, Report
     from gmm_np.conformance.runner import run
-    from gmm_np.conformance.suspects import Suspect
 
 __all__ = [
     "Case",
@@ -34,7 +34,7 @@ if not TYPE_CHECKING:
         "function_adapter": ("ToolError",),
         "report": ("CaseResult", "FamilyResult", "Report"),
         "runner": ("run",),
-        "suspects": ("Suspect",),
+        "diagnosis": ("Suspect",),
     }
 
     def __getattr__(name):

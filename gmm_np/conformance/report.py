@@ -11,7 +11,7 @@ from typing import Any, Final
 from gmm_np import __version__
 from gmm_np.conformance.cases import OUTPUTS, Case
 from gmm_np.conformance.compare import MOST_DIGITS, Comparison, admitted_digits
-from gmm_np.conformance.suspects import Suspect
+from gmm_np.conformance.diagnosis import Suspect
 
 __all__ = ["CaseResult", "FamilyResult", "Report"]
 

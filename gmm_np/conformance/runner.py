@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from gmm_np.conformance.cases import Case, Family, RunnerError, read_vectors
 from gmm_np.conformance.compare import Comparison, Outcome, judge
+from gmm_np.conformance.diagnosis import Wrong, name_suspects
 from gmm_np.conformance.function_adapter import Adapter, FunctionAdapter, ToolError
 from gmm_np.conformance.process_adapter import ProcessAdapter, python_command
 from gmm_np.conformance.report import CaseResult, FamilyResult, Report
-from gmm_np.conformance.suspects import Wrong, name_suspects
 
 __all__ = ["run", "run_cases"]
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from gmm_np.checks import FloatArray
 from gmm_np.parameters import Parameters
 from gmm_np.solvers.floor import TOO_HIGH, find_floored, floor_shares
-from gmm_np.statistics import as_floor
+from gmm_np.sufficient_statistics import as_floor
 
 _NAMED = 3  # columns at most
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gmm_np.parameters import Parameters
-from gmm_np.solvers.fitting import Callback
+from gmm_np.solvers.results import Callback
 
 
 class Fit(NamedTuple):

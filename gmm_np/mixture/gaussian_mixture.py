@@ -34,12 +34,12 @@ from gmm_np.parameters import Parameters, check_covariances
 from gmm_np.priors import Prior
 from gmm_np.solvers.adam import fit_adam
 from gmm_np.solvers.em import EM
-from gmm_np.solvers.fitting import Callback, CollapseError, Data, FitInterrupted
 from gmm_np.solvers.floor import find_held_up
-from gmm_np.solvers.gradient_solvers import fit_lbfgs
-from gmm_np.solvers.online import remember, weight_of_memory
-from gmm_np.solvers.starts import make_start
-from gmm_np.statistics import em_update
+from gmm_np.solvers.initialization import make_start
+from gmm_np.solvers.results import Callback, CollapseError, Data, FitInterrupted
+from gmm_np.solvers.scipy_solvers import fit_lbfgs
+from gmm_np.solvers.stepwise_em import remember, weight_of_memory
+from gmm_np.sufficient_statistics import em_update
 
 __all__ = ["COVARIANCE_TYPES", "SOLVERS", "GaussianMixture"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.solvers.em import ON_COLLAPSE
-from gmm_np.solvers.starts import STARTS
+from gmm_np.solvers.initialization import STARTS
 
 COVARIANCE_TYPES: Final = ("full", "tied", "diag", "spherical", "shared_spherical")
 SOLVERS: Final = ("em", "lbfgs", "adam")

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm_np import triangles
 from gmm_np.checks import FloatArray, as_float64, check_rows
-from gmm_np.engine import Engine
-from gmm_np.families.full import Plain
-from gmm_np.kernels import Mixture
+from gmm_np.covariance.full import Plain
+from gmm_np.estep import PreparedMixture
+from gmm_np.estep.estep import EStep
+from gmm_np.linalg import triangles
 from gmm_np.priors import Wishart
 
 
@@ -116,8 +116,8 @@ def precision_value_and_grad(
             "q has values whose exponential leaves the range of a double; they must lie between "
             "-745 and 709. Rescale the data."
         )
-    mixture = Mixture(Plain(), logits, means, factors, -log_diagonal.sum(axis=1))
-    engine = Engine(mixture, "auto", gradient=True, n_samples=len(rows))
+    mixture = PreparedMixture(Plain(), logits, means, factors, -log_diagonal.sum(axis=1))
+    engine = EStep(mixture, "auto", gradient=True, n_samples=len(rows))
     engine.add(rows, None)
     mass, first, second = engine.sums()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gmm_np.checks import FloatArray
-from gmm_np.factors import (
+from gmm_np.linalg.factors import (
     diagonal_of,
     invert_factors,
     pack_triangles,

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from gmm_np.checks import FloatArray, first_of
-from gmm_np.factors import invert_factors
+from gmm_np.linalg.factors import invert_factors
 from gmm_np.parameters import SCALES
 from gmm_np.parametrizations.base import Parametrization
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import softmax
 
 from gmm_np.checks import FloatArray
-from gmm_np.families import FAMILIES
+from gmm_np.covariance import FAMILIES
 from gmm_np.likelihood import log_prob, responsibilities
 from gmm_np.parameters import Parameters
 from gmm_np.plotting.canvas import line_look, look

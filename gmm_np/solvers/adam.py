@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike
 
 from gmm_np.parameters import Parameters
 from gmm_np.priors import Prior
-from gmm_np.solvers.fitting import Callback, Data, FitInterrupted, FitResult, Trace
 from gmm_np.solvers.objective import Objective
+from gmm_np.solvers.results import Callback, Data, FitInterrupted, FitResult, Trace
 
 # Decay of the running means of the gradient and of its square, and what keeps the root from zero.
 DECAY: Final = 0.9

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from gmm_np.checks import FloatArray
-from gmm_np.families import FAMILIES
+from gmm_np.covariance import FAMILIES
 from gmm_np.parameters import Parameters
 
 MATRIX_FAMILIES: Final = ("full", "tied", "constant")

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray, check_choice
-from gmm_np.families.family import Bools
+from gmm_np.covariance.family import Bools
 from gmm_np.parameters import Parameters
 from gmm_np.priors import Prior, conjugate
 from gmm_np.solvers.covariances import deviations
-from gmm_np.solvers.fitting import (
+from gmm_np.solvers.floor import find_held_up
+from gmm_np.solvers.results import (
     Callback,
     CollapseError,
     Data,
@@ -31,8 +32,7 @@ from gmm_np.solvers.fitting import (
     Trace,
     log_density,
 )
-from gmm_np.solvers.floor import find_held_up
-from gmm_np.statistics import Statistics, as_floor, em_update, gradients
+from gmm_np.sufficient_statistics import Statistics, as_floor, em_update, gradients
 
 ON_COLLAPSE: Final = ("raise", "reseed", "keep")
 # A mean that moves by more of its standard deviations leaves rounding in the covariance, so that a

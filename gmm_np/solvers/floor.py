@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray
-from gmm_np.families import FAMILIES
-from gmm_np.families.family import ROUNDING, Bools
+from gmm_np.covariance import FAMILIES
+from gmm_np.covariance.family import ROUNDING, Bools
 from gmm_np.parameters import Parameters
 from gmm_np.solvers.covariances import MATRIX_FAMILIES, covariances_of, deviations
-from gmm_np.statistics import Conjugate, as_floor
+from gmm_np.sufficient_statistics import Conjugate, as_floor
 
 # Of a column's variance: what a floor that knows the columns adds, and from where on one that does
 # not know them is too high. A cluster has a fraction of its column's variance.

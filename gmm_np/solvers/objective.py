@@ -22,9 +22,9 @@ from gmm_np.parametrizations import LogCholesky
 from gmm_np.priors import Prior, add_log_density, conjugate
 from gmm_np.solvers.covariances import MATRIX_FAMILIES, deviations
 from gmm_np.solvers.em import find_collapsed
-from gmm_np.solvers.fitting import Data, FitResult
 from gmm_np.solvers.floor import find_held_up
-from gmm_np.statistics import Statistics, as_floor, em_update, gradients
+from gmm_np.solvers.results import Data, FitResult
+from gmm_np.sufficient_statistics import Statistics, as_floor, em_update, gradients
 
 
 @dataclass(frozen=True)

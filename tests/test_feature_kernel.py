@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from gmm_np import tiles
-from gmm_np.kernels import products
-from gmm_np.kernels.products import Coefficients, Products
+from gmm_np.estep import products
+from gmm_np.estep.feature_sums import FeatureCoefficients, Products
+from gmm_np.linalg import tiles
 
 SHAPES = [(1, 1, 1), (3, 7, 5), (5, 231, 1000), (33, 6, 300), (70, 300, 130), (130, 45, 64)]
 SHAPES += [(100, 231, 168), (101, 28, 300), (200, 66, 509)]  # several groups, and one left over
@@ -25,7 +25,7 @@ def test_products_are_those_of_whole_matrices(monkeypatch, k, p, b, small):
         monkeypatch.setattr(products, "TILE_SAMPLES", 8)
         monkeypatch.setattr(products, "LONGEST_SUM", 16)
     theta, features, weights = draw(k, p, b)
-    found = Products(Coefficients(theta), p, b)
+    found = Products(FeatureCoefficients(theta), p, b)
     assert found.sums() is None
     expected = np.zeros((k, p))
     for stop in (b, max(b // 3, 1), b):  # blocks of less than all, in the same memory
@@ -38,13 +38,13 @@ def test_products_are_those_of_whole_matrices(monkeypatch, k, p, b, small):
     sums = found.sums()
     assert sums.shape == (k, p)
     assert np.abs(sums - expected).max() <= 1e-13 * (weights @ np.abs(features).T).max()
-    found.absorb(found)
+    found.merge(found)
     np.testing.assert_array_equal(found.sums(), 2 * sums)
 
 
 def test_only_the_features_asked_for_are_summed():
     theta, features, weights = draw(4, 9, 50)
-    found = Products(Coefficients(theta), 3, 50)
+    found = Products(FeatureCoefficients(theta), 3, 50)
     found.features(50)[...] = features
     found.add(weights)
     np.testing.assert_allclose(found.sums(), weights @ features[:3].T, rtol=1e-13)
@@ -53,7 +53,7 @@ def test_only_the_features_asked_for_are_summed():
 def test_a_shift_is_subtracted_once(monkeypatch):
     monkeypatch.setattr(products, "LARGEST_PRODUCT", 64 * 20 * 4)
     theta, features, weights = draw(40, 9, 50)
-    coefficients = Coefficients(theta)
+    coefficients = FeatureCoefficients(theta)
     found, other = (Products(coefficients, 9, 50) for _ in range(2))
     for kernel in (found, other):
         kernel.features(50)[...] = features
@@ -70,7 +70,7 @@ def test_a_shift_is_subtracted_once(monkeypatch):
 def test_what_lies_beyond_the_features_is_not_read(monkeypatch):
     monkeypatch.setattr(products, "LARGEST_PRODUCT", 64 * 5 * 4)
     theta, features, _ = draw(5, 10, 64)
-    found = Products(Coefficients(theta), 10, 64)
+    found = Products(FeatureCoefficients(theta), 10, 64)
     assert found.n_rows > 11
     found._features[:] = np.nan
     found.features(64)[...] = features
@@ -79,7 +79,7 @@ def test_what_lies_beyond_the_features_is_not_read(monkeypatch):
 
 @pytest.mark.parametrize("k", [1, 2, 19, 20, 25, 33, 50, 100, 101, 128, 200])
 def test_tiles_waste_few_components(k):
-    coefficients = Coefficients(np.ones((k, 3)))
+    coefficients = FeatureCoefficients(np.ones((k, 3)))
     assert coefficients.group <= products.TILE_COMPONENTS
     assert k <= coefficients.n_groups * coefficients.group < k + coefficients.n_groups
     # registers are full, nothing left over
@@ -91,11 +91,11 @@ def test_tiles_waste_few_components(k):
 def test_spans_cover_all_once():
     for n in (1, 7, 8, 9, 64, 100):
         covered = []
-        for part, size in tiles.spans(n, 8):
+        for part, size in tiles.equal_slices(n, 8):
             rows = range(n)[part]
             assert len(rows) > 0
             assert size <= 8
             assert len(rows) % size == 0
             covered += rows
         assert covered == list(range(n))
-    assert [size for _, size in tiles.spans(101, 50)] == [34, 33]  # and not 50 and 1
+    assert [size for _, size in tiles.equal_slices(101, 50)] == [34, 33]  # and not 50 and 1

@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmm_np import extended_range
 from gmm_np.checks import FloatArray, as_reduction
-from gmm_np.families import FAMILIES
-from gmm_np.families.family import ROUNDING, SMALLEST_VARIANCE, Bools, Family, Sums, Update, merge
+from gmm_np.covariance import FAMILIES
+from gmm_np.covariance.family import ROUNDING, SMALLEST_VARIANCE, Bools, Family, Sums, Update, merge
 from gmm_np.parameters import Gradients, Parameters, cast_gradient
 
 

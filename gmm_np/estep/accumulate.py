@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from gmm_np import extended_range
 from gmm_np.checks import FloatArray, not_finite
-from gmm_np.families.family import Sums
-from gmm_np.kernels import Guard, Kernel, Mixture, OutOfRangeError
-from gmm_np.kernels.blocks import apart, even
+from gmm_np.covariance.family import Sums
+from gmm_np.estep import Guard, Kernel, OutOfRangeError, PreparedMixture
+from gmm_np.estep.workspace import avoid_aliasing, equal_chunk
 
 # Sums of exponentials about a guessed shift are taken as they are within exp(+-this).
 LARGEST_LOG_SUM: Final = 40.0
@@ -35,7 +35,7 @@ CHUNK_BYTES: Final = 2 * 2**20
 LARGEST_CHUNK: Final = 8184
 
 
-class quiet:  # noqa: N801  as `numpy.errstate`
+class numpy_settings:  # noqa: N801  as `numpy.errstate`
     """The context in which the engine runs: no floating-point warnings, and small buffers.
 
     Where several rows fit in a buffer, NumPy copies an operand that is broadcast along them to
@@ -110,32 +110,32 @@ class Softmax:
         return log_likelihood, terms, total
 
 
-class Pass:
+class Accumulator:
     """One thread's kernels, its last shift, and what it has added."""
 
-    def __init__(self, mixture: Mixture, guard: Guard, *, central: bool) -> None:
+    def __init__(self, mixture: PreparedMixture, guard: Guard, *, central: bool) -> None:
         self.mixture, self.guard, self.central = mixture, guard, central
         self.softmax = Softmax()
         self.losses: list[float] = []
         self.beyond: list[Sums] = []
 
     def prepare(self, x: NDArray[np.generic]) -> None:
-        """Make the kernel that the first rows of x [N, D] want, and what lanes share of it.
+        """Make the kernel that the first rows of x [N, D] want, and what threads share of it.
 
-        Before there are lanes: in one of them it would have one core, while others waited for it.
+        Before there are threads: in one of them it would have one core, while others waited for it.
         """
         self.guard.choose(columns(x[:PREPARED]))
 
     def blocks(self, x: NDArray[np.generic], part: slice) -> Iterator[Block]:
         """Yield these rows of x [N, D] in blocks."""
-        most = apart(max(min(CHUNK_BYTES // (8 * x.shape[1]), LARGEST_CHUNK), 1))
-        rows = even(max(part.stop - part.start, 1), most)
+        most = avoid_aliasing(max(min(CHUNK_BYTES // (8 * x.shape[1]), LARGEST_CHUNK), 1))
+        rows = equal_chunk(max(part.stop - part.start, 1), most)
         for start in range(part.start, part.stop, rows):
             chunk = columns(x[start : min(start + rows, part.stop)])
             if not math.isfinite(chunk.sum()) and not np.isfinite(chunk).all():
                 raise not_finite(x)
             kernel, samples = self.guard.choose(chunk)
-            size = even(chunk.shape[1], kernel.block)
+            size = equal_chunk(chunk.shape[1], kernel.block)
             for inner in range(0, chunk.shape[1], size):
                 some = slice(inner, inner + size)
                 yield self._block(start + inner, chunk[:, some], kernel, samples[:, some])
@@ -153,9 +153,9 @@ class Pass:
         else:
             block.kernel.add(block.exponentials, factor, weight)
 
-    def absorb(self, other: Pass) -> None:
+    def merge(self, other: Accumulator) -> None:
         """Add what another pass added."""
-        self.guard.absorb(other.guard)
+        self.guard.merge(other.guard)
         self.losses += other.losses
         self.beyond += other.beyond
 

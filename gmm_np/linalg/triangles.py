@@ -11,51 +11,37 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Final
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dtrtri
 
-from gmm_np import lanes
+from gmm_np import tuning
 from gmm_np.checks import FloatArray
-from gmm_np.tiles import LARGEST_PRODUCT, LONGEST_SUM, multiply, spans
-
-# Up to this D a loop over components costs more than the arithmetic that it saves.
-SMALL: Final = 12
-# Rows of a triangle, about, that are multiplied at a time, so as to leave out most of its zeros.
-STRIP: Final = 20
-# The same where one triangle is multiplied with many samples.
-BAND: Final = 32
-# Nanoseconds of work on a triangle, about, for each of its D^3.
-CUBE_TIME: Final = 0.1
-# Entries of the matrices that are worked on at a time, so that they stay in a cache.
-GROUP: Final = 2**16
-# Those that are inverted at a time: these loops are short ones.
-INVERTED: Final = 2**18
-# Rows of the triangles on the diagonal that are inverted all together.
-BLOCK: Final = 8
-# Up to this D, OpenBLAS inverts a triangle on one core.
-LARGEST_ALONE: Final = 64
+from gmm_np.linalg import threads
+from gmm_np.linalg.tiles import LONGEST_SUM, equal_slices, multiply
 
 
-def each(matrices: FloatArray, work: Callable[[slice], None], group: int = GROUP) -> None:
-    """Call `work` with slices of matrices [K, D, D], of about `group` entries, in lanes."""
+def each(matrices: FloatArray, work: Callable[[slice], None], group: int | None = None) -> None:
+    """Call `work` with slices of matrices [K, D, D], of about `group` entries, in threads."""
     n_matrices, n_dims = matrices.shape[:2]
-    n_lanes = min(lanes.worthwhile(CUBE_TIME * matrices.size * n_dims), max(n_matrices, 1))
-    n_parts = -(-matrices.size // (group * n_lanes)) * n_lanes
+    t = tuning.current()
+    group = t.group if group is None else group
+    time = t.cube_time * matrices.size * n_dims
+    n_threads = min(threads.worthwhile_threads(time), max(n_matrices, 1))
+    n_parts = -(-matrices.size // (group * n_threads)) * n_threads
     if n_parts == 1:
         work(slice(0, n_matrices))
         return
 
-    def lane(first: int) -> None:
-        for i in range(first, n_parts, n_lanes):
+    def thread(first: int) -> None:
+        for i in range(first, n_parts, n_threads):
             part = slice(n_matrices * i // n_parts, n_matrices * (i + 1) // n_parts)
             if part.start < part.stop:
                 work(part)
 
-    lanes.run([partial(lane, first) for first in range(n_lanes)])
+    threads.run_in_threads([partial(thread, first) for first in range(n_threads)])
 
 
 def inverses(factors: FloatArray) -> FloatArray:
@@ -66,9 +52,9 @@ def inverses(factors: FloatArray) -> FloatArray:
     W e where L is ill-conditioned.
     """
     n_components, n_dims = factors.shape[:2]
-    # One after the other each takes about 2 + D^2 / 200 us; all together, 250 us and a little each.
-    little = n_components * (n_dims**2 + 400) < 50_000 and n_components <= 3 * n_dims
-    if little and n_dims <= LARGEST_ALONE:
+    t = tuning.current()
+    little = n_components * (n_dims**2 + t.lapack_overhead) < t.lapack_work
+    if little and n_components <= t.lapack_components * n_dims and n_dims <= t.lapack_dims:
         inverse = np.array(factors)
         for factor in inverse:
             # Fortran sees L^T, upper, and writes W^T in its place.
@@ -76,7 +62,7 @@ def inverses(factors: FloatArray) -> FloatArray:
         return inverse
     inverse = np.zeros(factors.shape)
     with np.errstate(all="ignore"):  # what leaves the range is seen in the result
-        each(factors, lambda part: _invert(factors[part], out=inverse[part]), INVERTED)
+        each(factors, lambda part: _invert(factors[part], out=inverse[part]), t.inverted_group)
     return inverse
 
 
@@ -85,25 +71,25 @@ def _invert(factors: FloatArray, out: FloatArray) -> None:
 
     W_ij L_jj = -sum_l W_il L_lj: what is right of a block makes what is below its diagonal.
     """
-    n_dims = factors.shape[1]
-    head = n_dims % BLOCK
+    n_dims, size = factors.shape[1], tuning.current().inverted_rows
+    head = n_dims % size
     if head > 0:
         _invert_each(factors[:, None, :head, :head], out=out[:, None, :head, :head])
-    if n_dims >= BLOCK:
-        _invert_each(_diagonal_blocks(factors, head), out=_diagonal_blocks(out, head))
-    for stop in range(n_dims - BLOCK, 0, -BLOCK):
-        own, below = slice(max(stop - BLOCK, 0), stop), slice(stop, None)
+    if n_dims >= size:
+        _invert_each(_diagonal_blocks(factors, head, size), out=_diagonal_blocks(out, head, size))
+    for stop in range(n_dims - size, 0, -size):
+        own, below = slice(max(stop - size, 0), stop), slice(stop, None)
         product = np.empty(factors[:, below, own].shape)
         multiply(out[:, below, below], factors[:, below, own], out=product)
         np.negative(product, out=product)
         multiply(product, out[:, own, own], out=out[:, below, own])
 
 
-def _diagonal_blocks(matrices: FloatArray, start: int) -> FloatArray:
+def _diagonal_blocks(matrices: FloatArray, start: int, size: int) -> FloatArray:
     """Return the blocks on the diagonals of [K, D, D] from `start` on, as a view [K, M, B, B]."""
     k, row, column = matrices.strides
-    shape = (len(matrices), (matrices.shape[1] - start) // BLOCK, BLOCK, BLOCK)
-    strides = (k, BLOCK * (row + column), row, column)
+    shape = (len(matrices), (matrices.shape[1] - start) // size, size, size)
+    strides = (k, size * (row + column), row, column)
     return as_strided(matrices[:, start:, start:], shape, strides)
 
 
@@ -163,7 +149,7 @@ def apply(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
 @lru_cache(maxsize=16)
 def strips(n_dims: int) -> tuple[slice, ...]:
     """Return slices of D rows, of about the same length."""
-    n_strips = -(-n_dims // STRIP)
+    n_strips = -(-n_dims // tuning.current().strip)
     edges = [n_dims * i // n_strips for i in range(n_strips + 1)]
     return tuple(slice(start, stop) for start, stop in itertools.pairwise(edges))
 
@@ -193,8 +179,10 @@ def lower_products(triangles: FloatArray, symmetric: FloatArray) -> FloatArray:
 
 def congruences(triangles: FloatArray, symmetric: FloatArray) -> FloatArray:
     """Products W S W^T [K, D, D] of lower triangles and symmetric matrices, in place of these."""
-    product = lower_products(triangles, symmetric)
-    every_strip = strips(triangles.shape[1])
+    every_strip, product = strips(triangles.shape[1]), np.empty(symmetric.shape)
+    for rows in every_strip:  # as in `lower_products`
+        head = slice(rows.stop)
+        multiply(triangles[:, rows, head], symmetric[:, head, head], out=product[:, rows, head])
     for columns in every_strip:
         head, below = slice(columns.stop), slice(columns.start, None)
         right = triangles[:, columns, head].transpose(0, 2, 1)
@@ -238,7 +226,7 @@ def cholesky(matrix: FloatArray) -> FloatArray:
 @lru_cache(maxsize=16)
 def bands(n_dims: int) -> tuple[slice, ...]:
     """Return slices of D rows, of about the same length, for products with many samples."""
-    n_bands = max(round(n_dims / BAND), 1)
+    n_bands = max(round(n_dims / tuning.current().band), 1)
     edges = [n_dims * i // n_bands for i in range(n_bands + 1)]
     return tuple(slice(start, stop) for start, stop in itertools.pairwise(edges))
 
@@ -256,7 +244,7 @@ def whiten(
     for rows in bands(n_dims):
         head = slice(rows.stop)
         band = triangles[..., None, rows, head]  # [K or none, 1, rows, columns]
-        for samples, size in spans(n_samples, _longest(rows)):
+        for samples, size in equal_slices(n_samples, _longest(rows)):
             right = _tiled(spare[:, head, samples], size)
             np.matmul(band, right, out=_tiled(out[:, rows, samples], size))
 
@@ -269,7 +257,7 @@ def add_squares(total: FloatArray, left: FloatArray, right: FloatArray) -> None:
     n_dims, n_samples = left.shape[1:]
     for rows in bands(n_dims):
         head = slice(rows.stop)
-        for samples, size in spans(n_samples, min(LONGEST_SUM, _longest(rows))):
+        for samples, size in equal_slices(n_samples, min(LONGEST_SUM, _longest(rows))):
             band = _tiled(left[:, rows, samples], size)
             columns = _tiled(right[:, head, samples], size).swapaxes(2, 3)
             total[:, rows, head] += np.matmul(band, columns).sum(axis=1)
@@ -277,7 +265,7 @@ def add_squares(total: FloatArray, left: FloatArray, right: FloatArray) -> None:
 
 def _longest(rows: slice) -> int:
     """Return the most samples of a product with a band of a triangle."""
-    return max(LARGEST_PRODUCT // int((rows.stop - rows.start) * rows.stop), 1)
+    return max(tuning.current().largest_product // int((rows.stop - rows.start) * rows.stop), 1)
 
 
 def _tiled(columns: FloatArray, size: int) -> FloatArray:

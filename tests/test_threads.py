@@ -1,4 +1,4 @@
-"""Lanes: the same sums, whatever their number; errors and interrupts come out at once."""
+"""Threads: the same sums, whatever their number; errors and interrupts come out at once."""
 
 import concurrent.futures
 import multiprocessing
@@ -15,9 +15,10 @@ import pytest
 from problems import far_apart, random_problem
 
 import gmm_np
-from gmm_np import engine, lanes, tiles
-from gmm_np.families.full import Full
-from gmm_np.kernels import blocks
+from gmm_np.covariance.full import Full
+from gmm_np.estep import PreparedMixture, estep, workspace
+from gmm_np.estep.estep import EStep
+from gmm_np.linalg import threads, tiles
 from gmm_np.parametrizations import precision_value_and_grad
 from gmm_np.reference import nll_backward, nll_forward
 
@@ -30,10 +31,10 @@ two_cores = pytest.mark.skipif(
 )
 
 
-def use(monkeypatch, n_lanes):
-    """Use so many lanes for everything, however little."""
-    monkeypatch.setattr(lanes, "worthwhile", lambda _: n_lanes)
-    monkeypatch.setattr(engine, "CHEAP", 0.0)
+def use(monkeypatch, n_threads):
+    """Use so many threads for everything, however little."""
+    monkeypatch.setattr(threads, "worthwhile_threads", lambda _: n_threads)
+    monkeypatch.setattr(estep, "CHEAP", 0.0)
 
 
 def parameters_of(problem, family):
@@ -56,15 +57,15 @@ def assert_close(found, expected, tolerance=1e-13):
             assert np.abs(mine - theirs).max() <= tolerance * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("n_lanes", [2, 3, 8])
+@pytest.mark.parametrize("n_threads", [2, 3, 8])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_sums_of_lanes_are_those_of_one(monkeypatch, family, method, n_lanes):
+def test_sums_of_threads_are_those_of_one(monkeypatch, family, method, n_threads):
     problem = random_problem(3, 1000, 5, 4)
     parameters = parameters_of(problem, family)
     weight = np.random.default_rng(0).uniform(0.0, 2.0, 1000)
     everything = []
-    for n in (1, n_lanes):
+    for n in (1, n_threads):
         use(monkeypatch, n)
         data = (problem.x, *parameters_arrays(parameters))
         value, gradients = gmm_np.nll_value_and_grad(
@@ -89,7 +90,7 @@ def parameters_arrays(parameters):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("d", [3, 40])
-def test_lanes_are_deterministic_and_in_step_with_a_stream(monkeypatch, method, d):
+def test_threads_are_deterministic_and_in_step_with_a_stream(monkeypatch, method, d):
     use(monkeypatch, 2)
     problem = random_problem(5, 3000, 4, d)
     once, again = (gmm_np.nll_value_and_grad(*problem, method=method) for _ in range(2))
@@ -105,7 +106,7 @@ def test_lanes_are_deterministic_and_in_step_with_a_stream(monkeypatch, method, 
     assert_close(streamed[:3], whole[:3])
 
 
-def test_what_lanes_share_is_made_before_them(monkeypatch):
+def test_what_threads_share_is_made_before_them(monkeypatch):
     made, natural_parameters = [], Full.natural_parameters
 
     def note(self, *arguments):
@@ -118,15 +119,15 @@ def test_what_lanes_share_is_made_before_them(monkeypatch):
     assert made == [threading.current_thread()]
 
 
-def test_lanes_that_need_different_kernels_add_up(monkeypatch):
+def test_threads_that_need_different_kernels_add_up(monkeypatch):
     # The second half is so far away that moments would lose its digits there.
     problem = random_problem(7, 6000, 25, 4)
     far = problem.x.copy()
     far[3000:] += 1e9
     problem = problem._replace(x=far)
     use(monkeypatch, 2)
-    mixture = engine.Mixture.of(gmm_np.Parameters(*problem[1:]))
-    found = engine.Engine(mixture, "auto", gradient=True, n_samples=6000)
+    mixture = PreparedMixture.of(gmm_np.Parameters(*problem[1:]))
+    found = EStep(mixture, "auto", gradient=True, n_samples=6000)
     found.add(problem.x, None)
     near, beyond = (own.guard for own in found.passes)
     assert near.moments
@@ -147,7 +148,7 @@ def test_rows_beyond_the_range_of_a_double_are_added_in_any_lane(monkeypatch, fa
     x[10:50] *= 1e-80
     x[far] = 1e100
     use(monkeypatch, 3)
-    found = engine.Engine(engine.Mixture.of(gmm_np.Parameters(*theta)), "auto", gradient=True)
+    found = EStep(PreparedMixture.of(gmm_np.Parameters(*theta)), "auto", gradient=True)
     found.add(x, None)
     assert found.passes[far // 20].beyond
     expected, cache = nll_forward(x, *theta)
@@ -159,11 +160,14 @@ def test_rows_beyond_the_range_of_a_double_are_added_in_any_lane(monkeypatch, fa
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_few_residuals_of_all_lanes_are_added(monkeypatch, method):
+def test_few_residuals_of_all_threads_are_added(monkeypatch, method):
     problem = far_apart(3, 800, 30, 120)
     use(monkeypatch, 2)
-    found = engine.Engine(
-        engine.Mixture.of(gmm_np.Parameters(*problem[1:])), "moments", gradient=True, n_samples=800
+    found = EStep(
+        PreparedMixture.of(gmm_np.Parameters(*problem[1:])),
+        "moments",
+        gradient=True,
+        n_samples=800,
     )
     found.add(problem.x, None)
     gathered = [sum(m.few.n_pairs for m in own.guard.moments.values()) for own in found.passes]
@@ -185,23 +189,23 @@ def test_a_value_that_is_not_finite_is_placed_in_all_rows(monkeypatch, row):
             function(x, *problem[1:])
 
 
-def test_an_error_stops_the_other_lanes(monkeypatch):
+def test_an_error_stops_the_other_threads(monkeypatch):
     use(monkeypatch, 2)
-    monkeypatch.setattr(blocks, "LARGEST_BLOCK", 8)
+    monkeypatch.setattr(workspace, "LARGEST_BLOCK", 8)
     problem = random_problem(1, 4000, 3, 2)
-    mixture = engine.Mixture.of(gmm_np.Parameters(*problem[1:]))
+    mixture = PreparedMixture.of(gmm_np.Parameters(*problem[1:]))
     seen = []
 
     def fail(block):
         seen.append(block.start)
-        if block.start == 2000:  # the second lane's first
+        if block.start == 2000:  # the second thread's first
             raise KeyboardInterrupt
         time.sleep(0.002)
 
     with pytest.raises(KeyboardInterrupt):
-        engine.Engine(mixture, "direct", gradient=False, n_samples=4000).each(problem.x, fail)
+        EStep(mixture, "direct", gradient=False, n_samples=4000).each(problem.x, fail)
     assert len(seen) < 200  # of 500 blocks
-    assert not [t for t in threading.enumerate() if t.name.startswith("gmm_np lane")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("gmm_np thread")]
 
 
 def test_tasks_run_side_by_side_and_return_in_order():
@@ -211,13 +215,13 @@ def test_tasks_run_side_by_side_and_return_in_order():
         barrier.wait()  # breaks unless all three are there at once
         return i, threading.get_ident()
 
-    found = lanes.run([lambda i=i: task(i) for i in range(3)])
+    found = threads.run_in_threads([lambda i=i: task(i) for i in range(3)])
     assert [i for i, _ in found] == [0, 1, 2]
     assert len({ident for _, ident in found} | {threading.get_ident()}) == 4
 
 
 def test_a_single_task_takes_no_thread():
-    assert lanes.run([threading.get_ident]) == [threading.get_ident()]
+    assert threads.run_in_threads([threading.get_ident]) == [threading.get_ident()]
 
 
 def test_the_first_error_in_the_list_is_raised_once_all_tasks_have_ended():
@@ -230,7 +234,7 @@ def test_the_first_error_in_the_list_is_raised_once_all_tasks_have_ended():
             raise ValueError(i)
 
     with pytest.raises(ValueError, match="1"):
-        lanes.run([lambda i=i: task(i) for i in range(3)])
+        threads.run_in_threads([lambda i=i: task(i) for i in range(3)])
     assert sorted(ended) == [0, 1, 2]
 
 
@@ -246,7 +250,7 @@ def test_ctrl_c_halts_the_tasks_and_waits_for_them():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs may ignore it
     try:
         with pytest.raises(KeyboardInterrupt):
-            lanes.run([lambda i=i: task(i) for i in range(2)], halt)
+            threads.run_in_threads([lambda i=i: task(i) for i in range(2)], halt)
     finally:
         signal.signal(signal.SIGINT, before)
     assert ended == [True, True]
@@ -255,58 +259,58 @@ def test_ctrl_c_halts_the_tasks_and_waits_for_them():
 @pytest.fixture
 def six_cores(monkeypatch, tmp_path):
     """Six cores, of which nothing takes any away."""
-    for name in lanes.LIMITS:
+    for name in threads.LIMITS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(lanes.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    monkeypatch.setattr(lanes, "OWN_GROUP", tmp_path / "none")
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(threads, "OWN_GROUP", tmp_path / "none")
     return tmp_path
 
 
 @pytest.mark.usefixtures("six_cores")
 def test_cores_are_what_the_environment_leaves(monkeypatch):
-    assert lanes.cores() == 6
+    assert threads.cores() == 6
     monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
-    assert lanes.cores() == 4
+    assert threads.cores() == 4
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    assert lanes.cores() == 1
-    assert lanes.worthwhile(1e12) == 1
+    assert threads.cores() == 1
+    assert threads.worthwhile_threads(1e12) == 1
     for nonsense in ("", "0", "-1", "many"):
         monkeypatch.setenv("OPENBLAS_NUM_THREADS", nonsense)
-        assert lanes.cores() == 4
-    monkeypatch.delattr(lanes.os, "sched_getaffinity")
-    monkeypatch.setattr(lanes.os, "cpu_count", lambda: None)
-    assert lanes.cores() == 1
+        assert threads.cores() == 4
+    monkeypatch.delattr(threads.os, "sched_getaffinity")
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: None)
+    assert threads.cores() == 1
 
 
 def test_cores_are_what_the_quotas_of_a_container_leave(monkeypatch, six_cores):
-    monkeypatch.setattr(lanes, "OWN_GROUP", six_cores / "cgroup")
-    monkeypatch.setattr(lanes, "GROUPS", six_cores)
+    monkeypatch.setattr(threads, "OWN_GROUP", six_cores / "cgroup")
+    monkeypatch.setattr(threads, "GROUPS", six_cores)
     own = six_cores / "pod" / "container"
     own.mkdir(parents=True)
     (six_cores / "cgroup").write_text("0::/pod/container\n")
-    assert lanes.cores() == 6  # no group has a file
+    assert threads.cores() == 6  # no group has a file
     (own / "cpu.max").write_text("max 100000\n")
-    assert lanes.cores() == 6
+    assert threads.cores() == 6
     (own.parent / "cpu.max").write_text("250000 100000\n")
-    assert lanes.cores() == 2  # the stricter of both, whole cores
+    assert threads.cores() == 2  # the stricter of both, whole cores
     (own / "cpu.max").write_text("50000 100000\n")
-    assert lanes.cores() == 1
+    assert threads.cores() == 1
     (six_cores / "cgroup").write_text("1:cpu:/elsewhere\n")  # the first version says nothing
-    assert lanes.cores() == 6
+    assert threads.cores() == 6
 
 
 @pytest.mark.usefixtures("six_cores")
 def test_a_thread_or_process_of_a_pool_has_one_core():
     found = []
-    thread = threading.Thread(target=lambda: found.append(lanes.cores()))
+    thread = threading.Thread(target=lambda: found.append(threads.cores()))
     thread.start()
     thread.join()
     assert found == [1]
-    assert lanes.cores() == 6
+    assert threads.cores() == 6
     with concurrent.futures.ProcessPoolExecutor(
         1, mp_context=multiprocessing.get_context("spawn")
     ) as pool:
-        assert pool.submit(lanes.cores).result(timeout=60) == 1
+        assert pool.submit(threads.cores).result(timeout=60) == 1
 
 
 CELLS = [(1, 2, 3000), (5, 2, 3000), (200, 3, 400), (32, 16, 3000), (7, 33, 2000), (5, 64, 1000)]
@@ -354,7 +358,7 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import numpy as np
-import test_lanes
+import test_threads
 
 others = [task for task in os.listdir("/proc/self/task") if task != str(os.getpid())]
 
@@ -363,13 +367,13 @@ def switches():  # how often other threads were given a core
     return [stat.split()[2] for stat in stats]
 
 before = switches()
-for cell in test_lanes.CELLS:
-    test_lanes.call_everything(*cell)
+for cell in test_threads.CELLS:
+    test_threads.call_everything(*cell)
 assert switches() == before
 np.ones((400, 400)) @ np.ones((400, 400))
 print(len(others), switches() != before)
 """
-    limits = {name: value for name, value in os.environ.items() if name not in lanes.LIMITS}
+    limits = {name: value for name, value in os.environ.items() if name not in threads.LIMITS}
     done = subprocess.run(
         [sys.executable, "-c", source], env=limits, capture_output=True, text=True, check=False
     )
@@ -378,12 +382,12 @@ print(len(others), switches() != before)
     assert seen == str(int(n_threads) > 0)  # a product that is large is seen, if BLAS has threads
 
 
-def test_lanes_are_used_where_there_is_enough_to_do(monkeypatch):
-    monkeypatch.setattr(lanes, "cores", lambda: 64)
-    assert lanes.worthwhile(0.0) == 1
-    assert lanes.worthwhile(1.9 * lanes.WORTH_A_LANE) == 1
-    assert lanes.worthwhile(2.1 * lanes.WORTH_A_LANE) == 2
-    assert lanes.worthwhile(1e12) == lanes.MOST
+def test_threads_are_used_where_there_is_enough_to_do(monkeypatch):
+    monkeypatch.setattr(threads, "cores", lambda: 64)
+    assert threads.worthwhile_threads(0.0) == 1
+    assert threads.worthwhile_threads(1.9 * threads.WORTH_A_THREAD) == 1
+    assert threads.worthwhile_threads(2.1 * threads.WORTH_A_THREAD) == 2
+    assert threads.worthwhile_threads(1e12) == threads.MOST
 
 
 def test_the_error_state_is_that_of_the_caller():
@@ -393,10 +397,10 @@ def test_the_error_state_is_that_of_the_caller():
     for state in ("ignore", "raise"):
         with np.errstate(divide=state):
             if state == "ignore":
-                assert lanes.run([divide, divide]) == [np.inf, np.inf]
+                assert threads.run_in_threads([divide, divide]) == [np.inf, np.inf]
             else:
                 with pytest.raises(FloatingPointError):
-                    lanes.run([lambda: 0.0, divide])
+                    threads.run_in_threads([lambda: 0.0, divide])
 
 
 def test_without_threads_all_tasks_run_in_this_one(monkeypatch):
@@ -404,6 +408,6 @@ def test_without_threads_all_tasks_run_in_this_one(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", no_more)
-    assert lanes.run([lambda i=i: (i, threading.get_ident()) for i in range(3)]) == [
+    assert threads.run_in_threads([lambda i=i: (i, threading.get_ident()) for i in range(3)]) == [
         (i, threading.get_ident()) for i in range(3)
     ]

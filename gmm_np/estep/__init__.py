@@ -12,23 +12,23 @@ Functions in this package check nothing. Letters in shapes: B samples of a block
 are on, D dimensions, P features.
 """
 
-from gmm_np.kernels.direct import Direct
-from gmm_np.kernels.frame import Frame, Frames
-from gmm_np.kernels.guard import METHODS, Costs, Guard, Kernel, Method, cheapest
-from gmm_np.kernels.mixture import Mixture, OutOfRangeError
-from gmm_np.kernels.moments import Moments
+from gmm_np.estep.feature_kernel import FeatureKernel
+from gmm_np.estep.kernel_choice import METHODS, Costs, Guard, Kernel, Method, cheapest
+from gmm_np.estep.prepared_mixture import OutOfRangeError, PreparedMixture
+from gmm_np.estep.residual_kernel import ResidualKernel
+from gmm_np.estep.standardization import Standardization, Standardizations
 
 __all__ = [
     "METHODS",
     "Costs",
-    "Direct",
-    "Frame",
-    "Frames",
+    "FeatureKernel",
     "Guard",
     "Kernel",
     "Method",
-    "Mixture",
-    "Moments",
     "OutOfRangeError",
+    "PreparedMixture",
+    "ResidualKernel",
+    "Standardization",
+    "Standardizations",
     "cheapest",
 ]

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gmm_np import triangles
 from gmm_np.checks import FloatArray
-from gmm_np.families.family import ROUNDING, Sums
-from gmm_np.kernels import blocks
-from gmm_np.kernels.blocks import block_size
-from gmm_np.kernels.frame import UNIT_ROUNDOFF, Frame
-from gmm_np.kernels.mixture import Mixture
-from gmm_np.kernels.products import Products
-from gmm_np.kernels.whitened import Gathered, Residuals, Significance, WhitenedSums
+from gmm_np.covariance.family import ROUNDING, Sums
+from gmm_np.estep import workspace
+from gmm_np.estep.feature_sums import Products
+from gmm_np.estep.prepared_mixture import PreparedMixture
+from gmm_np.estep.residual_sums import ActivePairs, Residuals, ResidualSums, Significance
+from gmm_np.estep.standardization import UNIT_ROUNDOFF, Standardization
+from gmm_np.estep.workspace import block_size
+from gmm_np.linalg import triangles
 
 
-class Moments:
+class FeatureKernel:
     """Two products with the features of a block: log_joint, and its weighted sums.
 
     Where few responsibilities count, their residuals are whitened instead of the second product.
@@ -25,18 +25,18 @@ class Moments:
 
     def __init__(
         self,
-        mixture: Mixture,
-        frame: Frame,
-        n_samples: int = blocks.LARGEST_BLOCK,
+        mixture: PreparedMixture,
+        frame: Standardization,
+        n_samples: int = workspace.LARGEST_BLOCK,
         *,
         central: bool = False,
     ) -> None:
         self.mixture, self.frame, self.central = mixture, frame, central
-        self.whitened = WhitenedSums(mixture, central=central)
+        self.whitened = ResidualSums(mixture, central=central)
         self.significant = Significance(mixture.n_components)
-        self.few = Gathered(mixture.n_components, mixture.n_dims)
+        self.few = ActivePairs(mixture.n_components, mixture.n_dims)
         family, k, d, p = mixture.family, *mixture.means.shape, mixture.n_features
-        self.block = block_size(blocks.MOMENTS_BLOCK_BYTES, p + k, n_samples)
+        self.block = block_size(workspace.MOMENTS_BLOCK_BYTES, p + k, n_samples)
         self.summed = family.n_sums(d)
         self.products = Products(frame.coefficients(mixture), self.summed, self.block)
         self._cross = family.cross_moment(d)
@@ -80,13 +80,13 @@ class Moments:
         y = self.y[None]
         triangles.add_squares(cross, y if weight is None else y * weight, y)
 
-    def absorb(self, other: Moments) -> None:
+    def merge(self, other: FeatureKernel) -> None:
         """Add what another kernel for the same mixture and frame added."""
-        self.few.absorb(other.few)
-        self.products.absorb(other.products)
+        self.few.merge(other.few)
+        self.products.merge(other.products)
         if self._cross is not None and other._cross is not None:
             self._cross += other._cross
-        self.whitened.absorb(other.whitened)
+        self.whitened.merge(other.whitened)
 
     def sums(self) -> list[Sums]:
         """Return n [K], v [K, D] and second moments, central ones if asked for, of all blocks.

@@ -8,38 +8,38 @@ from typing import Final
 
 import numpy as np
 
-from gmm_np import triangles
 from gmm_np.checks import FloatArray
-from gmm_np.kernels.mixture import Mixture
-from gmm_np.kernels.products import Coefficients
+from gmm_np.estep.feature_sums import FeatureCoefficients
+from gmm_np.estep.prepared_mixture import PreparedMixture
+from gmm_np.linalg import triangles
 
 UNIT_ROUNDOFF: Final = 2.0**-53
 # Frames whose unit is further from 1 than this power of two are brought to it.
 LARGEST_EXPONENT: Final = 200
 
 
-class Frames:
-    """The frames of a mixture, each of them made once, whichever lane asks first."""
+class Standardizations:
+    """The frames of a mixture, each of them made once, whichever thread asks first."""
 
-    def __init__(self, mixture: Mixture) -> None:
-        self.mixture, self.made, self.lock = mixture, dict[bool, Frame](), Lock()
+    def __init__(self, mixture: PreparedMixture) -> None:
+        self.mixture, self.made, self.lock = mixture, dict[bool, Standardization](), Lock()
 
-    def get(self, *, common: bool) -> Frame:
+    def get(self, *, common: bool) -> Standardization:
         """Return the frame with, or without, a common factor."""
         with self.lock:
             if common not in self.made:
-                self.made[common] = Frame(self.mixture, common=common)
+                self.made[common] = Standardization(self.mixture, common=common)
             return self.made[common]
 
 
-class Frame:
+class Standardization:
     """Coordinates in which features are written: y = x - centre, or C^-1 (x - centre).
 
     Multiplying all data by the inverse of one common factor C removes whatever anisotropy the
     components share, and leaves z as it is.
     """
 
-    def __init__(self, mixture: Mixture, *, common: bool) -> None:
+    def __init__(self, mixture: PreparedMixture, *, common: bool) -> None:
         family, self.centre = mixture.family, mixture.centre
         self.means: FloatArray = mixture.means - mixture.centre  # [K, D]
         self.inverse = mixture.inverse
@@ -56,18 +56,18 @@ class Frame:
         if self.unit != 1.0:
             self.means, self.inverse = self.means * self.unit, self.inverse / self.unit
             self.sharpness = self.sharpness / self.unit
-        self._coefficients: Coefficients | None = None
+        self._coefficients: FeatureCoefficients | None = None
         self._lock = Lock()
         self.reach = np.sqrt(np.einsum("kd,kd->k", self.means, self.means))  # [K]
 
-    def coefficients(self, mixture: Mixture) -> Coefficients:
-        """Return those of the features in log_joint; computed once, for all lanes."""
+    def coefficients(self, mixture: PreparedMixture) -> FeatureCoefficients:
+        """Return those of the features in log_joint; computed once, for all threads."""
         with self._lock:
             if self._coefficients is None:
                 theta = mixture.family.natural_parameters(
                     mixture.constant, self.means, self.inverse
                 )
-                self._coefficients = Coefficients(theta)
+                self._coefficients = FeatureCoefficients(theta)
             return self._coefficients
 
     def write(self, x: FloatArray) -> FloatArray:

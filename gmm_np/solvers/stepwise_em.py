@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray
-from gmm_np.families import FAMILIES
+from gmm_np.covariance import FAMILIES
 from gmm_np.parameters import Parameters
-from gmm_np.statistics import Statistics, as_floor
+from gmm_np.sufficient_statistics import Statistics, as_floor
 
 # How fast old data are forgotten: the t-th block of equal size has the weight t^-FORGETTING in the
 # update. At 1 none are forgotten, even though their responsibilities were those of a young model.

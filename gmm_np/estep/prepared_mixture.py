@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from gmm_np.checks import FloatArray, is_finite
-from gmm_np.families import FAMILIES
-from gmm_np.families.family import Bools, Family, Sums
+from gmm_np.covariance import FAMILIES
+from gmm_np.covariance.family import Bools, Family, Sums
 from gmm_np.parameters import Parameters
 
 LOG_2_PI: Final = math.log(2 * math.pi)
@@ -21,7 +21,7 @@ class OutOfRangeError(ArithmeticError):
     """A distance has no finite square. The reference knows what to do."""
 
 
-class Mixture:
+class PreparedMixture:
     """A mixture prepared for the kernels: everything K-sized that does not depend on data.
 
     Components that are off (a logit of -inf) are left out. Both arguments that describe the
@@ -70,7 +70,7 @@ class Mixture:
         self.in_range = is_finite(self.inverse)
 
     @classmethod
-    def of(cls, parameters: Parameters) -> Mixture:
+    def of(cls, parameters: Parameters) -> PreparedMixture:
         """Prepare parameters."""
         family = FAMILIES[parameters.family]
         logits, means, scale = (
@@ -105,7 +105,7 @@ class Mixture:
         spread[self.on] = values
         return spread
 
-    def spread_sums(self, sums: Sums) -> Sums:
+    def to_all_components(self, sums: Sums) -> Sums:
         """Put sums of components that are on among zeros for those that are off."""
         if self.all_on:
             return sums

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from gmm_np.checks import FloatArray
 from gmm_np.parameters import Parameters
 from gmm_np.priors import Prior
-from gmm_np.solvers.fitting import Callback, Data, FitInterrupted, FitResult, Trace
 from gmm_np.solvers.objective import Objective
+from gmm_np.solvers.results import Callback, Data, FitInterrupted, FitResult, Trace
 
 
 def fit_lbfgs(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from gmm_np.checks import FloatArray
-from gmm_np.families.family import Sums
-from gmm_np.kernels.direct import Direct
-from gmm_np.kernels.frame import Frames
-from gmm_np.kernels.mixture import Mixture
-from gmm_np.kernels.moments import Moments
+from gmm_np.covariance.family import Sums
+from gmm_np.estep.feature_kernel import FeatureKernel
+from gmm_np.estep.prepared_mixture import PreparedMixture
+from gmm_np.estep.residual_kernel import ResidualKernel
+from gmm_np.estep.standardization import Standardizations
 
 Method: TypeAlias = Literal["auto", "direct", "moments"]
 METHODS: Final = ("auto", "direct", "moments")
@@ -19,7 +19,7 @@ LARGEST_ERROR: Final = 1e-10
 # Up to so many coordinates of residuals (0.1 ms) there is no time to save, only digits to lose.
 LITTLE_WORK: Final = 2**14
 
-Kernel: TypeAlias = Direct | Moments
+Kernel: TypeAlias = ResidualKernel | FeatureKernel
 
 
 class Guard:
@@ -31,7 +31,7 @@ class Guard:
     method : {"auto", "direct", "moments"}
         "auto" is moments where it is accurate enough; see `cheapest`.
     frames : Frames
-        Of the mixture; those of all lanes.
+        Of the mixture; those of all threads.
     n_samples : int
         How many are to come, about.
     central : bool
@@ -40,29 +40,29 @@ class Guard:
 
     def __init__(
         self,
-        mixture: Mixture,
+        mixture: PreparedMixture,
         method: Method,
-        frames: Frames,
+        frames: Standardizations,
         *,
         n_samples: int,
         central: bool = False,
     ) -> None:
         self.mixture, self.method, self.frames = mixture, method, frames
         self.n_samples, self.central = n_samples, central
-        self.direct: Direct | None = None
-        self.moments: dict[bool, Moments] = {}
+        self.direct: ResidualKernel | None = None
+        self.moments: dict[bool, FeatureKernel] = {}
 
     def choose(self, x: FloatArray) -> tuple[Kernel, FloatArray]:
         """Return the kernel for samples x [D, B], and the samples as it wants them."""
         found = self._frame(x)
         if found is None:
             if self.direct is None:
-                self.direct = Direct(self.mixture, self.n_samples, central=self.central)
+                self.direct = ResidualKernel(self.mixture, self.n_samples, central=self.central)
             return self.direct, x
         common, y = found
         if common not in self.moments:
             frame = self.frames.get(common=common)
-            self.moments[common] = Moments(
+            self.moments[common] = FeatureKernel(
                 self.mixture, frame, self.n_samples, central=self.central
             )
         return self.moments[common], y
@@ -71,17 +71,17 @@ class Guard:
         """Return the method of the kernel that samples x [D, B] are going to take."""
         return "direct" if self._frame(x) is None else "moments"
 
-    def absorb(self, other: Guard) -> None:
+    def merge(self, other: Guard) -> None:
         """Add what the kernels of another one for the same mixture and frames added."""
         for common, moments in other.moments.items():
             if common in self.moments:
-                self.moments[common].absorb(moments)
+                self.moments[common].merge(moments)
             else:
                 self.moments[common] = moments
         if self.direct is None:
             self.direct = other.direct
         elif other.direct is not None:
-            self.direct.absorb(other.direct)
+            self.direct.merge(other.direct)
 
     def sums(self) -> list[Sums]:
         """Return what the kernels added, in parts."""
@@ -104,7 +104,7 @@ class Guard:
         return None
 
 
-def cheapest(mixture: Mixture, costs: Costs, n_samples: int) -> Method:
+def cheapest(mixture: PreparedMixture, costs: Costs, n_samples: int) -> Method:
     """Return "direct" where that is as cheap as moments, else "auto"."""
     little = n_samples * mixture.n_components * mixture.n_dims <= LITTLE_WORK
     return "direct" if little or costs.moments > costs.direct else "auto"
@@ -117,7 +117,7 @@ class Costs(NamedTuple):
     direct: float
 
     @classmethod
-    def of(cls, mixture: Mixture, n_samples: int, *, gradient: bool) -> Costs:
+    def of(cls, mixture: PreparedMixture, n_samples: int, *, gradient: bool) -> Costs:
         """Estimate them for so many samples.
 
         Fitted to K from 2 to 200 and D from 2 to 128, to the geometric mean of what they take with

@@ -3,8 +3,8 @@ import pytest
 
 from gmm_np.datasets import load_old_faithful
 from gmm_np.reference import nll_forward
-from gmm_np.solvers.fitting import Data
-from gmm_np.solvers.starts import STARTS, kmeans_start, make_start
+from gmm_np.solvers.initialization import STARTS, kmeans_start, make_start
+from gmm_np.solvers.results import Data
 
 FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
 

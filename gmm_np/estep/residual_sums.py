@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
-from gmm_np.families.family import SMALLEST_VARIANCE, Bools, Sums, merge
-from gmm_np.kernels.mixture import Mixture
+from gmm_np.covariance.family import SMALLEST_VARIANCE, Bools, Sums, merge
+from gmm_np.estep.prepared_mixture import PreparedMixture
 
 # Samples of a component, on average, and doubles of all that are gathered before they are added.
 ENOUGH: Final = 256
@@ -58,10 +58,10 @@ class Residuals(NamedTuple):
         np.multiply(self.z, self.weight[:, None], out=self.spare)
 
 
-class WhitenedSums:
+class ResidualSums:
     """Mass, first and second moments of whitened residuals, equation (25), block by block."""
 
-    def __init__(self, mixture: Mixture, *, central: bool) -> None:
+    def __init__(self, mixture: PreparedMixture, *, central: bool) -> None:
         self.mixture, self.central = mixture, central
         self.near: Sums | None = None
         self.far: Sums | None = None
@@ -87,7 +87,7 @@ class WhitenedSums:
         if far is not None:
             self._merge(Sums(far.mass, far.first, self.mixture.family.complete(far.second)))
 
-    def absorb(self, other: WhitenedSums) -> None:
+    def merge(self, other: ResidualSums) -> None:
         """Add what the other one added."""
         if other.near is not None:
             near = self.near = self._zeros() if self.near is None else self.near
@@ -151,7 +151,7 @@ class Significance:
         return np.asarray(weight > (part * mean)[:, None])
 
 
-class Gathered:
+class ActivePairs:
     """Samples that count for a component, of several blocks, until there are enough of them.
 
     A component costs the same for one of its samples as for some dozens.
@@ -170,7 +170,7 @@ class Gathered:
         self.mass += mass
         self.n_pairs += len(component)
 
-    def absorb(self, other: Gathered) -> None:
+    def merge(self, other: ActivePairs) -> None:
         """Take what the other one has."""
         self.blocks += other.blocks
         self.mass += other.mass

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np import triangles
 from gmm_np.checks import FloatArray
-from gmm_np.families.family import (
+from gmm_np.covariance.family import (
     ROUNDING,
     Bools,
     Family,
@@ -24,7 +23,8 @@ from gmm_np.families.family import (
     isotropic_parameters,
     write_isotropic_features,
 )
-from gmm_np.tiles import multiply
+from gmm_np.linalg import triangles
+from gmm_np.linalg.tiles import multiply
 
 
 class _Pairs(NamedTuple):

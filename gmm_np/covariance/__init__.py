@@ -6,9 +6,9 @@ and nothing else changes.
 
 from typing import Final
 
-from gmm_np.families.diagonal import Diagonal, SharedSpherical, Spherical
-from gmm_np.families.family import Family
-from gmm_np.families.full import Constant, Full, Tied
+from gmm_np.covariance.diagonal import Diagonal, SharedSpherical, Spherical
+from gmm_np.covariance.family import Family
+from gmm_np.covariance.full import Constant, Full, Tied
 
 __all__ = ["FAMILIES", "Family"]
 

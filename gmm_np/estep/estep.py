@@ -1,4 +1,4 @@
-"""The pass over the data: its rows are divided among lanes, and their sums add.
+"""The pass over the data: its rows are divided among threads, and their sums add.
 
 Letters in shapes: N samples, B samples of a block, K components, D dimensions.
 """
@@ -14,18 +14,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np import lanes
 from gmm_np.checks import FloatArray
-from gmm_np.families.family import Sums, merge
-from gmm_np.kernels import Costs, Frames, Guard, Method, Mixture, cheapest
-from gmm_np.passes import PREPARED, Block, Pass, columns, quiet
+from gmm_np.covariance.family import Sums, merge
+from gmm_np.estep import Costs, Guard, Method, PreparedMixture, Standardizations, cheapest
+from gmm_np.estep.accumulate import PREPARED, Accumulator, Block, columns, numpy_settings
+from gmm_np.linalg import threads
 
-# Nanoseconds for a sample up to which lanes would wait for the interpreter most of the time.
+# Nanoseconds for a sample up to which threads would wait for the interpreter most of the time.
 CHEAP: Final = 150.0
 
 
-class Engine:
-    """One pass over data at fixed parameters, in lanes. It keeps their sums between calls.
+class EStep:
+    """One pass over data at fixed parameters, in threads. It keeps their sums between calls.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Engine:
 
     def __init__(
         self,
-        mixture: Mixture,
+        mixture: PreparedMixture,
         method: Method,
         *,
         gradient: bool,
@@ -52,8 +52,8 @@ class Engine:
         self.mixture, self.central, self.n_samples = mixture, central, n_samples
         self.costs = Costs.of(mixture, n_samples, gradient=gradient)
         self.method = cheapest(mixture, self.costs, n_samples) if method == "auto" else method
-        self.frames = Frames(mixture)
-        self.passes: list[Pass] = []
+        self.frames = Standardizations(mixture)
+        self.passes: list[Accumulator] = []
         self.weight, self.count = 0.0, 0
 
     def each(self, x: NDArray[np.generic], use: Callable[[Block], None]) -> None:
@@ -75,7 +75,7 @@ class Engine:
             If a value is not finite.
         """
 
-        def add(own: Pass, block: Block) -> None:
+        def add(own: Accumulator, block: Block) -> None:
             w = None if weight is None else np.ldexp(weight[block.start : block.stop], -exponent)
             own.add(block, w)
 
@@ -97,9 +97,9 @@ class Engine:
     def sums(self) -> Sums:
         """Return n [K], v [K, D] and second moments of all that was added, equation (25)."""
         family = self.mixture.family
-        with quiet():
+        with numpy_settings():
             while len(self.passes) > 1:
-                self.passes[0].absorb(self.passes.pop(1))
+                self.passes[0].merge(self.passes.pop(1))
             parts = self.passes[0].sums()
             sums = parts[0]
             for part in parts[1:]:
@@ -107,20 +107,20 @@ class Engine:
                     sums = merge(family, sums, part)
                 else:
                     sums = Sums(*(a + b for a, b in zip(sums, part, strict=True)))
-        return self.mixture.spread_sums(sums)
+        return self.mixture.to_all_components(sums)
 
-    def _run(self, x: NDArray[np.generic], use: Callable[[Pass, Block], None]) -> None:
-        """Give each lane its part of x [N, D]; call `use` with its pass and each of its blocks."""
-        n_lanes, halt = self._n_lanes(x), Event()
-        passes = self._passes(n_lanes, len(x))
-        if n_lanes > 1:
-            with quiet():
+    def _run(self, x: NDArray[np.generic], use: Callable[[Accumulator, Block], None]) -> None:
+        """Give each thread its part of x [N, D]; call `use` with its sums and each block."""
+        n_threads, halt = self._n_threads(x), Event()
+        passes = self._passes(n_threads, len(x))
+        if n_threads > 1:
+            with numpy_settings():
                 passes[0].prepare(x)
 
         def task(i: int) -> None:
-            part = slice(len(x) * i // n_lanes, len(x) * (i + 1) // n_lanes)
+            part = slice(len(x) * i // n_threads, len(x) * (i + 1) // n_threads)
             try:
-                with quiet():
+                with numpy_settings():
                     for block in passes[i].blocks(x, part):
                         if halt.is_set():
                             return
@@ -129,24 +129,24 @@ class Engine:
                 halt.set()  # so that no error, nor Ctrl-C, waits for what the others have left
                 raise
 
-        lanes.run([partial(task, i) for i in range(n_lanes)], halt)
+        threads.run_in_threads([partial(task, i) for i in range(n_threads)], halt)
 
-    def _n_lanes(self, x: NDArray[np.generic]) -> int:
-        """Return how many lanes to use for x [N, D], by the kernel that its first rows take."""
-        if lanes.worthwhile(max(self.costs) * len(x)) == 1:
+    def _n_threads(self, x: NDArray[np.generic]) -> int:
+        """Return how many threads to use for x [N, D], by the kernel that its first rows take."""
+        if threads.worthwhile_threads(max(self.costs) * len(x)) == 1:
             return 1
         guard = Guard(self.mixture, self.method, self.frames, n_samples=len(x))
-        with quiet():
+        with numpy_settings():
             method = guard.expected(columns(x[:PREPARED]))
         cost = self.costs.direct if method == "direct" else self.costs.moments
-        return 1 if cost < CHEAP else lanes.worthwhile(cost * len(x))
+        return 1 if cost < CHEAP else threads.worthwhile_threads(cost * len(x))
 
-    def _passes(self, n_lanes: int, n_samples: int) -> list[Pass]:
-        """Return a pass for each of so many lanes, which share so many samples."""
-        while len(self.passes) < n_lanes:
-            part = -(-max(n_samples, self.n_samples) // n_lanes)
+    def _passes(self, n_threads: int, n_samples: int) -> list[Accumulator]:
+        """Return a pass for each of so many threads, which share so many samples."""
+        while len(self.passes) < n_threads:
+            part = -(-max(n_samples, self.n_samples) // n_threads)
             guard = Guard(
                 self.mixture, self.method, self.frames, n_samples=part, central=self.central
             )
-            self.passes.append(Pass(self.mixture, guard, central=self.central))
-        return self.passes[:n_lanes]
+            self.passes.append(Accumulator(self.mixture, guard, central=self.central))
+        return self.passes[:n_threads]

@@ -14,19 +14,26 @@ from gmm_np import (
     gradients,
     log_prob,
     nll_value_and_grad,
-    passes,
     responsibilities,
     statistics,
 )
-from gmm_np.engine import Engine
-from gmm_np.kernels import Direct, Mixture, Moments, blocks
-from gmm_np.passes import LARGEST_LOG_SUM, SMALLEST_RESPONSIBILITY
+from gmm_np.estep import (
+    FeatureKernel,
+    PreparedMixture,
+    ResidualKernel,
+    accumulate,
+    workspace,
+)
+from gmm_np.estep.accumulate import LARGEST_LOG_SUM, SMALLEST_RESPONSIBILITY
+from gmm_np.estep.estep import EStep
 from gmm_np.reference import nll_backward, nll_forward
 
 METHODS = ("auto", "direct", "moments")
 methods = pytest.mark.parametrize("method", METHODS)
 kinds = pytest.mark.parametrize(
-    ("method", "kind"), [("direct", Direct), ("moments", Moments)], ids=["direct", "moments"]
+    ("method", "kind"),
+    [("direct", ResidualKernel), ("moments", FeatureKernel)],
+    ids=["direct", "moments"],
 )
 TOLERANCE = 1e-12
 
@@ -34,11 +41,11 @@ TOLERANCE = 1e-12
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 16 rows, chunks of 64 (of two dimensions)."""
-    monkeypatch.setattr(blocks, "MOMENTS_BLOCK_BYTES", 1)
-    monkeypatch.setattr(blocks, "DIRECT_BLOCK_BYTES", 1)
-    monkeypatch.setattr(blocks, "SMALLEST_BLOCK", 16)
-    monkeypatch.setattr(blocks, "LARGEST_BLOCK", 16)
-    monkeypatch.setattr(passes, "CHUNK_BYTES", 8 * 2 * 64)
+    monkeypatch.setattr(workspace, "MOMENTS_BLOCK_BYTES", 1)
+    monkeypatch.setattr(workspace, "DIRECT_BLOCK_BYTES", 1)
+    monkeypatch.setattr(workspace, "SMALLEST_BLOCK", 16)
+    monkeypatch.setattr(workspace, "LARGEST_BLOCK", 16)
+    monkeypatch.setattr(accumulate, "CHUNK_BYTES", 8 * 2 * 64)
 
 
 class Shifts:
@@ -46,7 +53,7 @@ class Shifts:
 
     def __init__(self, monkeypatch):
         self.asked = []
-        for kind in (Direct, Moments):
+        for kind in (ResidualKernel, FeatureKernel):
             monkeypatch.setattr(kind, "log_joint", self.watch(kind.log_joint))
 
     def watch(self, log_joint):
@@ -89,10 +96,10 @@ def assert_agrees(problem, method, weight=None):
 def test_settings_of_numpy_are_given_back():
     errors, size = np.geterr(), np.setbufsize(4096)
     try:
-        with passes.quiet():
+        with accumulate.numpy_settings():
             assert set(np.geterr().values()) == {"ignore"}
-            assert np.getbufsize() == passes.BUFFER
-        with pytest.raises(RuntimeError), passes.quiet():
+            assert np.getbufsize() == accumulate.BUFFER
+        with pytest.raises(RuntimeError), accumulate.numpy_settings():
             raise RuntimeError
         nll_value_and_grad(*random_problem(0))
         assert np.geterr() == errors
@@ -105,7 +112,7 @@ def test_settings_of_numpy_are_given_back():
 def test_rows_in_any_layout_become_columns(rows):
     x = np.random.default_rng(0).normal(size=(2 * rows, 6))
     for view in (x[:rows, :3], x[::2, ::-2], np.asfortranarray(x), x.astype(np.float32), x > 0):
-        columns = passes.columns(view)
+        columns = accumulate.columns(view)
         assert columns.dtype == np.float64
         assert columns.flags.c_contiguous
         np.testing.assert_array_equal(columns, view.T)
@@ -115,7 +122,7 @@ def test_rows_in_any_layout_become_columns(rows):
 @pytest.mark.usefixtures("small_blocks")
 def test_blocks_are_all_rows_in_order_with_their_responsibilities(method, kind):
     problem = random_problem(0, 403, 3, 2)
-    mixture = Mixture.of(Parameters(*problem[1:]))
+    mixture = PreparedMixture.of(Parameters(*problem[1:]))
     stops, resp = [0], []
 
     def use(block):
@@ -125,7 +132,7 @@ def test_blocks_are_all_rows_in_order_with_their_responsibilities(method, kind):
         np.testing.assert_array_equal(block.samples, problem.x[block.start : block.stop].T)
         resp.append((block.exponentials / block.total).T)
 
-    Engine(mixture, method, gradient=True).each(problem.x, use)
+    EStep(mixture, method, gradient=True).each(problem.x, use)
     assert stops[-1] == 403
     assert max(map(len, resp)) == 16
     expected = nll_forward(*problem)[1].resp
@@ -135,9 +142,9 @@ def test_blocks_are_all_rows_in_order_with_their_responsibilities(method, kind):
 @methods
 def test_passes_add_up(method):
     problem = random_problem(1, 300, 3, 2)
-    mixture = Mixture.of(Parameters(*problem[1:]))
+    mixture = PreparedMixture.of(Parameters(*problem[1:]))
     # The number of samples that are to come is a hint.
-    once, twice = (Engine(mixture, method, gradient=True, n_samples=n) for n in (300, 7))
+    once, twice = (EStep(mixture, method, gradient=True, n_samples=n) for n in (300, 7))
     weight = np.random.default_rng(1).uniform(size=300)
     once.add(problem.x, weight)
     twice.add(problem.x[:100], weight[:100])
@@ -289,8 +296,8 @@ def test_what_is_flushed_does_not_depend_on_the_rows_of_the_same_block(method):
 def test_only_the_block_of_a_row_beyond_the_range_goes_to_the_reference(method):
     problem = random_problem(7, 160, 3, 2)
     problem.x[70] = [1e200, -1e180]
-    mixture, found = Mixture.of(Parameters(*problem[1:])), []
-    Engine(mixture, method, gradient=True).each(problem.x, found.append)
+    mixture, found = PreparedMixture.of(Parameters(*problem[1:])), []
+    EStep(mixture, method, gradient=True).each(problem.x, found.append)
     without_kernel = [(block.start, block.stop) for block in found if block.kernel is None]
     assert without_kernel == [(64, 80)]
 
@@ -392,7 +399,7 @@ def test_sums_do_not_depend_on_what_a_block_leaves_out(method, monkeypatch):
     parameters = Parameters(*problem[1:])
     whole = gradients(parameters, statistics(problem.x, parameters, method=method))
     order = np.random.default_rng(0).permutation(600)
-    monkeypatch.setattr(passes, "CHUNK_BYTES", 8 * 120 * 50)
+    monkeypatch.setattr(accumulate, "CHUNK_BYTES", 8 * 120 * 50)
     parts = [statistics(problem.x[part], parameters, method=method) for part in np.split(order, 4)]
     split = gradients(parameters, parts[2] + parts[0] + parts[3] + parts[1])
     worst = Worst()
@@ -405,7 +412,7 @@ def test_infinities_of_a_subnormal_factor_reach_no_kernel(monkeypatch, method):
     def start(*_):
         raise AssertionError("BLAS would see infinities")
 
-    for kind in (Direct, Moments):
+    for kind in (ResidualKernel, FeatureKernel):
         monkeypatch.setattr(kind, "start", start)
     x = np.array([[1e-310], [2e-310], [1.0]])
     mixture = np.zeros(2), np.zeros((2, 1)), np.array([[[1e-310]], [[1.0]]])

@@ -8,14 +8,14 @@ from typing import Final
 
 import numpy as np
 
-from gmm_np import triangles
 from gmm_np.checks import FloatArray
-from gmm_np.families.family import Sums
-from gmm_np.kernels import blocks
-from gmm_np.kernels.blocks import block_size, carve
-from gmm_np.kernels.frame import UNIT_ROUNDOFF
-from gmm_np.kernels.mixture import Mixture, OutOfRangeError
-from gmm_np.kernels.whitened import Residuals, Significance, WhitenedSums
+from gmm_np.covariance.family import Sums
+from gmm_np.estep import workspace
+from gmm_np.estep.prepared_mixture import OutOfRangeError, PreparedMixture
+from gmm_np.estep.residual_sums import Residuals, ResidualSums, Significance
+from gmm_np.estep.standardization import UNIT_ROUNDOFF
+from gmm_np.estep.workspace import block_size, workspace_view
+from gmm_np.linalg import triangles
 
 # Up to this share of a component's residuals in a block it pays to copy those that count.
 LARGEST_SHARE: Final = 0.5
@@ -27,18 +27,22 @@ BLOCKS_TO_WAIT: Final = 8
 GROUP_BYTES: Final = 2 * 2**20
 
 
-class Direct:
+class ResidualKernel:
     """Residuals first, then whitening: z = W_k (x - mu_k)."""
 
     def __init__(
-        self, mixture: Mixture, n_samples: int = blocks.LARGEST_BLOCK, *, central: bool = False
+        self,
+        mixture: PreparedMixture,
+        n_samples: int = workspace.LARGEST_BLOCK,
+        *,
+        central: bool = False,
     ) -> None:
         self.mixture = mixture
         k, d = mixture.n_components, mixture.n_dims
-        self.block = block_size(blocks.DIRECT_BLOCK_BYTES, k * (d + 2), n_samples)
+        self.block = block_size(workspace.DIRECT_BLOCK_BYTES, k * (d + 2), n_samples)
         self.group = min(max(GROUP_BYTES // (8 * d * self.block), 1), k)
         self.significant, self.wait = Significance(k), 0
-        self.whitened = WhitenedSums(mixture, central=central)
+        self.whitened = ResidualSums(mixture, central=central)
         self._z = np.empty(k * d * self.block)
         self._spare = np.empty(self.group * d * self.block)
         self._quadratic, self._terms = np.empty(k * self.block), np.empty(k * self.block)
@@ -52,11 +56,11 @@ class Direct:
             If the square of a distance is not finite.
         """
         m, b, self.x = self.mixture, x.shape[1], x
-        self.z = carve(self._z, (m.n_components, m.n_dims, b))
-        self.quadratic = carve(self._quadratic, (m.n_components, b))
+        self.z = workspace_view(self._z, (m.n_components, m.n_dims, b))
+        self.quadratic = workspace_view(self._quadratic, (m.n_components, b))
         for part in self._groups():
             z = self.z[part]
-            spare = carve(self._spare, z.shape)
+            spare = workspace_view(self._spare, z.shape)
             m.family.whiten(m.inverse, part, x, m.means[part], out=z, spare=spare)  # (6)
             np.einsum("kdb,kdb->kb", z, z, out=self.quadratic[part])  # (7)
         if not math.isfinite(self.quadratic.max()):
@@ -64,7 +68,7 @@ class Direct:
 
     def log_joint(self, shift: float) -> FloatArray:
         """Return log_joint - shift of the block, [K, B]."""
-        terms = carve(self._terms, self.quadratic.shape)
+        terms = workspace_view(self._terms, self.quadratic.shape)
         np.multiply(self.quadratic, -0.5, out=terms)
         terms += (self.mixture.constant - shift)[:, None]  # (9)
         return terms
@@ -80,9 +84,9 @@ class Direct:
         mass = exponentials.sum(axis=1)
         self.whitened.add(mass, self._parts(exponentials, mass))
 
-    def absorb(self, other: Direct) -> None:
+    def merge(self, other: ResidualKernel) -> None:
         """Add what another kernel for the same mixture added."""
-        self.whitened.absorb(other.whitened)
+        self.whitened.merge(other.whitened)
 
     def sums(self) -> list[Sums]:
         """Return the sums of all blocks, if there were any."""
@@ -108,7 +112,7 @@ class Direct:
             z = self.z[part]
             if not m.family.whitened:
                 np.subtract(self.x, m.means[part][:, :, None], out=z)
-            every = Residuals(part, z, weights[part], carve(self._spare, z.shape))
+            every = Residuals(part, z, weights[part], workspace_view(self._spare, z.shape))
             if chosen is None:
                 yield every
                 continue

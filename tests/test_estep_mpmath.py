@@ -20,8 +20,8 @@ from problems import (
 )
 
 from gmm_np import Gradients, Parameters, nll_value_and_grad
-from gmm_np.engine import Engine
-from gmm_np.kernels import Direct, Frame, Mixture, Moments
+from gmm_np.estep import FeatureKernel, PreparedMixture, ResidualKernel, Standardization
+from gmm_np.estep.estep import EStep
 from gmm_np.reference import nll_backward, nll_forward
 
 pytestmark = pytest.mark.needs_extras
@@ -281,9 +281,9 @@ def test_grid_makes_auto_use_either_kernel():
     blocks = []
     for separation in SEPARATIONS:
         problem = separated_problem(separation, 1.0, 0.0, between=False)
-        engine = Engine(Mixture.of(Parameters(*problem[1:])), "auto", gradient=True)
+        engine = EStep(PreparedMixture.of(Parameters(*problem[1:])), "auto", gradient=True)
         engine.each(problem.x, blocks.append)
-    assert {type(block.kernel) for block in blocks} == {Direct, Moments}
+    assert {type(block.kernel) for block in blocks} == {ResidualKernel, FeatureKernel}
 
 
 # --- the guard -----------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def guarded_problems():
 
 
 def bound(problem):
-    frame = Frame(Mixture.of(Parameters(*problem[1:])), common=False)
+    frame = Standardization(PreparedMixture.of(Parameters(*problem[1:])), common=False)
     return frame.error(frame.write(np.ascontiguousarray(problem.x.T)))
 
 
@@ -352,10 +352,10 @@ def test_bound_is_of_use():
 def test_common_frame_keeps_ten_digits_or_all_that_the_problem_admits(condition, spread_of_factors):
     for seed in range(3):
         problem = anisotropic_problem(seed, 16, 5, 8, condition, spread=spread_of_factors)
-        mixture = Mixture.of(Parameters(*problem[1:]))
+        mixture = PreparedMixture.of(Parameters(*problem[1:]))
         blocks = []
-        Engine(mixture, "auto", gradient=True).each(problem.x, blocks.append)
-        assert all(isinstance(block.kernel, Moments) for block in blocks)
+        EStep(mixture, "auto", gradient=True).each(problem.x, blocks.append)
+        assert all(isinstance(block.kernel, FeatureKernel) for block in blocks)
         assert all(block.kernel.frame.into is not None for block in blocks)
         arguments = of_problem(problem)
         true = exact(*arguments)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from gmm_np.checks import FloatArray
-from gmm_np.families.family import (
+from gmm_np.covariance.family import (
     Bools,
     Family,
     Sums,

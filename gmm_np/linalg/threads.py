@@ -1,8 +1,8 @@
-"""Lanes: parts of one piece of work side by side, each in a thread of its own.
+"""Parts of one piece of work side by side, each in a thread of its own.
 
 Data is cut in parts whose sums add, and components in groups. NumPy lets other threads run during
-its loops and products, so that each core is given one lane. No product in a lane is large enough
-for BLAS to start threads of its own (see `tiles`).
+its loops and products, so that each core is given one. No product in a thread is large enough for
+BLAS to start threads of its own (see `tiles`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,10 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from gmm_np import tuning
+
 Result = TypeVar("Result")
 
-# More lanes wait for the interpreter, and for memory.
-MOST: Final = 8
-# Nanoseconds of work for which another lane is worth its thread. Of two, one may wait for as long
-# as the interpreter lets a thread go on that others wait for, 5 ms: below 10 ms in all they gain
-# nothing for sure.
-WORTH_A_LANE: Final = 5e6
 # What is said to BLAS is said to us: "1" in a worker that has one core for itself.
 LIMITS: Final = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 # Where Linux says which control group this process is in, and what each may use (version 2).
@@ -70,15 +66,18 @@ def _quota() -> float:
     return least
 
 
-def worthwhile(nanoseconds: float) -> int:
-    """Return how many lanes to use for work that takes one core so long."""
-    if nanoseconds < 2 * WORTH_A_LANE:
+def worthwhile_threads(nanoseconds: float) -> int:
+    """Return how many threads to use for work that takes one core so long."""
+    t = tuning.current()
+    if nanoseconds < 2 * t.worth_a_thread:
         return 1
-    return min(cores(), MOST, int(nanoseconds / WORTH_A_LANE))
+    return min(cores(), t.most_threads, int(nanoseconds / t.worth_a_thread))
 
 
-def run(tasks: Sequence[Callable[[], Result]], halt: Event | None = None) -> list[Result]:
-    """Call all tasks, each in a lane, a single one in this thread; return what they returned.
+def run_in_threads(
+    tasks: Sequence[Callable[[], Result]], halt: Event | None = None
+) -> list[Result]:
+    """Call all tasks, each in a thread, a single one in this thread; return what they returned.
 
     NumPy's error state is that of the caller in each of them.
 
@@ -116,7 +115,7 @@ def run(tasks: Sequence[Callable[[], Result]], halt: Event | None = None) -> lis
     threads: list[Thread] = []
     own = []
     for i in range(len(tasks)):
-        threads.append(Thread(target=call, args=(i,), name=f"gmm_np lane {i}"))
+        threads.append(Thread(target=call, args=(i,), name=f"gmm_np thread {i}"))
         try:
             threads[-1].start()
         except RuntimeError:  # there can be no more threads

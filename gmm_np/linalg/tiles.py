@@ -13,10 +13,9 @@ from typing import Final
 
 import numpy as np
 
+from gmm_np import tuning
 from gmm_np.checks import FloatArray
 
-# Multiplications of a product.
-LARGEST_PRODUCT: Final = 2**18
 # Samples that a product adds up one after the other: longer sums lose digits.
 LONGEST_SUM: Final = 256
 
@@ -25,7 +24,7 @@ def multiply(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
     """Write left right, of matrices [..., M, I] and [..., I, N], to `out`, which is neither."""
     rows, inner = left.shape[-2:]
     columns = right.shape[-1]
-    if rows * inner * columns <= LARGEST_PRODUCT:
+    if rows * inner * columns <= tuning.current().largest_product:
         np.matmul(left, right, out=out)
         return
     longest = max(rows, inner, columns)
@@ -44,7 +43,7 @@ def multiply(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
 
 
 @lru_cache(maxsize=1024)
-def spans(n_samples: int, size: int) -> tuple[tuple[slice, int], ...]:
+def equal_slices(n_samples: int, size: int) -> tuple[tuple[slice, int], ...]:
     """Return slices of samples that consist of equal spans of this size at most, and their sizes.
 
     One slice where it can be done with less than twice as many spans as it takes, else two.

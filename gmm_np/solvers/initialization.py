@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from gmm_np.checks import FloatArray, check_choice
 from gmm_np.parameters import Parameters
 from gmm_np.solvers.covariances import factor
-from gmm_np.solvers.fitting import Data, Sample, variances
+from gmm_np.solvers.results import Data, Sample, variances
 
 STARTS: Final = ("kmeans", "k-means++", "random", "random_from_data")
 # Part of the common covariance in that of each component, so that none starts collapsed.

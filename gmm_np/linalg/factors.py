@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np import triangles
 from gmm_np.checks import FloatArray
+from gmm_np.linalg import triangles
 
 
 def pack_triangles(matrices: FloatArray) -> FloatArray:

@@ -25,17 +25,17 @@ LARGEST_BLOCK: Final = 8184
 def block_size(n_bytes: int, doubles: int, n_samples: int) -> int:
     """Return the samples of a block of so many bytes that holds so many doubles for each."""
     rows = min(max(n_bytes // (8 * doubles), SMALLEST_BLOCK), LARGEST_BLOCK)
-    return min(apart(rows), n_samples)
+    return min(avoid_aliasing(rows), n_samples)
 
 
-def even(n_samples: int, most: int) -> int:
+def equal_chunk(n_samples: int, most: int) -> int:
     """Return the length of parts of about the same length, of which there are as few as can be."""
     n_parts = -(-n_samples // most)
     # `apart` takes away up to 15 samples, which must not add up to another part
-    return min(apart(-(-n_samples // n_parts) + 15), most)
+    return min(avoid_aliasing(-(-n_samples // n_parts) + 15), most)
 
 
-def apart(n_samples: int) -> int:
+def avoid_aliasing(n_samples: int) -> int:
     """Return a number of samples no larger whose rows do not share their places in a cache.
 
     An odd number of cache lines of eight doubles. Where it is a power of two, the columns that a
@@ -44,6 +44,6 @@ def apart(n_samples: int) -> int:
     return n_samples if n_samples < 128 else n_samples - (n_samples - 8) % 16
 
 
-def carve(memory: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+def workspace_view(memory: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     """Return the start of `memory` as a contiguous array of this shape."""
     return memory[: math.prod(shape)].reshape(shape)

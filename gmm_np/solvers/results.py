@@ -18,7 +18,7 @@ from gmm_np.checks import FloatArray, check_rows, check_sample_weight, not_finit
 from gmm_np.likelihood import in_step, is_stream, statistics
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.priors import Prior
-from gmm_np.statistics import Statistics
+from gmm_np.sufficient_statistics import Statistics
 
 Callback = Callable[[int, float], object]
 Trace = Callable[[int, Parameters], object]
