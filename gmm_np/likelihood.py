@@ -22,9 +22,7 @@ from gmm_np.checks import (
     unit_weights,
 )
 from gmm_np.covariance import FAMILIES
-from gmm_np.estep import METHODS, Method, PreparedMixture
-from gmm_np.estep.accumulate import Block, numpy_settings
-from gmm_np.estep.estep import EStep
+from gmm_np.estep import METHODS, Block, EStep, Method, PreparedMixture, numpy_settings
 from gmm_np.parameters import Gradients, Parameters, cast_gradient
 from gmm_np.sufficient_statistics import Statistics, assemble_gradients
 

@@ -7,8 +7,11 @@ With GMM_NP_NUMPY_ONLY=1 in the environment, modules of tests whose imports are 
 collected. Without it a missing torch is an error: it must never hide tests in silence.
 """
 
+import contextlib
 import importlib.util
 import os
+
+import pytest
 
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # read when NumPy and PyTorch are imported, after this
@@ -18,7 +21,7 @@ NEEDS = {
     "test_derivation_symbolic.py": ("sympy",),
     "test_errata.py": ("torch",),
     "test_conformance_vectors.py": ("mpmath",),
-    "test_engine_mpmath.py": ("mpmath",),
+    "test_estep_mpmath.py": ("mpmath",),
     "test_parametrizations_torch.py": ("torch",),
     "test_mixture_sklearn.py": ("sklearn",),
     "test_mixture_sklearn_suite.py": ("sklearn",),
@@ -38,3 +41,12 @@ if os.environ.get("GMM_NP_NUMPY_ONLY") == "1":
         for module, extras in NEEDS.items()
         if any(importlib.util.find_spec(extra) is None for extra in extras)
     ]
+
+
+@pytest.fixture
+def tuned():
+    """Change constants of speed until the end of the test: tuned(largest_block=16)."""
+    from gmm_np import tuning  # NumPy after the variables above
+
+    with contextlib.ExitStack() as stack:
+        yield lambda **changes: stack.enter_context(tuning.use(**changes))

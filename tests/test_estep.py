@@ -16,13 +16,13 @@ from gmm_np import (
     nll_value_and_grad,
     responsibilities,
     statistics,
+    tuning,
 )
 from gmm_np.estep import (
     FeatureKernel,
     PreparedMixture,
     ResidualKernel,
     accumulate,
-    workspace,
 )
 from gmm_np.estep.accumulate import LARGEST_LOG_SUM, SMALLEST_RESPONSIBILITY
 from gmm_np.estep.estep import EStep
@@ -39,13 +39,10 @@ TOLERANCE = 1e-12
 
 
 @pytest.fixture
-def small_blocks(monkeypatch):
+def small_blocks(tuned):
     """Blocks of 16 rows, chunks of 64 (of two dimensions)."""
-    monkeypatch.setattr(workspace, "MOMENTS_BLOCK_BYTES", 1)
-    monkeypatch.setattr(workspace, "DIRECT_BLOCK_BYTES", 1)
-    monkeypatch.setattr(workspace, "SMALLEST_BLOCK", 16)
-    monkeypatch.setattr(workspace, "LARGEST_BLOCK", 16)
-    monkeypatch.setattr(accumulate, "CHUNK_BYTES", 8 * 2 * 64)
+    tuned(feature_block_bytes=1, residual_block_bytes=1, smallest_block=16, largest_block=16)
+    tuned(chunk_bytes=8 * 2 * 64)
 
 
 class Shifts:
@@ -98,7 +95,7 @@ def test_settings_of_numpy_are_given_back():
     try:
         with accumulate.numpy_settings():
             assert set(np.geterr().values()) == {"ignore"}
-            assert np.getbufsize() == accumulate.BUFFER
+            assert np.getbufsize() == tuning.current().buffer
         with pytest.raises(RuntimeError), accumulate.numpy_settings():
             raise RuntimeError
         nll_value_and_grad(*random_problem(0))
@@ -394,12 +391,12 @@ def test_a_component_far_from_all_samples_keeps_its_own_digits(method):
 
 
 @methods
-def test_sums_do_not_depend_on_what_a_block_leaves_out(method, monkeypatch):
+def test_sums_do_not_depend_on_what_a_block_leaves_out(method, tuned):
     problem = far_apart(6, 600, 30, 120, distance=1.0)
     parameters = Parameters(*problem[1:])
     whole = gradients(parameters, statistics(problem.x, parameters, method=method))
     order = np.random.default_rng(0).permutation(600)
-    monkeypatch.setattr(accumulate, "CHUNK_BYTES", 8 * 120 * 50)
+    tuned(chunk_bytes=8 * 120 * 50)
     parts = [statistics(problem.x[part], parameters, method=method) for part in np.split(order, 4)]
     split = gradients(parameters, parts[2] + parts[0] + parts[3] + parts[1])
     worst = Worst()

@@ -20,7 +20,7 @@ from problems import (
 )
 
 from gmm_np import Gradients, Parameters, nll_value_and_grad
-from gmm_np.estep import FeatureKernel, PreparedMixture, ResidualKernel, Standardization
+from gmm_np.estep import FeatureKernel, PreparedMixture, ResidualKernel
 from gmm_np.estep.estep import EStep
 from gmm_np.reference import nll_backward, nll_forward
 
@@ -309,8 +309,9 @@ def guarded_problems():
 
 
 def bound(problem):
-    frame = Standardization(PreparedMixture.of(Parameters(*problem[1:])), common=False)
-    return frame.error(frame.write(np.ascontiguousarray(problem.x.T)))
+    prepared = PreparedMixture.of(Parameters(*problem[1:]))
+    coordinates = prepared.standardization(common=False)
+    return coordinates.error_bound(coordinates.transform(np.ascontiguousarray(problem.x.T)))
 
 
 @functools.cache
@@ -356,7 +357,7 @@ def test_common_frame_keeps_ten_digits_or_all_that_the_problem_admits(condition,
         blocks = []
         EStep(mixture, "auto", gradient=True).each(problem.x, blocks.append)
         assert all(isinstance(block.kernel, FeatureKernel) for block in blocks)
-        assert all(block.kernel.frame.into is not None for block in blocks)
+        assert all(block.kernel.standardization.common_inverse is not None for block in blocks)
         arguments = of_problem(problem)
         true = exact(*arguments)
         found = errors(nll_value_and_grad(*problem), true)

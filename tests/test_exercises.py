@@ -28,12 +28,19 @@ KINDS = {
 # The reference itself, as a learner's file.
 BY_THE_REFERENCE = """
 import numpy as np
+from gmm_np import reference
 from gmm_np.reference import *
 from gmm_np.reference import (
     half_log_det_backward, half_log_det_forward, log_density_backward, log_density_forward,
     log_softmax_backward, log_softmax_forward, logsumexp_backward, logsumexp_forward,
-    quadratic_form_backward, quadratic_form_forward,
 )
+
+def quadratic_form_forward(x, mean, factor):
+    quadratic, z = reference.quadratic_form_forward(x, mean, factor)
+    return quadratic, (x, mean, factor, z)
+
+def quadratic_form_backward(d_quadratic, cache):
+    return reference.quadratic_form_backward(d_quadratic, *cache)
 
 def nll(x, pi_logits, means, scale_tril):
     value, cache = nll_forward(x, pi_logits, means, scale_tril)
@@ -43,16 +50,18 @@ def diagonal_log_density_forward(x, mean, deviation):
     return log_density_forward(x, mean, np.diag(deviation))[0]
 
 def diagonal_log_density_backward(d_log_density, x, mean, deviation):
-    cache = log_density_forward(x, mean, np.diag(deviation))[1]
-    _, d_mean, d_factor = log_density_backward(d_log_density, cache)
+    component = x, mean, np.diag(deviation)
+    z = log_density_forward(*component)[1]
+    _, d_mean, d_factor = log_density_backward(d_log_density, *component, z)
     return d_mean, np.diag(d_factor)
 
 def factor_gradient(factor, n, S):
     root = np.linalg.cholesky(S)
     x = np.vstack([root.T, np.zeros(len(S))])
     share = np.append(np.ones(len(S)), n - len(S))
-    cache = log_density_forward(x, np.zeros(len(S)), factor)[1]
-    return log_density_backward(-share, cache)[2]
+    component = x, np.zeros(len(S)), factor
+    z = log_density_forward(*component)[1]
+    return log_density_backward(-share, *component, z)[2]
 """
 
 # What a learner might write; it shares nothing with the known wrong forms.

@@ -15,16 +15,12 @@ from problems import (
     rotated_factor,
 )
 
-from gmm_np import Parameters, nll, nll_value_and_grad, statistics
+from gmm_np import Parameters, nll, nll_value_and_grad, statistics, tuning
 from gmm_np.covariance import FAMILIES
 from gmm_np.estep import (
     FeatureKernel,
     PreparedMixture,
     ResidualKernel,
-    Standardization,
-    accumulate,
-    residual_kernel,
-    residual_sums,
     workspace,
 )
 from gmm_np.estep.estep import EStep
@@ -54,15 +50,17 @@ def chosen(problem, method="auto", *, gradient=True):
             names.append("direct")
         else:
             assert isinstance(block.kernel, FeatureKernel)
-            names.append("moments" if block.kernel.frame.into is None else "common")
+            names.append(
+                "moments" if block.kernel.standardization.common_inverse is None else "common"
+            )
 
     EStep(mixture_of(problem), method, gradient=gradient).each(problem.x, use)
     return names
 
 
 def bound(problem, *, common=False):
-    frame = Standardization(mixture_of(problem), common=common)
-    return frame.error(frame.write(np.ascontiguousarray(problem.x.T)))
+    coordinates = mixture_of(problem).standardization(common=common)
+    return coordinates.error_bound(coordinates.transform(np.ascontiguousarray(problem.x.T)))
 
 
 def log_joint(problem):
@@ -83,8 +81,12 @@ def make_kernels(problem):
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     yield "direct", ResidualKernel(mixture), x
     for common in (False, True):
-        frame = Standardization(mixture, common=common)
-        yield f"moments, common={common}", FeatureKernel(mixture, frame), frame.write(x)
+        coordinates = mixture.standardization(common=common)
+        yield (
+            f"moments, common={common}",
+            FeatureKernel(mixture, coordinates),
+            coordinates.transform(x),
+        )
 
 
 @pytest.mark.parametrize("shift", [0.0, -5.0, 123.0])
@@ -192,17 +194,17 @@ def test_what_is_left_out_of_many_blocks_is_still_little(n_blocks):
 @pytest.mark.parametrize("common", [False, True])
 @pytest.mark.parametrize("central", [False, True])
 @pytest.mark.parametrize("edges", [(0, 400), (0, 1, 130, 390, 400)])
-def test_moments_whitens_the_few_residuals_that_count(monkeypatch, common, central, edges):
-    monkeypatch.setattr(workspace, "SMALLEST_BLOCK", 424)
+def test_moments_whitens_the_few_residuals_that_count(tuned, common, central, edges):
+    tuned(smallest_block=424)
     problem = far_apart(0, 400, 30, 120)
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     resp = nll_forward(*problem)[1].resp.T.copy()
     factor = np.random.default_rng(1).uniform(0.5, 2.0, size=400)
-    frame = Standardization(mixture, common=common)
-    kernel = FeatureKernel(mixture, frame, 400, central=central)
+    coordinates = mixture.standardization(common=common)
+    kernel = FeatureKernel(mixture, coordinates, 400, central=central)
     other = ResidualKernel(mixture, central=central)
-    add_all(kernel, frame.write(x), resp, factor, edges)
-    assert not kernel.products.begun  # no product
+    add_all(kernel, coordinates.transform(x), resp, factor, edges)
+    assert not kernel.multiplied  # no product
     add_all(other, x, resp, factor, edges)
     worst = Worst()
     for what, mine, theirs in zip("nvM", total(kernel), total(other), strict=True):
@@ -210,17 +212,17 @@ def test_moments_whitens_the_few_residuals_that_count(monkeypatch, common, centr
     worst.check(1e-13)
 
 
-def test_moments_adds_products_and_few_residuals_up(monkeypatch):
-    monkeypatch.setattr(workspace, "SMALLEST_BLOCK", 424)
+def test_moments_adds_products_and_few_residuals_up(tuned):
+    tuned(smallest_block=424)
     problem = far_apart(1, 900, 30, 120)
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     resp = nll_forward(*problem)[1].resp.T.copy()
     resp[:, 300:600] = np.random.default_rng(2).uniform(0.1, 1.0, size=(30, 300))  # all count
     factor = np.ones(900)
-    frame = Standardization(mixture, common=True)
-    kernel = FeatureKernel(mixture, frame)
-    add_all(kernel, frame.write(x), resp, factor, (0, 300, 600, 900))
-    assert kernel.products.begun
+    coordinates = mixture.standardization(common=True)
+    kernel = FeatureKernel(mixture, coordinates)
+    add_all(kernel, coordinates.transform(x), resp, factor, (0, 300, 600, 900))
+    assert kernel.multiplied
     assert len(kernel.sums()) == 2
     z = np.stack(
         [
@@ -248,8 +250,8 @@ def small_weights(problem, small, seed=0):
     return size, own
 
 
-def test_small_weights_that_count_together_are_added(monkeypatch):
-    monkeypatch.setattr(workspace, "SMALLEST_BLOCK", 424)
+def test_small_weights_that_count_together_are_added(tuned):
+    tuned(smallest_block=424)
     problem = far_apart(7, 400, 30, 120)
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     weights, _ = small_weights(problem, 1e-12)
@@ -259,17 +261,20 @@ def test_small_weights_that_count_together_are_added(monkeypatch):
     expected = np.einsum("kn,kin,kjn->kij", weights, z, z)
     without = np.einsum("kn,kin,kjn->kij", np.where(weights < 1e-9, 0, weights), z, z)
     assert np.abs(without - expected).max() > 1e-11 * np.abs(expected).max()
-    frame = Standardization(mixture, common=True)
-    kernels = (ResidualKernel(mixture), x), (FeatureKernel(mixture, frame), frame.write(x))
+    coordinates = mixture.standardization(common=True)
+    kernels = (
+        (ResidualKernel(mixture), x),
+        (FeatureKernel(mixture, coordinates), coordinates.transform(x)),
+    )
     for kernel, samples in kernels:
         add_all(kernel, samples, weights, np.ones(400), (0, 100, 400))
         found = total(kernel)[2]
         assert np.abs(found - expected).max() < 1e-13 * np.abs(expected).max()
-        assert not isinstance(kernel, FeatureKernel) or not kernel.products.begun
+        assert not isinstance(kernel, FeatureKernel) or not kernel.multiplied
 
 
-def test_direct_keeps_the_variance_that_tiny_weights_have(monkeypatch):
-    monkeypatch.setattr(residual_kernel, "SMALLEST_ASKED", 0)
+def test_direct_keeps_the_variance_that_tiny_weights_have(tuned):
+    tuned(smallest_asked=0)
     # All samples of a component are one point: its variance is that of samples of weight 1e-20.
     problem = far_apart(8, 400, 6, 40)
     weights, own = small_weights(problem, 1e-20)
@@ -317,42 +322,42 @@ def test_blocks_of_no_weight_have_sums_of_zero():
         assert not any(array.any() for array in sums), name
 
 
-def test_moments_adds_what_it_gathered_before_it_is_too_much(monkeypatch):
-    monkeypatch.setattr(workspace, "SMALLEST_BLOCK", 424)
-    monkeypatch.setattr(residual_sums, "ENOUGH", 8)
+def test_moments_adds_what_it_gathered_before_it_is_too_much(tuned):
+    tuned(smallest_block=424)
+    tuned(gathered_samples=8)
     problem = far_apart(3, 900, 30, 120)
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     resp = nll_forward(*problem)[1].resp.T.copy()
-    frame = Standardization(mixture, common=True)
-    kernel = FeatureKernel(mixture, frame)
+    coordinates = mixture.standardization(common=True)
+    kernel = FeatureKernel(mixture, coordinates)
     most = 0
     for start in range(0, 900, 100):
-        add_all(kernel, frame.write(x), resp, np.ones(900), (start, start + 100))
-        most = max(most, kernel.few.n_pairs)
-    assert not kernel.products.begun
+        add_all(kernel, coordinates.transform(x), resp, np.ones(900), (start, start + 100))
+        most = max(most, kernel.active.n_pairs)
+    assert not kernel.multiplied
     assert 100 < most < 30 * 8 + 100  # of about 900
     np.testing.assert_allclose(total(kernel)[0], resp.sum(axis=1), rtol=1e-13)
 
 
 @pytest.mark.parametrize("central", [False, True])
 @pytest.mark.parametrize("d", [13, 40])
-def test_direct_leaves_out_what_does_not_count(monkeypatch, central, d):
-    monkeypatch.setattr(residual_kernel, "SMALLEST_ASKED", 0)
+def test_direct_leaves_out_what_does_not_count(tuned, monkeypatch, central, d):
+    tuned(smallest_asked=0)
     problem = far_apart(4, 500, 6, d, distance=12.0)
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     resp = nll_forward(*problem)[1].resp.T.copy()
     sizes, sums = [], []
-    for share in (residual_kernel.LARGEST_SHARE, 0.0):
-        monkeypatch.setattr(residual_kernel, "LARGEST_SHARE", share)
+    for share in (tuning.current().copied_share, 0.0):
+        tuned(copied_share=share)
         kernel = ResidualKernel(mixture, central=central)
-        add = kernel.whitened.add
+        add = kernel.residuals.add
 
         def watched(mass, parts, add=add):
             parts = list(parts)
             sizes.append(sum(part.weight.size for part in parts))
             add(mass, parts)
 
-        monkeypatch.setattr(kernel.whitened, "add", watched)
+        monkeypatch.setattr(kernel.residuals, "add", watched)
         add_all(kernel, x, resp, np.ones(500), (0, 250, 500))
         sums.append(total(kernel))
     assert sizes[0] + sizes[1] < 1000  # of 3000, each sample once or twice
@@ -539,8 +544,8 @@ def test_method_is_taken_at_its_word():
         assert set(chosen(problem, "moments")) == {"moments"}
 
 
-def test_guard_decides_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr(accumulate, "CHUNK_BYTES", 8 * 4 * 100)
+def test_guard_decides_chunk_by_chunk(tuned):
+    tuned(chunk_bytes=8 * 4 * 100)
     problem = random_problem(6, 500, 8, 4)
     problem.x[250] += 1e7
     assert chosen(problem) == ["moments", "moments", "direct", "moments", "moments"]
@@ -646,8 +651,8 @@ def test_blocks_fit_their_memory_and_their_rows_stand_apart():
     for n_samples in (1, 100, 1000, 10**6):
         for doubles in (3, 10**3, 10**6):
             size = workspace.block_size(2**24, doubles, n_samples)
-            assert 1 <= size <= min(n_samples, workspace.LARGEST_BLOCK)
-            assert size <= max(2**24 // (8 * doubles), workspace.SMALLEST_BLOCK)
+            assert 1 <= size <= min(n_samples, tuning.current().largest_block)
+            assert size <= max(2**24 // (8 * doubles), tuning.current().smallest_block)
             assert size == n_samples or size < 128 or size % 16 == 8
 
 
@@ -671,11 +676,14 @@ def test_work_memory_of_a_block_is_bounded():
         mixture = mixture_of(problem)
         direct, moments = (
             ResidualKernel(mixture),
-            FeatureKernel(mixture, Standardization(mixture, common=False)),
+            FeatureKernel(mixture, mixture.standardization(common=False)),
         )
         assert direct.block >= 1
         assert moments.block >= 1
-        rows = max(workspace.DIRECT_BLOCK_BYTES // (8 * k * (d + 2)), workspace.SMALLEST_BLOCK)
+        rows = max(
+            tuning.current().residual_block_bytes // (8 * k * (d + 2)),
+            tuning.current().smallest_block,
+        )
         assert direct.block <= rows
         assert 8 * direct.block * k * (d + 2) <= 2**26
         assert 8 * moments.block * (k + (d + 1) * (d + 2) // 2) <= 2**26

@@ -25,8 +25,9 @@ from gmm_np import (
     nll_value_and_grad,
     responsibilities,
     statistics,
+    tuning,
 )
-from gmm_np.estep import PreparedMixture, accumulate, workspace
+from gmm_np.estep import PreparedMixture
 from gmm_np.estep.estep import EStep
 from gmm_np.reference import nll_backward, nll_forward
 
@@ -74,12 +75,11 @@ def by_reference(problem, **options):
     return value, nll_backward(cache)._replace(x=None)
 
 
-def make_blocks_small(monkeypatch, block_bytes=1, chunk_bytes=2048, largest_block=16):
+def make_blocks_small(tuned, block_bytes=1, chunk_bytes=2048, largest_block=16):
     """Make blocks of `largest_block` rows at most, and chunks of `chunk_bytes`."""
-    monkeypatch.setattr(workspace, "MOMENTS_BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr(workspace, "SMALLEST_BLOCK", min(workspace.SMALLEST_BLOCK, largest_block))
-    monkeypatch.setattr(workspace, "LARGEST_BLOCK", largest_block)
-    monkeypatch.setattr(accumulate, "CHUNK_BYTES", chunk_bytes)
+    smallest = min(tuning.current().smallest_block, largest_block)
+    tuned(feature_block_bytes=block_bytes, smallest_block=smallest)
+    tuned(largest_block=largest_block, chunk_bytes=chunk_bytes)
 
 
 # --- against the reference -----------------------------------------------------------------------
@@ -195,11 +195,10 @@ def test_several_blocks_and_chunks_agree_with_the_reference(method):
 @pytest.mark.parametrize("group", [1, 3 * 14**2, 2**20])
 @pytest.mark.parametrize("shape", [(30, 40, 5), (30, 7, 5), (60, 8, 14), (60, 90, 18)])
 def test_gradients_do_not_depend_on_how_many_matrices_are_worked_on_at_a_time(
-    monkeypatch, method, group, shape
+    tuned, method, group, shape
 ):
     # Small triangles and larger ones, in whole groups and in those with a smaller last one.
-    monkeypatch.setattr(gmm_np.linalg.triangles, "GROUP", group)
-    monkeypatch.setattr(gmm_np.linalg.triangles, "INVERTED", group)
+    tuned(group=group, inverted_group=group)
     problem = random_problem(8, *shape)
     value, found = nll_value_and_grad(*problem, method=method)
     expected_value, expected = by_reference(problem)
@@ -212,13 +211,13 @@ def test_gradients_do_not_depend_on_how_many_matrices_are_worked_on_at_a_time(
 @methods
 @pytest.mark.parametrize("rows", [1, 2, 5, 64])
 @pytest.mark.parametrize("chunk_bytes", [1, 777, 2**22])
-def test_results_do_not_depend_on_the_block_size(monkeypatch, method, rows, chunk_bytes):
+def test_results_do_not_depend_on_the_block_size(tuned, method, rows, chunk_bytes):
     problem = random_problem(3, 403, 4, 5)
     weight = draw_weight(3, 403)
     whole = nll_value_and_grad(*problem, sample_weight=weight, method=method)
     whole_log_prob = log_prob(*problem, method=method)
     whole_resp = responsibilities(*problem, method=method)
-    make_blocks_small(monkeypatch, chunk_bytes=chunk_bytes, largest_block=rows)
+    make_blocks_small(tuned, chunk_bytes=chunk_bytes, largest_block=rows)
     parts = nll_value_and_grad(*problem, sample_weight=weight, method=method)
     worst = Worst()
     worst.add(3, "value", parts[0], whole[0])
@@ -394,24 +393,24 @@ def test_value_and_gradient_of_reduction_none_are_refused():
     "function", [nll, nll_value_and_grad, log_prob, responsibilities], ids=lambda f: f.__name__
 )
 def test_values_that_are_not_finite_are_counted_over_all_rows_and_the_first_is_placed(
-    monkeypatch, function, method, bad
+    tuned, function, method, bad
 ):
     problem = random_problem(10, 203, 2, 3)
     problem.x[100, 2] = bad
     problem.x[100, 1] = -bad
     problem.x[202, 0] = math.nan
-    make_blocks_small(monkeypatch)
+    make_blocks_small(tuned)
     message = rf"3 of 609, the first {-bad!r} at row 100, column 1"
     with pytest.raises(ValueError, match=message):
         function(*problem, method=method)
 
 
 @methods
-def test_place_of_an_integer_that_is_too_large_is_that_in_all_rows(monkeypatch, method):
+def test_place_of_an_integer_that_is_too_large_is_that_in_all_rows(tuned, method):
     _, *theta = random_problem(11, 1, 2, 3)
     x = np.zeros((203, 3), dtype=np.int64)
     x[150, 1] = x[180, 2] = 2**53 + 1
-    make_blocks_small(monkeypatch)
+    make_blocks_small(tuned)
     with pytest.raises(ValueError, match="2 of 609, the first 9007199254740993 at row 150, col"):
         nll_value_and_grad(x, *theta, method=method)
 
@@ -704,8 +703,8 @@ def test_scale_of_the_data_moves_the_value_and_divides_the_gradients(method, exp
 
 
 @methods
-def test_losses_whose_sum_is_beyond_the_range_add_up_to_infinity(monkeypatch, method):
-    make_blocks_small(monkeypatch)
+def test_losses_whose_sum_is_beyond_the_range_add_up_to_infinity(tuned, method):
+    make_blocks_small(tuned)
     x = np.zeros((100, 1))
     x[::20] = 1.3e154  # five losses of 0.85e308, in blocks of their own
     theta = ([0.0], [[0.0]], [[[1.0]]])
@@ -721,10 +720,8 @@ def test_losses_whose_sum_is_beyond_the_range_add_up_to_infinity(monkeypatch, me
 
 
 @methods
-def test_losses_of_either_sign_beyond_the_range_add_up_to_the_infinity_that_wins(
-    monkeypatch, method
-):
-    make_blocks_small(monkeypatch)
+def test_losses_of_either_sign_beyond_the_range_add_up_to_the_infinity_that_wins(tuned, method):
+    make_blocks_small(tuned)
     # Densities of e^459 at the mean, and e^-5e5 a thousand widths away; weights of 1e305.
     x = np.zeros((100, 1))
     x[50:] = 1e-197

@@ -15,14 +15,23 @@ import pytest
 from problems import far_apart, random_problem
 
 import gmm_np
+from gmm_np import tuning
 from gmm_np.covariance.full import Full
-from gmm_np.estep import PreparedMixture, estep, workspace
+from gmm_np.estep import PreparedMixture
 from gmm_np.estep.estep import EStep
-from gmm_np.linalg import threads, tiles
+from gmm_np.linalg import threads
 from gmm_np.parametrizations import precision_value_and_grad
 from gmm_np.reference import nll_backward, nll_forward
 
 FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
+
+
+@pytest.fixture(autouse=True)
+def however_cheap(tuned):
+    """Threads are used however little a sample costs."""
+    tuned(cheap_sample=0.0)
+
+
 METHODS = ("auto", "direct", "moments")
 
 two_cores = pytest.mark.skipif(
@@ -34,7 +43,6 @@ two_cores = pytest.mark.skipif(
 def use(monkeypatch, n_threads):
     """Use so many threads for everything, however little."""
     monkeypatch.setattr(threads, "worthwhile_threads", lambda _: n_threads)
-    monkeypatch.setattr(estep, "CHEAP", 0.0)
 
 
 def parameters_of(problem, family):
@@ -129,11 +137,11 @@ def test_threads_that_need_different_kernels_add_up(monkeypatch):
     mixture = PreparedMixture.of(gmm_np.Parameters(*problem[1:]))
     found = EStep(mixture, "auto", gradient=True, n_samples=6000)
     found.add(problem.x, None)
-    near, beyond = (own.guard for own in found.passes)
-    assert near.moments
-    assert near.direct is None
-    assert beyond.direct is not None
-    assert not beyond.moments
+    near, away = found.accumulators
+    assert near.feature_kernels
+    assert near.residual_kernel is None
+    assert away.residual_kernel is not None
+    assert not away.feature_kernels
     expected, cache = nll_forward(*problem)
     value, gradients = gmm_np.nll_value_and_grad(*problem)
     assert value == pytest.approx(expected, rel=1e-12)
@@ -141,7 +149,7 @@ def test_threads_that_need_different_kernels_add_up(monkeypatch):
 
 
 @pytest.mark.parametrize("far", [3, 45])
-def test_rows_beyond_the_range_of_a_double_are_added_in_any_lane(monkeypatch, far):
+def test_rows_beyond_the_range_of_a_double_are_added_in_any_thread(monkeypatch, far):
     # 1e100 away in units of a slender component: the square is beyond a double, its weight is 0.
     theta = (np.array([0.0, 0.5]), np.zeros((2, 2)), np.stack([np.eye(2), 1e-80 * np.eye(2)]))
     x = np.random.default_rng(10).normal(size=(60, 2))
@@ -150,7 +158,7 @@ def test_rows_beyond_the_range_of_a_double_are_added_in_any_lane(monkeypatch, fa
     use(monkeypatch, 3)
     found = EStep(PreparedMixture.of(gmm_np.Parameters(*theta)), "auto", gradient=True)
     found.add(x, None)
-    assert found.passes[far // 20].beyond
+    assert found.accumulators[far // 20].out_of_range
     expected, cache = nll_forward(x, *theta)
     value, gradients = gmm_np.nll_value_and_grad(x, *theta)
     assert value == pytest.approx(expected, rel=1e-12)
@@ -170,8 +178,8 @@ def test_few_residuals_of_all_threads_are_added(monkeypatch, method):
         n_samples=800,
     )
     found.add(problem.x, None)
-    gathered = [sum(m.few.n_pairs for m in own.guard.moments.values()) for own in found.passes]
-    assert min(gathered) > 0
+    for own in found.accumulators:
+        assert sum(kernel.active.n_pairs for kernel in own.feature_kernels.values()) > 0
     value, gradients = gmm_np.nll_value_and_grad(*problem, method=method)
     expected, cache = nll_forward(*problem)
     assert value == pytest.approx(expected, rel=1e-12)
@@ -189,9 +197,9 @@ def test_a_value_that_is_not_finite_is_placed_in_all_rows(monkeypatch, row):
             function(x, *problem[1:])
 
 
-def test_an_error_stops_the_other_threads(monkeypatch):
+def test_an_error_stops_the_other_threads(tuned, monkeypatch):
     use(monkeypatch, 2)
-    monkeypatch.setattr(workspace, "LARGEST_BLOCK", 8)
+    tuned(largest_block=8)
     problem = random_problem(1, 4000, 3, 2)
     mixture = PreparedMixture.of(gmm_np.Parameters(*problem[1:]))
     seen = []
@@ -343,7 +351,7 @@ def test_no_product_is_larger_than_the_rule_allows(monkeypatch, k, d, n):
     monkeypatch.setattr(np, "matmul", note)
     use(monkeypatch, 2)
     call_everything(k, d, n)
-    assert 0 < largest[0] <= tiles.LARGEST_PRODUCT
+    assert 0 < largest[0] <= tuning.current().largest_product
 
 
 @two_cores
@@ -385,9 +393,10 @@ print(len(others), switches() != before)
 def test_threads_are_used_where_there_is_enough_to_do(monkeypatch):
     monkeypatch.setattr(threads, "cores", lambda: 64)
     assert threads.worthwhile_threads(0.0) == 1
-    assert threads.worthwhile_threads(1.9 * threads.WORTH_A_THREAD) == 1
-    assert threads.worthwhile_threads(2.1 * threads.WORTH_A_THREAD) == 2
-    assert threads.worthwhile_threads(1e12) == threads.MOST
+    worth = tuning.current().worth_a_thread
+    assert threads.worthwhile_threads(1.9 * worth) == 1
+    assert threads.worthwhile_threads(2.1 * worth) == 2
+    assert threads.worthwhile_threads(1e12) == tuning.current().most_threads
 
 
 def test_the_error_state_is_that_of_the_caller():

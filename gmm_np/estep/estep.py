@@ -1,4 +1,4 @@
-"""The pass over the data: its rows are divided among threads, and their sums add.
+"""The E-step: the rows of the data are divided among threads, and their sums add.
 
 Letters in shapes: N samples, B samples of a block, K components, D dimensions.
 """
@@ -9,27 +9,25 @@ import math
 from collections.abc import Callable
 from functools import partial
 from threading import Event
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np import tuning
 from gmm_np.checks import FloatArray
 from gmm_np.covariance.family import Sums, merge
-from gmm_np.estep import Costs, Guard, Method, PreparedMixture, Standardizations, cheapest
-from gmm_np.estep.accumulate import PREPARED, Accumulator, Block, columns, numpy_settings
+from gmm_np.estep.accumulate import Accumulator, Block, columns, numpy_settings
+from gmm_np.estep.kernel_choice import Method, cheapest, choose_kernel, costs
+from gmm_np.estep.prepared_mixture import PreparedMixture
 from gmm_np.linalg import threads
-
-# Nanoseconds for a sample up to which threads would wait for the interpreter most of the time.
-CHEAP: Final = 150.0
 
 
 class EStep:
-    """One pass over data at fixed parameters, in threads. It keeps their sums between calls.
+    """Responsibilities of data at fixed parameters, and their sums, kept between calls.
 
     Parameters
     ----------
-    mixture : Mixture
+    mixture : PreparedMixture
     method : {"auto", "direct", "moments"}
     gradient : bool
         Whether moments are going to be added.
@@ -50,10 +48,9 @@ class EStep:
         n_samples: int = 10**6,
     ) -> None:
         self.mixture, self.central, self.n_samples = mixture, central, n_samples
-        self.costs = Costs.of(mixture, n_samples, gradient=gradient)
+        self.costs = costs(mixture, n_samples, gradient=gradient)
         self.method = cheapest(mixture, self.costs, n_samples) if method == "auto" else method
-        self.frames = Standardizations(mixture)
-        self.passes: list[Accumulator] = []
+        self.accumulators: list[Accumulator] = []
         self.weight, self.count = 0.0, 0
 
     def each(self, x: NDArray[np.generic], use: Callable[[Block], None]) -> None:
@@ -64,7 +61,7 @@ class EStep:
         ValueError
             If a value is not finite.
         """
-        self._run(x, lambda _own, block: use(block))
+        self._run(x, use, None, 0)
 
     def add(self, x: NDArray[np.generic], weight: FloatArray | None, exponent: int = 0) -> None:
         """Add the moments of x [N, D], weighted by weight [N] / 2^exponent if there is one.
@@ -74,12 +71,7 @@ class EStep:
         ValueError
             If a value is not finite.
         """
-
-        def add(own: Accumulator, block: Block) -> None:
-            w = None if weight is None else np.ldexp(weight[block.start : block.stop], -exponent)
-            own.add(block, w)
-
-        self._run(x, add)
+        self._run(x, None, weight, exponent)
         total = float(len(x)) if weight is None else math.ldexp(float(weight.sum()), -exponent)
         self.weight += total
         self.count += len(x)
@@ -87,7 +79,9 @@ class EStep:
     @property
     def loss(self) -> float:
         """Weighted sum of the negative log-likelihoods of all that was added, in nats."""
-        losses = [loss for own in self.passes for loss in own.losses]
+        losses: list[float] = []
+        for accumulator in self.accumulators:
+            losses += accumulator.losses
         try:
             return math.fsum(losses)
         except (OverflowError, ValueError):  # beyond a double on the way, or opposite infinities
@@ -98,9 +92,9 @@ class EStep:
         """Return n [K], v [K, D] and second moments of all that was added, equation (25)."""
         family = self.mixture.family
         with numpy_settings():
-            while len(self.passes) > 1:
-                self.passes[0].merge(self.passes.pop(1))
-            parts = self.passes[0].sums()
+            while len(self.accumulators) > 1:
+                self.accumulators[0].merge(self.accumulators.pop(1))
+            parts = self.accumulators[0].sums()
             sums = parts[0]
             for part in parts[1:]:
                 if self.central:
@@ -109,44 +103,67 @@ class EStep:
                     sums = Sums(*(a + b for a, b in zip(sums, part, strict=True)))
         return self.mixture.to_all_components(sums)
 
-    def _run(self, x: NDArray[np.generic], use: Callable[[Accumulator, Block], None]) -> None:
-        """Give each thread its part of x [N, D]; call `use` with its sums and each block."""
+    def _run(
+        self,
+        x: NDArray[np.generic],
+        use: Callable[[Block], None] | None,
+        weight: FloatArray | None,
+        exponent: int,
+    ) -> None:
+        """Give each thread its part of x [N, D]; call `use` with each block, or add its moments."""
         n_threads, halt = self._n_threads(x), Event()
-        passes = self._passes(n_threads, len(x))
-        if n_threads > 1:
+        while len(self.accumulators) < n_threads:
+            share = -(-max(len(x), self.n_samples) // n_threads)
+            self.accumulators.append(
+                Accumulator(self.mixture, self.method, n_samples=share, central=self.central)
+            )
+        if n_threads == 1:
+            self._pass(0, 1, x, use, weight, exponent, halt)
+            return
+        # What threads share is made before there are threads: in one of them it would have one
+        # core, while others waited for it.
+        with numpy_settings():
+            self.accumulators[0].choose(columns(x[: tuning.current().first_rows]))
+        tasks = [
+            partial(self._pass, i, n_threads, x, use, weight, exponent, halt)
+            for i in range(n_threads)
+        ]
+        threads.run_in_threads(tasks, halt)
+
+    def _pass(
+        self,
+        i: int,
+        n_threads: int,
+        x: NDArray[np.generic],
+        use: Callable[[Block], None] | None,
+        weight: FloatArray | None,
+        exponent: int,
+        halt: Event,
+    ) -> None:
+        """Do the part of one thread."""
+        own = self.accumulators[i]
+        part = slice(len(x) * i // n_threads, len(x) * (i + 1) // n_threads)
+        try:
             with numpy_settings():
-                passes[0].prepare(x)
-
-        def task(i: int) -> None:
-            part = slice(len(x) * i // n_threads, len(x) * (i + 1) // n_threads)
-            try:
-                with numpy_settings():
-                    for block in passes[i].blocks(x, part):
-                        if halt.is_set():
-                            return
-                        use(passes[i], block)
-            except BaseException:
-                halt.set()  # so that no error, nor Ctrl-C, waits for what the others have left
-                raise
-
-        threads.run_in_threads([partial(task, i) for i in range(n_threads)], halt)
+                for block in own.blocks(x, part):
+                    if halt.is_set():
+                        return
+                    if use is not None:
+                        use(block)
+                    elif weight is None:
+                        own.add(block, None)
+                    else:
+                        own.add(block, np.ldexp(weight[block.start : block.stop], -exponent))
+        except BaseException:
+            halt.set()  # so that no error, nor Ctrl-C, waits for what the others have left
+            raise
 
     def _n_threads(self, x: NDArray[np.generic]) -> int:
         """Return how many threads to use for x [N, D], by the kernel that its first rows take."""
-        if threads.worthwhile_threads(max(self.costs) * len(x)) == 1:
+        if threads.worthwhile_threads(max(self.costs.values()) * len(x)) == 1:
             return 1
-        guard = Guard(self.mixture, self.method, self.frames, n_samples=len(x))
+        t = tuning.current()
         with numpy_settings():
-            method = guard.expected(columns(x[:PREPARED]))
-        cost = self.costs.direct if method == "direct" else self.costs.moments
-        return 1 if cost < CHEAP else threads.worthwhile_threads(cost * len(x))
-
-    def _passes(self, n_threads: int, n_samples: int) -> list[Accumulator]:
-        """Return a pass for each of so many threads, which share so many samples."""
-        while len(self.passes) < n_threads:
-            part = -(-max(n_samples, self.n_samples) // n_threads)
-            guard = Guard(
-                self.mixture, self.method, self.frames, n_samples=part, central=self.central
-            )
-            self.passes.append(Accumulator(self.mixture, guard, central=self.central))
-        return self.passes[:n_threads]
+            found = choose_kernel(self.mixture, self.method, columns(x[: t.first_rows]))
+        cost = self.costs["direct" if found is None else "moments"]
+        return 1 if cost < t.cheap_sample else threads.worthwhile_threads(cost * len(x))

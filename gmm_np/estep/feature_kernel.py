@@ -1,4 +1,4 @@
-"""The kernel whose work is two matrix products with the features of a block."""
+"""The kernel "moments": its work is two matrix products with the features of a block."""
 
 from __future__ import annotations
 
@@ -6,51 +6,91 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gmm_np import tuning
 from gmm_np.checks import FloatArray
 from gmm_np.covariance.family import ROUNDING, Sums
 from gmm_np.estep import workspace
-from gmm_np.estep.feature_sums import Products
 from gmm_np.estep.prepared_mixture import PreparedMixture
 from gmm_np.estep.residual_sums import ActivePairs, Residuals, ResidualSums, Significance
 from gmm_np.estep.standardization import UNIT_ROUNDOFF, Standardization
-from gmm_np.estep.workspace import block_size
 from gmm_np.linalg import triangles
+from gmm_np.linalg.tiles import LONGEST_SUM, equal_slices
 
 
 class FeatureKernel:
     """Two products with the features of a block: log_joint, and its weighted sums.
 
     Where few responsibilities count, their residuals are whitened instead of the second product.
+
+    Parameters
+    ----------
+    mixture : PreparedMixture
+    standardization : Standardization
+        Of the mixture: the coordinates in which samples come.
+    n_samples : int, optional
+        How many are to come, about.
+    central : bool
+        As for `EStep`.
     """
 
     def __init__(
         self,
         mixture: PreparedMixture,
-        frame: Standardization,
-        n_samples: int = workspace.LARGEST_BLOCK,
+        standardization: Standardization,
+        n_samples: int | None = None,
         *,
         central: bool = False,
     ) -> None:
-        self.mixture, self.frame, self.central = mixture, frame, central
-        self.whitened = ResidualSums(mixture, central=central)
-        self.significant = Significance(mixture.n_components)
-        self.few = ActivePairs(mixture.n_components, mixture.n_dims)
+        t = tuning.current()
+        self.mixture, self.standardization, self.central = mixture, standardization, central
         family, k, d, p = mixture.family, *mixture.means.shape, mixture.n_features
-        self.block = block_size(workspace.MOMENTS_BLOCK_BYTES, p + k, n_samples)
-        self.summed = family.n_sums(d)
-        self.products = Products(frame.coefficients(mixture), self.summed, self.block)
+        n_samples = t.largest_block if n_samples is None else n_samples
+        block = workspace.block_size(t.feature_block_bytes, p + k, n_samples)
+        self.block, self.n_summed = block, family.n_sums(d)
+        c = self.coefficients = standardization.coefficients
+        self.n_rows, n_terms = c.n_parts * c.part, c.n_groups * c.group
+        self.tile = max(t.largest_product // (c.group * c.part), 1)
+        self._features, self._terms = np.empty(self.n_rows * block), np.empty(n_terms * block)
+        self._partial = np.empty(c.n_parts * n_terms * block if c.n_parts > 1 else 0)
+        # [K, P] as a whole; the rows of each group of components hold its sums as [P, group].
+        self._sums: FloatArray | None = None
         self._cross = family.cross_moment(d)
         # Whether second moments are of each component's own, at the price of their features.
-        self.dense = family.dense and self.summed == p
+        self.dense = family.dense and self.n_summed == p
+        self.significant = Significance(k)
+        self.active = ActivePairs(k, d)
+        self.residuals = ResidualSums(mixture, central=central)
+
+    @property
+    def multiplied(self) -> bool:
+        """Whether anything was added by a product."""
+        return self._sums is not None
 
     def start(self, y: FloatArray) -> None:
-        """Take a block of samples y [D, B], in the frame."""
-        self.y = y
-        self.mixture.family.write_features(y, self.products.features(y.shape[1]))
+        """Take a block of samples y [D, B], standardized."""
+        self.y, p = y, self.mixture.n_features
+        self._rows = workspace.view(self._features, (self.n_rows, y.shape[1]))
+        self._rows[p:] = 0.0
+        self.mixture.family.write_features(y, self._rows[:p])
 
     def log_joint(self, shift: float) -> FloatArray:
-        """Return log_joint - shift of the block, [K, B]."""
-        return self.products.log_joint(shift)
+        """Return log_joint - shift of the block, [K, B]: coefficients times features."""
+        c, n_samples = self.coefficients, self._rows.shape[1]
+        self._rows[c.n_features] = -shift
+        terms = workspace.view(self._terms, (c.n_groups * c.group, n_samples))
+        out = terms[None]
+        if c.n_parts > 1:
+            out = workspace.view(self._partial, (c.n_parts, *terms.shape))
+        left = c.tiles.reshape(c.n_parts, c.n_groups, 1, c.group, c.part)
+        for samples, size in equal_slices(n_samples, self.tile):
+            # [parts, groups, tiles, rows, columns]
+            rows = self._rows.reshape(c.n_parts, 1, c.part, -1)[..., samples]
+            right = rows.reshape(c.n_parts, 1, c.part, -1, size).transpose(0, 1, 3, 2, 4)
+            tiled = out[..., samples].reshape(c.n_parts, c.n_groups, c.group, -1, size)
+            np.matmul(left, right, out=tiled.transpose(0, 1, 3, 2, 4))
+        if c.n_parts > 1:
+            np.add.reduce(out, axis=0, out=terms)
+        return terms[: c.n_components]
 
     def add(
         self, exponentials: FloatArray, factor: FloatArray, weight: FloatArray | None = None
@@ -62,80 +102,115 @@ class FeatureKernel:
         n_rows = exponentials.shape[1]
         product_cost = self._product_cost(n_rows)
         exponentials *= factor
-        if self.dense and product_cost > self._few_cost(1.0):
+        if self.dense and product_cost > self._active_cost(1.0):
             mass = exponentials.sum(axis=1)
             # What is left out is less than what the product below would round off.
             chosen = self.significant(exponentials, mass, UNIT_ROUNDOFF)
-            if product_cost > self._few_cost(np.count_nonzero(chosen) / len(mass)):
-                self.few.add(self.y, exponentials, mass, chosen)
-                if self.few.n_pairs >= self.few.enough:
-                    self._add_few()
+            if product_cost > self._active_cost(np.count_nonzero(chosen) / len(mass)):
+                self.active.add(self.y, exponentials, mass, chosen)
+                if self.active.n_pairs >= self.active.enough:
+                    self._add_active()
                 return
-        self.products.add(exponentials)
-        if self._cross is not None:
-            self._add_cross(self._cross[None], weight)
-
-    def _add_cross(self, cross: FloatArray, weight: FloatArray | None) -> None:
-        """Add sum w y y^T to cross [1, D, D]."""
-        y = self.y[None]
-        triangles.add_squares(cross, y if weight is None else y * weight, y)
+        self._add_products(exponentials)
+        if self._cross is not None:  # sum w y y^T
+            y = self.y[None]
+            triangles.add_squares(self._cross[None], y if weight is None else y * weight, y)
 
     def merge(self, other: FeatureKernel) -> None:
-        """Add what another kernel for the same mixture and frame added."""
-        self.few.merge(other.few)
-        self.products.merge(other.products)
+        """Add what another kernel for the same mixture and coordinates added."""
+        self.active.merge(other.active)
+        if self._sums is None:
+            self._sums = other._sums
+        elif other._sums is not None:
+            self._sums += other._sums
         if self._cross is not None and other._cross is not None:
             self._cross += other._cross
-        self.whitened.merge(other.whitened)
+        self.residuals.merge(other.residuals)
 
     def sums(self) -> list[Sums]:
         """Return n [K], v [K, D] and second moments, central ones if asked for, of all blocks.
 
         In up to two parts: of the products, and of residuals that were whitened.
         """
-        self._add_few()
-        return [*self._product_sums(), *self.whitened.sums()]
+        if self.active.blocks:
+            self._add_active()
+        by_residuals = self.residuals.sums()
+        if self._sums is None:
+            return by_residuals
+        family, s = self.mixture.family, self.standardization
+        products = np.empty(self._sums.shape)
+        for components, total in self._grouped():
+            by_component = total.transpose(0, 2, 1)
+            products[components].reshape(by_component.shape)[...] = by_component
+        sums = family.whitened_moments(products, s.means, s.inverse, self._cross)
+        if self.central:
+            # What is left where all digits cancelled is no variance.
+            square, sums = family.diagonal(sums.second), sums.centre(family)
+            variance = family.diagonal(sums.second)
+            variance[variance <= ROUNDING * self.mixture.n_dims * square] = 0.0
+        return [sums, *by_residuals]
 
-    def _product_sums(self) -> list[Sums]:
-        family, frame = self.mixture.family, self.frame
-        products = self.products.sums()
-        if products is None:
-            return []
-        sums = Sums(*family.whitened_moments(products, frame.means, frame.inverse, self._cross))
-        if not self.central:
-            return [sums]
-        central = sums.centre(family)
-        # What is left where all digits cancelled is no variance.
-        variance, square = family.diagonal(central.second), family.diagonal(sums.second)
-        variance[variance <= ROUNDING * self.mixture.n_dims * square] = 0.0
-        return [central]
+    def _add_products(self, weights: FloatArray) -> None:
+        """Add features times weights [K, B]."""
+        if self._sums is None:
+            self._sums = np.zeros((self.mixture.n_components, self.n_summed))
+        rows = self._rows[: self.n_summed]
+        for samples, size in equal_slices(weights.shape[1], LONGEST_SUM):
+            for components, total in self._grouped():
+                _add(total, rows[:, samples], weights[components, samples], size)
 
-    def _add_few(self) -> None:
-        """Add the residuals that were gathered, if there are any."""
-        if self.few.blocks:
-            self.whitened.add(self.few.mass, self._residuals())
+    def _grouped(self) -> Iterator[tuple[slice, FloatArray]]:
+        """Yield slices of components, and their sums by groups: [groups, P, group]."""
+        assert self._sums is not None
+        k, most = self.mixture.n_components, tuning.current().tile_components
+        for components, group in equal_slices(k, most):
+            yield components, self._sums[components].reshape(-1, self.n_summed, group)
 
-    def _residuals(self) -> Iterator[Residuals]:
-        family, frame = self.mixture.family, self.frame
-        for k, y, weight in self.few.give():
+    def _add_active(self) -> None:
+        """Add the residuals of the active pairs."""
+        self.residuals.add(self.active.mass, self._whitened())
+
+    def _whitened(self) -> Iterator[Residuals]:
+        family, s = self.mixture.family, self.standardization
+        for k, y, weight in self.active.give():
             z, spare = np.empty((2, 1, *y.shape))
             part = slice(k, k + 1)
             if family.whitened:
-                family.whiten(frame.inverse, part, y, frame.means[part], out=z, spare=spare)
+                family.whiten(s.inverse, part, y, s.means[part], out=z, spare=spare)
             else:
-                np.subtract(y, frame.means[part][:, :, None], out=z)
+                np.subtract(y, s.means[part][:, :, None], out=z)
             yield Residuals(part, z, weight[None], spare)
 
     # What the ways to add a block cost for a component, in nanoseconds, about.
 
     def _product_cost(self, n_rows: int) -> float:
         """Return the cost of products, and of turning them into moments if these are the first."""
-        first = 0.0 if self.products.begun else 0.15 * self.mixture.n_dims**3
-        return float(0.075 * self.summed * n_rows + first)
+        t = tuning.current()
+        first = 0.0 if self.multiplied else t.product_cube * self.mixture.n_dims**3
+        return float(t.product_sample * self.n_summed * n_rows + first)
 
-    def _few_cost(self, n_rows: float) -> float:
+    def _active_cost(self, n_rows: float) -> float:
         """Return the cost of so many residuals, and their share in that of a component's part."""
-        d, few = self.mixture.n_dims, self.few
-        begun = few.blocks or self.whitened.near is not None
-        share = n_rows * self.mixture.n_components / few.enough if begun else 1.0
-        return float(n_rows * d * (18.0 + 0.2 * d) + share * (3e4 + 8.0 * d * d))
+        t, d = tuning.current(), self.mixture.n_dims
+        begun = self.active.blocks or self.residuals.begun
+        share = n_rows * self.mixture.n_components / self.active.enough if begun else 1.0
+        each = n_rows * d * (t.active_coordinate + t.active_triangle * d)
+        return float(each + share * (t.active_component + t.active_square * d * d))
+
+
+def _add(total: FloatArray, rows: FloatArray, weights: FloatArray, size: int) -> None:
+    """Add features [P, B] times weights [K, B], in sums of this size, to [groups, P, group]."""
+    t = tuning.current()
+    n_groups, n_rows, group = total.shape
+    # [sums, groups, tiles, rows, columns]
+    right = weights.reshape(n_groups, group, -1, size).transpose(2, 0, 3, 1)[:, :, None]
+    rows = rows.reshape(n_rows, 1, -1, size).transpose(2, 1, 0, 3)  # [sums, 1, P, size]
+    most = max(t.largest_product // (size * group), 1)
+    step = max(t.cached_sums // (most * len(weights) * len(rows)), 1) * most
+    for start in range(0, n_rows, step):
+        some, so_far = rows[:, :, start : start + step], total[:, start : start + step]
+        for part, height in equal_slices(some.shape[2], most):
+            left = some[:, :, part].reshape(len(rows), 1, -1, height, size)
+            added = np.matmul(left, right)
+            summed = added[0] if len(added) == 1 else added.sum(axis=0)
+            so_far[:, part] += summed.reshape(n_groups, -1, group)

@@ -12,13 +12,10 @@ import numpy as np
 from gmm_np.checks import FloatArray, is_finite
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.family import Bools, Family, Sums
+from gmm_np.estep.standardization import Standardization
 from gmm_np.parameters import Parameters
 
 LOG_2_PI: Final = math.log(2 * math.pi)
-
-
-class OutOfRangeError(ArithmeticError):
-    """A distance has no finite square. The reference knows what to do."""
 
 
 class PreparedMixture:
@@ -61,31 +58,35 @@ class PreparedMixture:
         self.all_inverses = inverse
         self.means, self.inverse = means[chosen], inverse[own]
         self.n_components, self.n_dims = self.means.shape
-        self.n_features = self.family.n_features(self.n_dims)
+        self.n_features = family.n_features(self.n_dims)
         # log_joint = constant - |z|^2 / 2, equation (9)
         self.constant = self.log_pi - half_log_det[chosen] - 0.5 * self.n_dims * LOG_2_PI
         self._scale = None if scale is None else scale[own]
         # A subnormal factor has no inverse. Then all is left to the reference: what a BLAS makes of
         # infinities times zero is its own affair.
         self.in_range = is_finite(self.inverse)
+        self._standardizations = dict[bool, Standardization]()
 
     @classmethod
     def of(cls, parameters: Parameters) -> PreparedMixture:
         """Prepare parameters."""
         family = FAMILIES[parameters.family]
-        logits, means, scale = (
-            a.astype(np.float64, copy=False)
-            for a in (parameters.pi_logits, parameters.means, parameters.scale)
-        )
+        means = parameters.means.astype(np.float64, copy=False)
+        scale = parameters.scale.astype(np.float64, copy=False)
         with np.errstate(all="ignore"):
             inverse = family.inverse(scale)
         half_log_det = family.half_log_det(scale, *means.shape)
+        logits = parameters.pi_logits.astype(np.float64, copy=False)
         return cls(family, logits, means, inverse, half_log_det, scale)
 
-    @cached_property
-    def centre(self) -> FloatArray:
-        """The mean of the means [D]."""
-        return np.asarray((self.means / self.n_components).sum(axis=0))
+    def standardization(self, *, common: bool) -> Standardization:
+        """Return the coordinates with, or without, a common factor, for all threads."""
+        if common not in self._standardizations:  # two threads would make the same
+            scale = self.scale if common else None
+            self._standardizations[common] = Standardization(
+                self.family, self.constant, self.means, self.inverse, scale
+            )
+        return self._standardizations[common]
 
     @cached_property
     def scale(self) -> FloatArray:
@@ -97,19 +98,14 @@ class PreparedMixture:
         """Lower Cholesky factors [K, D, D]."""
         return self.family.expand(self.scale, self.n_components, self.n_dims)
 
-    def spread(self, values: FloatArray) -> FloatArray:
-        """Put what belongs to components that are on among zeros for those that are off."""
-        if self.all_on:
-            return values
-        spread = np.zeros((len(self.on), *values.shape[1:]))
-        spread[self.on] = values
-        return spread
-
     def to_all_components(self, sums: Sums) -> Sums:
         """Put sums of components that are on among zeros for those that are off."""
         if self.all_on:
             return sums
         mass, first, second = sums
+        spread = [np.zeros((len(self.on), *array.shape[1:])) for array in (mass, first)]
+        spread[0][self.on], spread[1][self.on] = mass, first
         if second.size and self.family.per_component:
-            second = self.spread(second)
-        return Sums(self.spread(mass), self.spread(first), second)
+            own, second = second, np.zeros((len(self.on), *second.shape[1:]))
+            second[self.on] = own
+        return Sums(spread[0], spread[1], second)

@@ -1,48 +1,38 @@
-"""The kernel that is accurate whatever the offset or the separation."""
+"""The kernel "direct": accurate whatever the offset or the separation."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final
 
 import numpy as np
 
+from gmm_np import tuning
 from gmm_np.checks import FloatArray
 from gmm_np.covariance.family import Sums
 from gmm_np.estep import workspace
-from gmm_np.estep.prepared_mixture import OutOfRangeError, PreparedMixture
+from gmm_np.estep.prepared_mixture import PreparedMixture
 from gmm_np.estep.residual_sums import Residuals, ResidualSums, Significance
 from gmm_np.estep.standardization import UNIT_ROUNDOFF
-from gmm_np.estep.workspace import block_size, workspace_view
-from gmm_np.linalg import triangles
 
-# Up to this share of a component's residuals in a block it pays to copy those that count.
-LARGEST_SHARE: Final = 0.5
-# Which count is asked of blocks with more coordinates than this, and, where it did not pay, again
-# so many blocks later.
-SMALLEST_ASKED: Final = 2**17
-BLOCKS_TO_WAIT: Final = 8
-# Bytes of the residuals of components that are whitened together.
-GROUP_BYTES: Final = 2 * 2**20
+
+class OutOfRangeError(ArithmeticError):
+    """A distance has no finite square. The reference knows what to do."""
 
 
 class ResidualKernel:
     """Residuals first, then whitening: z = W_k (x - mu_k)."""
 
     def __init__(
-        self,
-        mixture: PreparedMixture,
-        n_samples: int = workspace.LARGEST_BLOCK,
-        *,
-        central: bool = False,
+        self, mixture: PreparedMixture, n_samples: int | None = None, *, central: bool = False
     ) -> None:
+        t, k, d = tuning.current(), mixture.n_components, mixture.n_dims
         self.mixture = mixture
-        k, d = mixture.n_components, mixture.n_dims
-        self.block = block_size(workspace.DIRECT_BLOCK_BYTES, k * (d + 2), n_samples)
-        self.group = min(max(GROUP_BYTES // (8 * d * self.block), 1), k)
+        n_samples = t.largest_block if n_samples is None else n_samples
+        self.block = workspace.block_size(t.residual_block_bytes, k * (d + 2), n_samples)
+        self.group = min(max(t.residual_group_bytes // (8 * d * self.block), 1), k)
         self.significant, self.wait = Significance(k), 0
-        self.whitened = ResidualSums(mixture, central=central)
+        self.residuals = ResidualSums(mixture, central=central)
         self._z = np.empty(k * d * self.block)
         self._spare = np.empty(self.group * d * self.block)
         self._quadratic, self._terms = np.empty(k * self.block), np.empty(k * self.block)
@@ -56,11 +46,11 @@ class ResidualKernel:
             If the square of a distance is not finite.
         """
         m, b, self.x = self.mixture, x.shape[1], x
-        self.z = workspace_view(self._z, (m.n_components, m.n_dims, b))
-        self.quadratic = workspace_view(self._quadratic, (m.n_components, b))
+        self.z = workspace.view(self._z, (m.n_components, m.n_dims, b))
+        self.quadratic = workspace.view(self._quadratic, (m.n_components, b))
         for part in self._groups():
             z = self.z[part]
-            spare = workspace_view(self._spare, z.shape)
+            spare = workspace.view(self._spare, z.shape)
             m.family.whiten(m.inverse, part, x, m.means[part], out=z, spare=spare)  # (6)
             np.einsum("kdb,kdb->kb", z, z, out=self.quadratic[part])  # (7)
         if not math.isfinite(self.quadratic.max()):
@@ -68,7 +58,7 @@ class ResidualKernel:
 
     def log_joint(self, shift: float) -> FloatArray:
         """Return log_joint - shift of the block, [K, B]."""
-        terms = workspace_view(self._terms, self.quadratic.shape)
+        terms = workspace.view(self._terms, self.quadratic.shape)
         np.multiply(self.quadratic, -0.5, out=terms)
         terms += (self.mixture.constant - shift)[:, None]  # (9)
         return terms
@@ -82,15 +72,15 @@ class ResidualKernel:
         """Add the block's moments, weighted by exponentials [K, B] times factor [B]."""
         exponentials *= factor
         mass = exponentials.sum(axis=1)
-        self.whitened.add(mass, self._parts(exponentials, mass))
+        self.residuals.add(mass, self._parts(exponentials, mass))
 
     def merge(self, other: ResidualKernel) -> None:
         """Add what another kernel for the same mixture added."""
-        self.whitened.merge(other.whitened)
+        self.residuals.merge(other.residuals)
 
     def sums(self) -> list[Sums]:
         """Return the sums of all blocks, if there were any."""
-        return self.whitened.sums()
+        return self.residuals.sums()
 
     def _groups(self) -> Iterator[slice]:
         """Yield slices of components whose residuals stay in a cache."""
@@ -102,22 +92,23 @@ class ResidualKernel:
         """Yield residuals, weighted by weights [K, B]: all of them, or those that count."""
         n_rows, chosen = weights.shape[1], None
         m = self.mixture
-        if m.family.whitened and m.n_dims > triangles.SMALL and self.z.size > SMALLEST_ASKED:
+        t = tuning.current()
+        if m.family.whitened and m.n_dims > t.copied_dims and self.z.size > t.smallest_asked:
             self.wait -= 1
             if self.wait <= 0:
                 reach = max(float(self.quadratic.max()), 1.0)
                 chosen = self.significant(weights, mass, UNIT_ROUNDOFF**2 / reach)
-                self.wait = BLOCKS_TO_WAIT
+                self.wait = t.blocks_to_wait
         for part in self._groups():
             z = self.z[part]
             if not m.family.whitened:
                 np.subtract(self.x, m.means[part][:, :, None], out=z)
-            every = Residuals(part, z, weights[part], workspace_view(self._spare, z.shape))
+            every = Residuals(part, z, weights[part], workspace.view(self._spare, z.shape))
             if chosen is None:
                 yield every
                 continue
             for one, counts in zip(every.split(), chosen[part], strict=True):
-                if np.count_nonzero(counts) > LARGEST_SHARE * n_rows:
+                if np.count_nonzero(counts) > t.copied_share * n_rows:
                     yield one
                     continue
                 few = np.flatnonzero(counts)

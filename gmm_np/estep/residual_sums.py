@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np import tuning
 from gmm_np.checks import FloatArray
 from gmm_np.covariance.family import SMALLEST_VARIANCE, Bools, Sums, merge
 from gmm_np.estep.prepared_mixture import PreparedMixture
-
-# Samples of a component, on average, and doubles of all that are gathered before they are added.
-ENOUGH: Final = 256
-GATHERED: Final = 2**20
 
 
 class Residuals(NamedTuple):
@@ -63,55 +60,64 @@ class ResidualSums:
 
     def __init__(self, mixture: PreparedMixture, *, central: bool) -> None:
         self.mixture, self.central = mixture, central
-        self.near: Sums | None = None
-        self.far: Sums | None = None
+        # About the mixture's means; and central, about a block's own mean, where more would cancel.
+        self.about_mean: Sums | None = None
+        self.recentred: Sums | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was added."""
+        return self.about_mean is not None
 
     def add(self, mass: FloatArray, parts: Iterable[Residuals]) -> None:
         """Add moments of samples with total weights mass [K], and for each component a part.
 
         What a part leaves out, and a component that has none, has to be negligible.
         """
-        near = self.near = self._zeros() if self.near is None else self.near
-        far: Sums | None = None
+        if self.about_mean is None:
+            self.about_mean = self._zeros()
+        total, recentred = self.about_mean, None
         for part in parts:
-            first, is_far = self._weigh(part, mass)
-            if is_far is None or not is_far.any():
-                self._add(near, part, mass, first)
+            first, cancels = self._weigh(part, mass)
+            if cancels is None or not cancels.any():
+                self._add(total, part, mass, first)
                 continue
-            for one, one_first, one_far in zip(part.split(), first, is_far, strict=True):
-                sums = near
-                if one_far:
-                    sums = far = self._zeros() if far is None else far
+            for one, one_first, one_cancels in zip(part.split(), first, cancels, strict=True):
+                sums = total
+                if one_cancels:
+                    sums = recentred = self._zeros() if recentred is None else recentred
                     one.centre(one_first / mass[one.components])
                 self._add(sums, one, mass, one_first)
-        if far is not None:
-            self._merge(Sums(far.mass, far.first, self.mixture.family.complete(far.second)))
+        if recentred is not None:
+            second = self.mixture.family.complete(recentred.second)
+            self._add_recentred(Sums(recentred.mass, recentred.first, second))
 
     def merge(self, other: ResidualSums) -> None:
         """Add what the other one added."""
-        if other.near is not None:
-            near = self.near = self._zeros() if self.near is None else self.near
-            for total, more in zip(near, other.near, strict=True):
+        if other.about_mean is not None:
+            if self.about_mean is None:
+                self.about_mean = self._zeros()
+            for total, more in zip(self.about_mean, other.about_mean, strict=True):
                 total += more
-        if other.far is not None:
-            self._merge(other.far)
+        if other.recentred is not None:
+            self._add_recentred(other.recentred)
 
     def sums(self) -> list[Sums]:
         """Return n [K], v [K, D] and second moments, central ones if asked for, of all blocks.
 
         In one part, or none if there was no block.
         """
-        if self.near is None:
+        if self.about_mean is None:
             return []
-        family = self.mixture.family
-        near = Sums(self.near.mass, self.near.first, family.complete(self.near.second))
+        family, (mass, first, second) = self.mixture.family, self.about_mean
+        sums = Sums(mass, first, family.complete(second))
         if not self.central:
-            return [near]
-        near = near.centre(family)
-        return [near if self.far is None else merge(family, near, self.far)]
+            return [sums]
+        sums = sums.centre(family)
+        return [sums if self.recentred is None else merge(family, sums, self.recentred)]
 
     def _weigh(self, part: Residuals, mass: FloatArray) -> tuple[FloatArray, Bools | None]:
-        """Weigh residuals; return sums of r z [G, D], and which are far (None: not central)."""
+        """Weigh residuals; return sums of r z [G, D], and where much cancels, if central."""
         first = part.weigh()
         if not self.central:
             return first, None
@@ -124,8 +130,9 @@ class ResidualSums:
         sums.first[part.components] += first
         self.mixture.family.add_second_moments(sums.second, part.components, part.spare, part.z)
 
-    def _merge(self, far: Sums) -> None:
-        self.far = far if self.far is None else merge(self.mixture.family, self.far, far)
+    def _add_recentred(self, sums: Sums) -> None:
+        before, family = self.recentred, self.mixture.family
+        self.recentred = sums if before is None else merge(family, before, sums)
 
     def _zeros(self) -> Sums:
         k, d = self.mixture.n_components, self.mixture.n_dims
@@ -141,7 +148,7 @@ class Significance:
     def __call__(self, weight: FloatArray, mass: FloatArray, part: float) -> Bools:
         """Return which weights [K, B] of a block count; for each component they add up to mass.
 
-        Those of more than `part` of the component's mean weight, in this block or so far. All
+        Those of more than `part` of the component's mean weight, in this block or so recentred. All
         others together are then less than `part` of its mass, times a logarithm of the number of
         blocks. In a block there may be none for a component that has had much more before.
         """
@@ -159,7 +166,8 @@ class ActivePairs:
 
     def __init__(self, n_components: int, n_dims: int) -> None:
         self.mass = np.zeros(n_components)
-        self.enough = min(ENOUGH * n_components, GATHERED // n_dims)
+        t = tuning.current()
+        self.enough = min(t.gathered_samples * n_components, t.gathered_doubles // n_dims)
         self.n_pairs = 0
         self.blocks: list[tuple[NDArray[np.intp], FloatArray, FloatArray]] = []
 

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
 
+from gmm_np import tuning
 from gmm_np.checks import FloatArray
 
-# Bytes of work memory of a block, where there are many components or features: what a core's cache
-# holds; for direct, which passes over it once, more.
-MOMENTS_BLOCK_BYTES: Final = 3 * 2**20
-DIRECT_BLOCK_BYTES: Final = 15 * 2**20
 # glibc returns memory to the system beyond twice the largest array, of up to 32 MiB, that it has
 # seen freed; then each call waits for new pages, for up to half its time. Having seen one (which
 # is never written to, and so takes no memory) it keeps that of the kernels for the next call.
 np.empty(31 * 2**20 // 8)
-# Samples of a block. With fewer the time is in the calls, and in adding its sums to those so far.
-SMALLEST_BLOCK: Final = 248
-LARGEST_BLOCK: Final = 8184
 
 
 def block_size(n_bytes: int, doubles: int, n_samples: int) -> int:
     """Return the samples of a block of so many bytes that holds so many doubles for each."""
-    rows = min(max(n_bytes // (8 * doubles), SMALLEST_BLOCK), LARGEST_BLOCK)
+    t = tuning.current()
+    rows = min(max(n_bytes // (8 * doubles), t.smallest_block), t.largest_block)
     return min(avoid_aliasing(rows), n_samples)
 
 
 def equal_chunk(n_samples: int, most: int) -> int:
     """Return the length of parts of about the same length, of which there are as few as can be."""
     n_parts = -(-n_samples // most)
-    # `apart` takes away up to 15 samples, which must not add up to another part
+    # `avoid_aliasing` takes away up to 15 samples, which must not add up to another part
     return min(avoid_aliasing(-(-n_samples // n_parts) + 15), most)
 
 
@@ -44,6 +38,6 @@ def avoid_aliasing(n_samples: int) -> int:
     return n_samples if n_samples < 128 else n_samples - (n_samples - 8) % 16
 
 
-def workspace_view(memory: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+def view(memory: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     """Return the start of `memory` as a contiguous array of this shape."""
     return memory[: math.prod(shape)].reshape(shape)

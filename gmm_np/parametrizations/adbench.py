@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray, as_float64, check_rows
 from gmm_np.covariance.full import Plain
-from gmm_np.estep import PreparedMixture
-from gmm_np.estep.estep import EStep
+from gmm_np.estep import EStep, PreparedMixture
 from gmm_np.linalg import triangles
 from gmm_np.priors import Wishart
 
