@@ -80,7 +80,10 @@ def check_rows(x: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
     ValueError
         If its rank or shape is wrong.
     """
-    array = _as_real("x", x, _AXES["x"])
+    if type(x) is np.ndarray and x.dtype is _DOUBLE:
+        array: NDArray[Any] = x
+    else:
+        array = _as_real("x", x, _AXES["x"])
     if array.ndim == 1:
         raise ValueError(
             f"x must have two axes [N, D]; got shape {array.shape}. Use x.reshape(-1, 1) if it "
@@ -93,7 +96,8 @@ def check_rows(x: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
             f"has shape [K, {n_features}], so D = {n_features}. Each row of x must have one value "
             "for each column of means."
         )
-    _check_integers("x", array, _AXES["x"])
+    if array.dtype is not _DOUBLE:
+        _check_integers("x", array, _AXES["x"])
     return array
 
 

@@ -164,7 +164,7 @@ def nll_value_and_grad(
             "a d_value for each sample."
         )
     parameters = Parameters(pi_logits, means, scale, family)
-    rows = check_rows(x, parameters.n_features)
+    rows = check_rows(x, parameters.means.shape[1])
     weight = check_sample_weight(sample_weight, len(rows))
     exponent = 0 if weight is None or reduction == "sum" else unit_exponent(weight)
     engine = _engine(parameters, method, gradient=True, n_samples=len(rows))

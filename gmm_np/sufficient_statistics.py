@@ -208,7 +208,9 @@ def _gradients(
     d_scale: FloatArray,
 ) -> Gradients:
     """Return the gradients in the dtypes of their parameters."""
-    pi = _softmax(_double(parameters.pi_logits))
+    logits = _double(parameters.pi_logits)
+    pi = np.exp(logits - logits.max())
+    pi /= pi.sum()
     # The mass, not the weight that it equals: then rounding leaves K = 1 an exact zero.
     d_logits = (mass.sum() * pi - mass) / total
     learned = parameters.family != "constant"
@@ -371,8 +373,3 @@ def _check_same(parameters: Parameters, statistics: Statistics) -> None:
 
 def _double(array: NDArray[np.floating]) -> FloatArray:
     return array.astype(np.float64, copy=False)
-
-
-def _softmax(logits: FloatArray) -> FloatArray:
-    weights = np.exp(logits - logits.max())
-    return np.asarray(weights / weights.sum())

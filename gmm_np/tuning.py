@@ -135,21 +135,17 @@ class Tuning:
     active_square: float = 8.0
 
 
-_current = Tuning()
-
-
-def current() -> Tuning:
-    """Return the constants in use."""
-    return _current
+# Those in use, read as `tuning.active`.
+active = Tuning()
 
 
 @contextmanager
 def use(**changes: float) -> Iterator[Tuning]:
     """Change constants, for all threads, until the end of the context: to test and to measure."""
-    global _current
-    before = _current
-    _current = replace(before, **changes)  # type: ignore[arg-type]
+    global active
+    before = active
+    active = replace(before, **changes)  # type: ignore[arg-type]
     try:
-        yield _current
+        yield active
     finally:
-        _current = before
+        active = before

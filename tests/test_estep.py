@@ -95,7 +95,7 @@ def test_settings_of_numpy_are_given_back():
     try:
         with accumulate.numpy_settings():
             assert set(np.geterr().values()) == {"ignore"}
-            assert np.getbufsize() == tuning.current().buffer
+            assert np.getbufsize() == tuning.active.buffer
         with pytest.raises(RuntimeError), accumulate.numpy_settings():
             raise RuntimeError
         nll_value_and_grad(*random_problem(0))

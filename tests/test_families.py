@@ -8,8 +8,7 @@ from families_by_reference import FAMILIES, LEARNED, expand, random_parameters, 
 from problems import logits_floor
 
 import gmm_np
-from gmm_np import Parameters, passes, reference
-from gmm_np.estep import workspace
+from gmm_np import Parameters, reference, tuning
 from gmm_np.sufficient_statistics import Conjugate, em_update
 
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -113,16 +112,13 @@ def test_a_component_that_is_off_gets_exact_zeros(family, method):
 
 
 @families
-def test_small_blocks_and_chunks_change_nothing(family, monkeypatch):
+def test_small_blocks_and_chunks_change_nothing(family):
     x, parameters, weight = draw(5, family, n=500, k=4, d=3)
     for method in ("direct", "moments"):
         options = {"family": family, "method": method, "sample_weight": weight}
         value, expected = gmm_np.nll_value_and_grad(x, *arguments(parameters), **options)
-        with monkeypatch.context() as patch:
-            for name in ("MOMENTS_BLOCK_BYTES", "DIRECT_BLOCK_BYTES"):
-                patch.setattr(workspace, name, 1)
-            patch.setattr(workspace, "SMALLEST_BLOCK", 16)
-            patch.setattr(passes, "CHUNK_BYTES", 8 * 3 * 64)
+        small = {"feature_block_bytes": 1, "residual_block_bytes": 1, "smallest_block": 16}
+        with tuning.use(**small, chunk_bytes=8 * 3 * 64):
             again, found = gmm_np.nll_value_and_grad(x, *arguments(parameters), **options)
         assert again == pytest.approx(value, rel=1e-13, abs=0)
         assert_gradients_close(found, expected, logits_floor(len(x), weight), 1e-13)

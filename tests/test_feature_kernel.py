@@ -7,9 +7,9 @@ import pytest
 
 from gmm_np import tuning
 from gmm_np.estep import feature_kernel
-from gmm_np.estep.coefficients import Coefficients
 from gmm_np.estep.feature_kernel import FeatureKernel
-from gmm_np.linalg import tiles
+from gmm_np.estep.prepared_mixture import Coefficients
+from gmm_np.linalg import triangles
 
 SHAPES = [(1, 1, 1), (3, 7, 5), (5, 231, 1000), (33, 6, 300), (70, 300, 130), (130, 45, 64)]
 SHAPES += [(100, 231, 168), (101, 28, 300), (200, 66, 509)]  # several groups, and one left over
@@ -59,7 +59,6 @@ def add(kernel, features, weights):
 @pytest.mark.parametrize("small", [None, 700])
 @pytest.mark.parametrize(("k", "p", "b"), SHAPES)
 def test_products_are_those_of_whole_matrices(tuned, monkeypatch, k, p, b, small):
-    tuned(smallest_block=b + 16, feature_block_bytes=1)
     if small is not None:
         tuned(largest_product=small, cached_sums=small, tile_samples=8)
         monkeypatch.setattr(feature_kernel, "LONGEST_SUM", 16)
@@ -118,7 +117,7 @@ def test_what_lies_beyond_the_features_is_not_read(tuned):
 @pytest.mark.parametrize("k", [1, 2, 19, 20, 25, 33, 50, 100, 101, 128, 200])
 def test_tiles_waste_few_components(k):
     coefficients = Coefficients(np.ones((k, 3)))
-    assert coefficients.group <= tuning.current().tile_components
+    assert coefficients.group <= tuning.active.tile_components
     assert k <= coefficients.n_groups * coefficients.group < k + coefficients.n_groups
     # registers are full, nothing left over
     if any(k % size == 0 for size in (20, 24, 28, 32, 36, 40)):
@@ -129,11 +128,11 @@ def test_tiles_waste_few_components(k):
 def test_equal_slices_cover_all_once():
     for n in (1, 7, 8, 9, 64, 100):
         covered = []
-        for part, size in tiles.equal_slices(n, 8):
+        for part, size in triangles.equal_slices(n, 8):
             rows = range(n)[part]
             assert len(rows) > 0
             assert size <= 8
             assert len(rows) % size == 0
             covered += rows
         assert covered == list(range(n))
-    assert [size for _, size in tiles.equal_slices(101, 50)] == [34, 33]  # and not 50 and 1
+    assert [size for _, size in triangles.equal_slices(101, 50)] == [34, 33]  # and not 50 and 1

@@ -18,14 +18,15 @@ from problems import (
 from gmm_np import Parameters, nll, nll_value_and_grad, statistics, tuning
 from gmm_np.covariance import FAMILIES
 from gmm_np.estep import (
+    Accumulator,
     FeatureKernel,
     PreparedMixture,
     ResidualKernel,
-    workspace,
+    accumulate,
 )
 from gmm_np.estep.estep import EStep
+from gmm_np.estep.prepared_mixture import UNIT_ROUNDOFF
 from gmm_np.estep.residual_sums import ActivePairs, Significance
-from gmm_np.estep.standardization import UNIT_ROUNDOFF
 from gmm_np.linalg import triangles
 from gmm_np.reference import log_density_forward, log_softmax_forward, nll_backward, nll_forward
 
@@ -204,7 +205,7 @@ def test_moments_whitens_the_few_residuals_that_count(tuned, common, central, ed
     kernel = FeatureKernel(mixture, coordinates, 400, central=central)
     other = ResidualKernel(mixture, central=central)
     add_all(kernel, coordinates.transform(x), resp, factor, edges)
-    assert not kernel.multiplied  # no product
+    assert kernel._sums is None  # no product
     add_all(other, x, resp, factor, edges)
     worst = Worst()
     for what, mine, theirs in zip("nvM", total(kernel), total(other), strict=True):
@@ -222,7 +223,7 @@ def test_moments_adds_products_and_few_residuals_up(tuned):
     coordinates = mixture.standardization(common=True)
     kernel = FeatureKernel(mixture, coordinates)
     add_all(kernel, coordinates.transform(x), resp, factor, (0, 300, 600, 900))
-    assert kernel.multiplied
+    assert kernel._sums is not None
     assert len(kernel.sums()) == 2
     z = np.stack(
         [
@@ -270,7 +271,7 @@ def test_small_weights_that_count_together_are_added(tuned):
         add_all(kernel, samples, weights, np.ones(400), (0, 100, 400))
         found = total(kernel)[2]
         assert np.abs(found - expected).max() < 1e-13 * np.abs(expected).max()
-        assert not isinstance(kernel, FeatureKernel) or not kernel.multiplied
+        assert not isinstance(kernel, FeatureKernel) or kernel._sums is None
 
 
 def test_direct_keeps_the_variance_that_tiny_weights_have(tuned):
@@ -334,7 +335,7 @@ def test_moments_adds_what_it_gathered_before_it_is_too_much(tuned):
     for start in range(0, 900, 100):
         add_all(kernel, coordinates.transform(x), resp, np.ones(900), (start, start + 100))
         most = max(most, kernel.active.n_pairs)
-    assert not kernel.multiplied
+    assert kernel._sums is None
     assert 100 < most < 30 * 8 + 100  # of about 900
     np.testing.assert_allclose(total(kernel)[0], resp.sum(axis=1), rtol=1e-13)
 
@@ -347,7 +348,7 @@ def test_direct_leaves_out_what_does_not_count(tuned, monkeypatch, central, d):
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     resp = nll_forward(*problem)[1].resp.T.copy()
     sizes, sums = [], []
-    for share in (tuning.current().copied_share, 0.0):
+    for share in (tuning.active.copied_share, 0.0):
         tuned(copied_share=share)
         kernel = ResidualKernel(mixture, central=central)
         add = kernel.residuals.add
@@ -421,7 +422,8 @@ def test_inverse_of_a_subnormal_factor_is_not_finite_and_warns_of_nothing(n_comp
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("n_matrices", [0, 1, 2, 5, 17])
 @pytest.mark.parametrize("group", [1, 4, 20, 1000])
-def test_each_matrix_is_worked_on_once(monkeypatch, n_threads, n_matrices, group):
+def test_each_matrix_is_worked_on_once(tuned, monkeypatch, n_threads, n_matrices, group):
+    tuned(worth_a_thread=0.0)
     monkeypatch.setattr(triangles.threads, "worthwhile_threads", lambda _nanoseconds: n_threads)
     matrices, parts = np.zeros((n_matrices, 2, 2)), []
     triangles.each(matrices, parts.append, group)
@@ -650,16 +652,16 @@ def test_bound_that_is_beyond_the_range_or_no_number_means_direct(size):
 def test_blocks_fit_their_memory_and_their_rows_stand_apart():
     for n_samples in (1, 100, 1000, 10**6):
         for doubles in (3, 10**3, 10**6):
-            size = workspace.block_size(2**24, doubles, n_samples)
-            assert 1 <= size <= min(n_samples, tuning.current().largest_block)
-            assert size <= max(2**24 // (8 * doubles), tuning.current().smallest_block)
+            size = accumulate.block_size(2**24, doubles, n_samples)
+            assert 1 <= size <= min(n_samples, tuning.active.largest_block)
+            assert size <= max(2**24 // (8 * doubles), tuning.active.smallest_block)
             assert size == n_samples or size < 128 or size % 16 == 8
 
 
 def test_parts_have_about_the_same_length():
     for n_samples in (1, 15, 100, 129, 1001, 2488, 2489, 5000, 10**4, 123456):
         for most in (1, 7, 120, 248, 2488):
-            size = workspace.equal_chunk(n_samples, most)
+            size = accumulate.equal_chunk(n_samples, most)
             assert 1 <= size <= most
             n_parts = -(-n_samples // size)
             assert n_parts == -(-n_samples // most)  # no more of them than it takes
@@ -675,14 +677,14 @@ def test_work_memory_of_a_block_is_bounded():
         )
         mixture = mixture_of(problem)
         direct, moments = (
-            ResidualKernel(mixture),
-            FeatureKernel(mixture, mixture.standardization(common=False)),
+            Accumulator(mixture, method, n_samples=10**6, central=False).choose(problem.x.T)[0]
+            for method in ("direct", "moments")
         )
         assert direct.block >= 1
         assert moments.block >= 1
         rows = max(
-            tuning.current().residual_block_bytes // (8 * k * (d + 2)),
-            tuning.current().smallest_block,
+            tuning.active.residual_block_bytes // (8 * k * (d + 2)),
+            tuning.active.smallest_block,
         )
         assert direct.block <= rows
         assert 8 * direct.block * k * (d + 2) <= 2**26

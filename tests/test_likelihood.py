@@ -77,7 +77,7 @@ def by_reference(problem, **options):
 
 def make_blocks_small(tuned, block_bytes=1, chunk_bytes=2048, largest_block=16):
     """Make blocks of `largest_block` rows at most, and chunks of `chunk_bytes`."""
-    smallest = min(tuning.current().smallest_block, largest_block)
+    smallest = min(tuning.active.smallest_block, largest_block)
     tuned(feature_block_bytes=block_bytes, smallest_block=smallest)
     tuned(largest_block=largest_block, chunk_bytes=chunk_bytes)
 

@@ -26,12 +26,6 @@ from gmm_np.reference import nll_backward, nll_forward
 FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
 
 
-@pytest.fixture(autouse=True)
-def however_cheap(tuned):
-    """Threads are used however little a sample costs."""
-    tuned(cheap_sample=0.0)
-
-
 METHODS = ("auto", "direct", "moments")
 
 two_cores = pytest.mark.skipif(
@@ -40,9 +34,15 @@ two_cores = pytest.mark.skipif(
 )
 
 
-def use(monkeypatch, n_threads):
-    """Use so many threads for everything, however little."""
-    monkeypatch.setattr(threads, "worthwhile_threads", lambda _: n_threads)
+@pytest.fixture
+def use(tuned, monkeypatch):
+    """Use so many threads for everything, however little: use(2)."""
+
+    def with_threads(n_threads):
+        tuned(cheap_sample=0.0, worth_a_thread=0.0)
+        monkeypatch.setattr(threads, "worthwhile_threads", lambda _: n_threads)
+
+    return with_threads
 
 
 def parameters_of(problem, family):
@@ -68,13 +68,13 @@ def assert_close(found, expected, tolerance=1e-13):
 @pytest.mark.parametrize("n_threads", [2, 3, 8])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_sums_of_threads_are_those_of_one(monkeypatch, family, method, n_threads):
+def test_sums_of_threads_are_those_of_one(use, family, method, n_threads):
     problem = random_problem(3, 1000, 5, 4)
     parameters = parameters_of(problem, family)
     weight = np.random.default_rng(0).uniform(0.0, 2.0, 1000)
     everything = []
     for n in (1, n_threads):
-        use(monkeypatch, n)
+        use(n)
         data = (problem.x, *parameters_arrays(parameters))
         value, gradients = gmm_np.nll_value_and_grad(
             *data, family=family, sample_weight=weight, method=method
@@ -98,8 +98,8 @@ def parameters_arrays(parameters):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("d", [3, 40])
-def test_threads_are_deterministic_and_in_step_with_a_stream(monkeypatch, method, d):
-    use(monkeypatch, 2)
+def test_threads_are_deterministic_and_in_step_with_a_stream(use, method, d):
+    use(2)
     problem = random_problem(5, 3000, 4, d)
     once, again = (gmm_np.nll_value_and_grad(*problem, method=method) for _ in range(2))
     assert once[0] == again[0]
@@ -114,7 +114,7 @@ def test_threads_are_deterministic_and_in_step_with_a_stream(monkeypatch, method
     assert_close(streamed[:3], whole[:3])
 
 
-def test_what_threads_share_is_made_before_them(monkeypatch):
+def test_what_threads_share_is_made_before_them(use, monkeypatch):
     made, natural_parameters = [], Full.natural_parameters
 
     def note(self, *arguments):
@@ -122,18 +122,18 @@ def test_what_threads_share_is_made_before_them(monkeypatch):
         return natural_parameters(self, *arguments)
 
     monkeypatch.setattr(Full, "natural_parameters", note)
-    use(monkeypatch, 2)
+    use(2)
     gmm_np.nll_value_and_grad(*random_problem(6, 1000, 5, 4), method="moments")
     assert made == [threading.current_thread()]
 
 
-def test_threads_that_need_different_kernels_add_up(monkeypatch):
+def test_threads_that_need_different_kernels_add_up(use):
     # The second half is so far away that moments would lose its digits there.
     problem = random_problem(7, 6000, 25, 4)
     far = problem.x.copy()
     far[3000:] += 1e9
     problem = problem._replace(x=far)
-    use(monkeypatch, 2)
+    use(2)
     mixture = PreparedMixture.of(gmm_np.Parameters(*problem[1:]))
     found = EStep(mixture, "auto", gradient=True, n_samples=6000)
     found.add(problem.x, None)
@@ -149,13 +149,13 @@ def test_threads_that_need_different_kernels_add_up(monkeypatch):
 
 
 @pytest.mark.parametrize("far", [3, 45])
-def test_rows_beyond_the_range_of_a_double_are_added_in_any_thread(monkeypatch, far):
+def test_rows_beyond_the_range_of_a_double_are_added_in_any_thread(use, far):
     # 1e100 away in units of a slender component: the square is beyond a double, its weight is 0.
     theta = (np.array([0.0, 0.5]), np.zeros((2, 2)), np.stack([np.eye(2), 1e-80 * np.eye(2)]))
     x = np.random.default_rng(10).normal(size=(60, 2))
     x[10:50] *= 1e-80
     x[far] = 1e100
-    use(monkeypatch, 3)
+    use(3)
     found = EStep(PreparedMixture.of(gmm_np.Parameters(*theta)), "auto", gradient=True)
     found.add(x, None)
     assert found.accumulators[far // 20].out_of_range
@@ -168,9 +168,9 @@ def test_rows_beyond_the_range_of_a_double_are_added_in_any_thread(monkeypatch, 
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_few_residuals_of_all_threads_are_added(monkeypatch, method):
+def test_few_residuals_of_all_threads_are_added(use, method):
     problem = far_apart(3, 800, 30, 120)
-    use(monkeypatch, 2)
+    use(2)
     found = EStep(
         PreparedMixture.of(gmm_np.Parameters(*problem[1:])),
         "moments",
@@ -187,8 +187,8 @@ def test_few_residuals_of_all_threads_are_added(monkeypatch, method):
 
 
 @pytest.mark.parametrize("row", [3, 250, 499])
-def test_a_value_that_is_not_finite_is_placed_in_all_rows(monkeypatch, row):
-    use(monkeypatch, 3)
+def test_a_value_that_is_not_finite_is_placed_in_all_rows(use, row):
+    use(3)
     problem = random_problem(1, 500, 3, 2)
     x = problem.x.copy()
     x[row, 1] = np.nan
@@ -197,8 +197,8 @@ def test_a_value_that_is_not_finite_is_placed_in_all_rows(monkeypatch, row):
             function(x, *problem[1:])
 
 
-def test_an_error_stops_the_other_threads(tuned, monkeypatch):
-    use(monkeypatch, 2)
+def test_an_error_stops_the_other_threads(tuned, use):
+    use(2)
     tuned(largest_block=8)
     problem = random_problem(1, 4000, 3, 2)
     mixture = PreparedMixture.of(gmm_np.Parameters(*problem[1:]))
@@ -340,7 +340,7 @@ def call_everything(k, d, n):
 
 
 @pytest.mark.parametrize(("k", "d", "n"), CELLS)
-def test_no_product_is_larger_than_the_rule_allows(monkeypatch, k, d, n):
+def test_no_product_is_larger_than_the_rule_allows(use, monkeypatch, k, d, n):
     largest, matmul = [0], np.matmul
 
     def note(left, right, out=None):
@@ -349,9 +349,9 @@ def test_no_product_is_larger_than_the_rule_allows(monkeypatch, k, d, n):
         return matmul(left, right, out=out)
 
     monkeypatch.setattr(np, "matmul", note)
-    use(monkeypatch, 2)
+    use(2)
     call_everything(k, d, n)
-    assert 0 < largest[0] <= tuning.current().largest_product
+    assert 0 < largest[0] <= tuning.active.largest_product
 
 
 @two_cores
@@ -393,10 +393,10 @@ print(len(others), switches() != before)
 def test_threads_are_used_where_there_is_enough_to_do(monkeypatch):
     monkeypatch.setattr(threads, "cores", lambda: 64)
     assert threads.worthwhile_threads(0.0) == 1
-    worth = tuning.current().worth_a_thread
+    worth = tuning.active.worth_a_thread
     assert threads.worthwhile_threads(1.9 * worth) == 1
     assert threads.worthwhile_threads(2.1 * worth) == 2
-    assert threads.worthwhile_threads(1e12) == tuning.current().most_threads
+    assert threads.worthwhile_threads(1e12) == tuning.active.most_threads
 
 
 def test_the_error_state_is_that_of_the_caller():

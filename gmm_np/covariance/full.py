@@ -24,7 +24,7 @@ from gmm_np.covariance.family import (
     write_isotropic_features,
 )
 from gmm_np.linalg import triangles
-from gmm_np.linalg.tiles import multiply
+from gmm_np.linalg.triangles import multiply
 
 
 class _Pairs(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +17,26 @@ from numpy.typing import NDArray
 from gmm_np import extended_range, tuning
 from gmm_np.checks import FloatArray, not_finite
 from gmm_np.covariance.family import Sums
-from gmm_np.estep import workspace
 from gmm_np.estep.feature_kernel import FeatureKernel
-from gmm_np.estep.kernel_choice import Method, choose_kernel
-from gmm_np.estep.prepared_mixture import PreparedMixture
+from gmm_np.estep.prepared_mixture import PreparedMixture, Standardization
 from gmm_np.estep.residual_kernel import OutOfRangeError, ResidualKernel
 
+Method: TypeAlias = Literal["auto", "direct", "moments"]
+METHODS: Final = ("auto", "direct", "moments")
 Kernel: TypeAlias = ResidualKernel | FeatureKernel
+
+# The feature kernel is admitted where the bound on its relative error promises ten digits.
+LARGEST_ERROR: Final = 1e-10
 
 # Sums of exponentials about a guessed shift are taken as they are within exp(+-this).
 LARGEST_LOG_SUM: Final = 40.0
 # A smaller responsibility is flushed to zero: subnormal numbers make a product four times slower.
 SMALLEST_RESPONSIBILITY: Final = 1e-290
+
+# glibc returns memory to the system beyond twice the largest array, of up to 32 MiB, that it has
+# seen freed; then each call waits for new pages, for up to half its time. Having seen one (which
+# is never written to, and so takes no memory) it keeps that of the kernels for the next call.
+np.empty(31 * 2**20 // 8)
 
 
 class numpy_settings:  # noqa: N801  as `numpy.errstate`
@@ -41,7 +49,7 @@ class numpy_settings:  # noqa: N801  as `numpy.errstate`
     def __enter__(self) -> None:
         self._errors = np.errstate(all="ignore")
         self._errors.__enter__()
-        self._size = np.setbufsize(tuning.current().buffer)
+        self._size = np.setbufsize(tuning.active.buffer)
 
     def __exit__(
         self,
@@ -67,6 +75,25 @@ class Block(NamedTuple):
     exponentials: FloatArray  # [K, B]
     total: FloatArray  # [B]
     kernel: Kernel | None
+
+
+def choose_kernel(
+    mixture: PreparedMixture, method: Method, x: FloatArray
+) -> tuple[Standardization, FloatArray] | None:
+    """Return the coordinates that the feature kernel takes, and samples x [D, B] in them.
+
+    None for the residual kernel, which takes them as they are.
+    """
+    if method == "direct":
+        return None
+    for common in mixture.family.frames:
+        standardization = mixture.standardization(common=common)
+        if standardization.unit != 1.0 and not mixture.family.whitened:
+            continue  # plain residuals are in the units of the data
+        y = standardization.transform(x)
+        if method == "moments" or standardization.error_bound(y) <= LARGEST_ERROR:
+            return standardization, y
+    return None
 
 
 class Accumulator:
@@ -96,33 +123,35 @@ class Accumulator:
 
     def choose(self, x: FloatArray) -> tuple[Kernel, FloatArray]:
         """Return the kernel for samples x [D, B], and the samples as it wants them."""
-        found = choose_kernel(self.mixture, self.method, x)
+        found, m, t = choose_kernel(self.mixture, self.method, x), self.mixture, tuning.active
         if found is None:
             if self.residual_kernel is None:
-                self.residual_kernel = ResidualKernel(
-                    self.mixture, self.n_samples, central=self.central
+                block = block_size(
+                    t.residual_block_bytes, m.n_components * (m.n_dims + 2), self.n_samples
                 )
+                self.residual_kernel = ResidualKernel(self.mixture, block, central=self.central)
             return self.residual_kernel, x
         standardization, y = found
         common = standardization.common_inverse is not None
         if common not in self.feature_kernels:
+            block = block_size(t.feature_block_bytes, m.n_features + m.n_components, self.n_samples)
             self.feature_kernels[common] = FeatureKernel(
-                self.mixture, standardization, self.n_samples, central=self.central
+                self.mixture, standardization, block, central=self.central
             )
         return self.feature_kernels[common], y
 
     def blocks(self, x: NDArray[np.generic], part: slice) -> Iterator[Block]:
         """Yield these rows of x [N, D] in blocks."""
-        t = tuning.current()
+        t = tuning.active
         most = max(min(t.chunk_bytes // (8 * x.shape[1]), t.largest_chunk), 1)
         n_rows = max(part.stop - part.start, 1)
-        rows = workspace.equal_chunk(n_rows, workspace.avoid_aliasing(most))
+        rows = equal_chunk(n_rows, avoid_aliasing(most))
         for start in range(part.start, part.stop, rows):
             chunk = columns(x[start : min(start + rows, part.stop)])
             if not math.isfinite(chunk.sum()) and not np.isfinite(chunk).all():
                 raise not_finite(x)
             kernel, samples = self.choose(chunk)
-            size = workspace.equal_chunk(chunk.shape[1], kernel.block)
+            size = equal_chunk(chunk.shape[1], kernel.block)
             for inner in range(0, chunk.shape[1], size):
                 some = slice(inner, inner + size)
                 yield self._block(start + inner, chunk[:, some], kernel, samples[:, some])
@@ -214,7 +243,7 @@ class Accumulator:
 
         m, n_samples = self.mixture, x.shape[1]
         log_likelihood, resp = np.empty(n_samples), np.empty((m.n_components, n_samples))
-        rows = max(tuning.current().chunk_bytes // (8 * m.means.size), 1)
+        rows = max(tuning.active.chunk_bytes // (8 * m.means.size), 1)
         for start in range(0, n_samples, rows):
             part = slice(start, start + rows)
             loss, cache = reference.nll_forward(
@@ -237,8 +266,34 @@ class Accumulator:
 
 def columns(rows: NDArray[np.generic]) -> FloatArray:
     """Return rows [B, D] as columns [D, B], some at a time, so that both stay in a cache."""
-    turned, step = np.empty(rows.shape[::-1]), tuning.current().turned_rows
+    turned, step = np.empty(rows.shape[::-1]), tuning.active.turned_rows
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         turned[:, part] = rows[part].T
     return turned
+
+
+# --- how many samples are taken at a time -------------------------------------------------------
+
+
+def block_size(n_bytes: int, doubles: int, n_samples: int) -> int:
+    """Return the samples of a block of so many bytes that holds so many doubles for each."""
+    t = tuning.active
+    rows = min(max(n_bytes // (8 * doubles), t.smallest_block), t.largest_block)
+    return min(avoid_aliasing(rows), n_samples)
+
+
+def equal_chunk(n_samples: int, most: int) -> int:
+    """Return the length of parts of about the same length, of which there are as few as can be."""
+    n_parts = -(-n_samples // most)
+    # `avoid_aliasing` takes away up to 15 samples, which must not add up to another part
+    return min(avoid_aliasing(-(-n_samples // n_parts) + 15), most)
+
+
+def avoid_aliasing(n_samples: int) -> int:
+    """Return a number of samples no larger whose rows do not share their places in a cache.
+
+    An odd number of cache lines of eight doubles. Where it is a power of two, the columns that a
+    product reads displace each other.
+    """
+    return n_samples if n_samples < 128 else n_samples - (n_samples - 8) % 16

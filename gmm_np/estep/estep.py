@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 from gmm_np import tuning
 from gmm_np.checks import FloatArray
 from gmm_np.covariance.family import Sums, merge
-from gmm_np.estep.accumulate import Accumulator, Block, columns, numpy_settings
-from gmm_np.estep.kernel_choice import Method, cheapest, choose_kernel, costs
+from gmm_np.estep.accumulate import (
+    Accumulator,
+    Block,
+    Method,
+    choose_kernel,
+    columns,
+    numpy_settings,
+)
 from gmm_np.estep.prepared_mixture import PreparedMixture
 from gmm_np.linalg import threads
 
@@ -48,8 +54,12 @@ class EStep:
         n_samples: int = 10**6,
     ) -> None:
         self.mixture, self.central, self.n_samples = mixture, central, n_samples
-        self.costs = costs(mixture, n_samples, gradient=gradient)
-        self.method = cheapest(mixture, self.costs, n_samples) if method == "auto" else method
+        cost = self.costs = costs(mixture, n_samples, gradient=gradient)
+        work = n_samples * mixture.n_components * mixture.n_dims
+        little = work <= tuning.active.little_work
+        if method == "auto" and (little or cost["moments"] > cost["direct"]):
+            method = "direct"
+        self.method = method
         self.accumulators: list[Accumulator] = []
         self.weight, self.count = 0.0, 0
 
@@ -123,7 +133,7 @@ class EStep:
         # What threads share is made before there are threads: in one of them it would have one
         # core, while others waited for it.
         with numpy_settings():
-            self.accumulators[0].choose(columns(x[: tuning.current().first_rows]))
+            self.accumulators[0].choose(columns(x[: tuning.active.first_rows]))
         tasks = [
             partial(self._pass, i, n_threads, x, use, weight, exponent, halt)
             for i in range(n_threads)
@@ -160,10 +170,33 @@ class EStep:
 
     def _n_threads(self, x: NDArray[np.generic]) -> int:
         """Return how many threads to use for x [N, D], by the kernel that its first rows take."""
-        if threads.worthwhile_threads(max(self.costs.values()) * len(x)) == 1:
+        t = tuning.active
+        if max(self.costs.values()) * len(x) < 2 * t.worth_a_thread:
             return 1
-        t = tuning.current()
         with numpy_settings():
             found = choose_kernel(self.mixture, self.method, columns(x[: t.first_rows]))
         cost = self.costs["direct" if found is None else "moments"]
-        return 1 if cost < t.cheap_sample else threads.worthwhile_threads(cost * len(x))
+        if cost < t.cheap_sample or cost * len(x) < 2 * t.worth_a_thread:
+            return 1
+        return threads.worthwhile_threads(cost * len(x))
+
+
+def costs(mixture: PreparedMixture, n_samples: int, *, gradient: bool) -> dict[Method, float]:
+    """Return what a sample costs by each kernel: nanoseconds of one core, about.
+
+    Fitted to K from 2 to 200 and D from 2 to 128. What is made of parameters, and of sums, costs
+    D^3 for each component, however few the samples.
+    """
+    t = tuning.active
+    k, d, p = mixture.n_components, mixture.n_dims, mixture.n_features
+    products = 2 if gradient else 1
+    write = t.feature_write + t.feature_cache * p
+    features = p * (write + t.feature_multiply * products * k) + t.feature_component * k
+    if not mixture.family.dense:
+        residuals = products * k * d * t.diagonal_pass + t.residual_component * k
+        return {"moments": features, "direct": residuals}
+    features += t.feature_cube * products * k * d**3 / n_samples
+    residuals = products * k * d * (t.residual_pass + t.residual_triangle * d)
+    residuals += t.residual_component * k
+    residuals += t.residual_cube * k * d**3 / n_samples
+    return {"moments": features, "direct": residuals}

@@ -9,12 +9,10 @@ import numpy as np
 from gmm_np import tuning
 from gmm_np.checks import FloatArray
 from gmm_np.covariance.family import ROUNDING, Sums
-from gmm_np.estep import workspace
-from gmm_np.estep.prepared_mixture import PreparedMixture
-from gmm_np.estep.residual_sums import ActivePairs, Residuals, ResidualSums, Significance
-from gmm_np.estep.standardization import UNIT_ROUNDOFF, Standardization
+from gmm_np.estep.prepared_mixture import UNIT_ROUNDOFF, PreparedMixture, Standardization
+from gmm_np.estep.residual_sums import ActivePairs, Residuals, ResidualSums
 from gmm_np.linalg import triangles
-from gmm_np.linalg.tiles import LONGEST_SUM, equal_slices
+from gmm_np.linalg.triangles import LONGEST_SUM, equal_slices
 
 
 class FeatureKernel:
@@ -27,8 +25,8 @@ class FeatureKernel:
     mixture : PreparedMixture
     standardization : Standardization
         Of the mixture: the coordinates in which samples come.
-    n_samples : int, optional
-        How many are to come, about.
+    block : int, optional
+        Samples of a block, at most.
     central : bool
         As for `EStep`.
     """
@@ -37,15 +35,14 @@ class FeatureKernel:
         self,
         mixture: PreparedMixture,
         standardization: Standardization,
-        n_samples: int | None = None,
+        block: int | None = None,
         *,
         central: bool = False,
     ) -> None:
-        t = tuning.current()
+        t = tuning.active
         self.mixture, self.standardization, self.central = mixture, standardization, central
-        family, k, d, p = mixture.family, *mixture.means.shape, mixture.n_features
-        n_samples = t.largest_block if n_samples is None else n_samples
-        block = workspace.block_size(t.feature_block_bytes, p + k, n_samples)
+        family, d, p = mixture.family, mixture.n_dims, mixture.n_features
+        block = t.largest_block if block is None else block
         self.block, self.n_summed = block, family.n_sums(d)
         c = self.coefficients = standardization.coefficients
         self.n_rows, n_terms = c.n_parts * c.part, c.n_groups * c.group
@@ -57,19 +54,15 @@ class FeatureKernel:
         self._cross = family.cross_moment(d)
         # Whether second moments are of each component's own, at the price of their features.
         self.dense = family.dense and self.n_summed == p
-        self.significant = Significance(k)
-        self.active = ActivePairs(k, d)
-        self.residuals = ResidualSums(mixture, central=central)
-
-    @property
-    def multiplied(self) -> bool:
-        """Whether anything was added by a product."""
-        return self._sums is not None
+        # Made when first needed.
+        self.active: ActivePairs | None = None
+        self.residuals: ResidualSums | None = None
 
     def start(self, y: FloatArray) -> None:
         """Take a block of samples y [D, B], standardized."""
         self.y, p = y, self.mixture.n_features
-        self._rows = workspace.view(self._features, (self.n_rows, y.shape[1]))
+        n_samples = y.shape[1]
+        self._rows = self._features[: self.n_rows * n_samples].reshape(self.n_rows, n_samples)
         self._rows[p:] = 0.0
         self.mixture.family.write_features(y, self._rows[:p])
 
@@ -77,10 +70,11 @@ class FeatureKernel:
         """Return log_joint - shift of the block, [K, B]: coefficients times features."""
         c, n_samples = self.coefficients, self._rows.shape[1]
         self._rows[c.n_features] = -shift
-        terms = workspace.view(self._terms, (c.n_groups * c.group, n_samples))
+        n_terms = c.n_groups * c.group
+        terms = self._terms[: n_terms * n_samples].reshape(n_terms, n_samples)
         out = terms[None]
         if c.n_parts > 1:
-            out = workspace.view(self._partial, (c.n_parts, *terms.shape))
+            out = self._partial[: c.n_parts * terms.size].reshape(c.n_parts, *terms.shape)
         left = c.tiles.reshape(c.n_parts, c.n_groups, 1, c.group, c.part)
         for samples, size in equal_slices(n_samples, self.tile):
             # [parts, groups, tiles, rows, columns]
@@ -103,9 +97,12 @@ class FeatureKernel:
         product_cost = self._product_cost(n_rows)
         exponentials *= factor
         if self.dense and product_cost > self._active_cost(1.0):
+            if self.active is None:
+                self.active = ActivePairs(*self.mixture.means.shape)
+                self.residuals = ResidualSums(self.mixture, central=self.central)
             mass = exponentials.sum(axis=1)
             # What is left out is less than what the product below would round off.
-            chosen = self.significant(exponentials, mass, UNIT_ROUNDOFF)
+            chosen = self.active.significant(exponentials, mass, UNIT_ROUNDOFF)
             if product_cost > self._active_cost(np.count_nonzero(chosen) / len(mass)):
                 self.active.add(self.y, exponentials, mass, chosen)
                 if self.active.n_pairs >= self.active.enough:
@@ -118,23 +115,27 @@ class FeatureKernel:
 
     def merge(self, other: FeatureKernel) -> None:
         """Add what another kernel for the same mixture and coordinates added."""
-        self.active.merge(other.active)
+        if self.active is None or self.residuals is None:
+            self.active, self.residuals = other.active, other.residuals
+        elif other.active is not None and other.residuals is not None:
+            self.active.merge(other.active)
+            self.residuals.merge(other.residuals)
         if self._sums is None:
             self._sums = other._sums
         elif other._sums is not None:
             self._sums += other._sums
         if self._cross is not None and other._cross is not None:
             self._cross += other._cross
-        self.residuals.merge(other.residuals)
 
     def sums(self) -> list[Sums]:
         """Return n [K], v [K, D] and second moments, central ones if asked for, of all blocks.
 
         In up to two parts: of the products, and of residuals that were whitened.
         """
-        if self.active.blocks:
+        by_residuals: list[Sums] = []
+        if self.residuals is not None:
             self._add_active()
-        by_residuals = self.residuals.sums()
+            by_residuals = self.residuals.sums()
         if self._sums is None:
             return by_residuals
         family, s = self.mixture.family, self.standardization
@@ -151,28 +152,44 @@ class FeatureKernel:
         return [sums, *by_residuals]
 
     def _add_products(self, weights: FloatArray) -> None:
-        """Add features times weights [K, B]."""
+        """Add features times weights [K, B], in sums of few samples, and in tiles."""
         if self._sums is None:
             self._sums = np.zeros((self.mixture.n_components, self.n_summed))
-        rows = self._rows[: self.n_summed]
+        t, n_rows = tuning.active, self.n_summed
         for samples, size in equal_slices(weights.shape[1], LONGEST_SUM):
+            # [sums, groups, tiles, rows, columns]
+            rows = self._rows[:n_rows, samples].reshape(n_rows, 1, -1, size).transpose(2, 1, 0, 3)
             for components, total in self._grouped():
-                _add(total, rows[:, samples], weights[components, samples], size)
+                n_groups, _, group = total.shape
+                own = weights[components, samples]
+                right = own.reshape(n_groups, group, -1, size).transpose(2, 0, 3, 1)[:, :, None]
+                most = max(t.largest_product // (size * group), 1)
+                step = max(t.cached_sums // (most * len(own) * len(rows)), 1) * most
+                for start in range(0, n_rows, step):
+                    some, so_far = rows[:, :, start : start + step], total[:, start : start + step]
+                    for part, height in equal_slices(some.shape[2], most):
+                        left = some[:, :, part].reshape(len(rows), 1, -1, height, size)
+                        added = np.matmul(left, right)
+                        summed = added[0] if len(added) == 1 else added.sum(axis=0)
+                        so_far[:, part] += summed.reshape(n_groups, -1, group)
 
     def _grouped(self) -> Iterator[tuple[slice, FloatArray]]:
         """Yield slices of components, and their sums by groups: [groups, P, group]."""
         assert self._sums is not None
-        k, most = self.mixture.n_components, tuning.current().tile_components
+        k, most = self.mixture.n_components, tuning.active.tile_components
         for components, group in equal_slices(k, most):
             yield components, self._sums[components].reshape(-1, self.n_summed, group)
 
     def _add_active(self) -> None:
-        """Add the residuals of the active pairs."""
-        self.residuals.add(self.active.mass, self._whitened())
+        """Add the residuals of the active pairs, if there are any."""
+        assert self.active is not None
+        assert self.residuals is not None
+        if self.active.blocks:
+            self.residuals.add(self.active.mass, self._whitened(self.active))
 
-    def _whitened(self) -> Iterator[Residuals]:
+    def _whitened(self, active: ActivePairs) -> Iterator[Residuals]:
         family, s = self.mixture.family, self.standardization
-        for k, y, weight in self.active.give():
+        for k, y, weight in active.give():
             z, spare = np.empty((2, 1, *y.shape))
             part = slice(k, k + 1)
             if family.whitened:
@@ -185,32 +202,15 @@ class FeatureKernel:
 
     def _product_cost(self, n_rows: int) -> float:
         """Return the cost of products, and of turning them into moments if these are the first."""
-        t = tuning.current()
-        first = 0.0 if self.multiplied else t.product_cube * self.mixture.n_dims**3
+        t = tuning.active
+        first = 0.0 if self._sums is not None else t.product_cube * self.mixture.n_dims**3
         return float(t.product_sample * self.n_summed * n_rows + first)
 
     def _active_cost(self, n_rows: float) -> float:
         """Return the cost of so many residuals, and their share in that of a component's part."""
-        t, d = tuning.current(), self.mixture.n_dims
-        begun = self.active.blocks or self.residuals.begun
-        share = n_rows * self.mixture.n_components / self.active.enough if begun else 1.0
+        t, d = tuning.active, self.mixture.n_dims
+        share, active = 1.0, self.active
+        if active is not None and active.begun:
+            share = n_rows * self.mixture.n_components / active.enough
         each = n_rows * d * (t.active_coordinate + t.active_triangle * d)
         return float(each + share * (t.active_component + t.active_square * d * d))
-
-
-def _add(total: FloatArray, rows: FloatArray, weights: FloatArray, size: int) -> None:
-    """Add features [P, B] times weights [K, B], in sums of this size, to [groups, P, group]."""
-    t = tuning.current()
-    n_groups, n_rows, group = total.shape
-    # [sums, groups, tiles, rows, columns]
-    right = weights.reshape(n_groups, group, -1, size).transpose(2, 0, 3, 1)[:, :, None]
-    rows = rows.reshape(n_rows, 1, -1, size).transpose(2, 1, 0, 3)  # [sums, 1, P, size]
-    most = max(t.largest_product // (size * group), 1)
-    step = max(t.cached_sums // (most * len(weights) * len(rows)), 1) * most
-    for start in range(0, n_rows, step):
-        some, so_far = rows[:, :, start : start + step], total[:, start : start + step]
-        for part, height in equal_slices(some.shape[2], most):
-            left = some[:, :, part].reshape(len(rows), 1, -1, height, size)
-            added = np.matmul(left, right)
-            summed = added[0] if len(added) == 1 else added.sum(axis=0)
-            so_far[:, part] += summed.reshape(n_groups, -1, group)

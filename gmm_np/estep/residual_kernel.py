@@ -10,10 +10,8 @@ import numpy as np
 from gmm_np import tuning
 from gmm_np.checks import FloatArray
 from gmm_np.covariance.family import Sums
-from gmm_np.estep import workspace
-from gmm_np.estep.prepared_mixture import PreparedMixture
+from gmm_np.estep.prepared_mixture import UNIT_ROUNDOFF, PreparedMixture
 from gmm_np.estep.residual_sums import Residuals, ResidualSums, Significance
-from gmm_np.estep.standardization import UNIT_ROUNDOFF
 
 
 class OutOfRangeError(ArithmeticError):
@@ -24,12 +22,11 @@ class ResidualKernel:
     """Residuals first, then whitening: z = W_k (x - mu_k)."""
 
     def __init__(
-        self, mixture: PreparedMixture, n_samples: int | None = None, *, central: bool = False
+        self, mixture: PreparedMixture, block: int | None = None, *, central: bool = False
     ) -> None:
-        t, k, d = tuning.current(), mixture.n_components, mixture.n_dims
+        t, k, d = tuning.active, mixture.n_components, mixture.n_dims
         self.mixture = mixture
-        n_samples = t.largest_block if n_samples is None else n_samples
-        self.block = workspace.block_size(t.residual_block_bytes, k * (d + 2), n_samples)
+        self.block = t.largest_block if block is None else block
         self.group = min(max(t.residual_group_bytes // (8 * d * self.block), 1), k)
         self.significant, self.wait = Significance(k), 0
         self.residuals = ResidualSums(mixture, central=central)
@@ -46,11 +43,11 @@ class ResidualKernel:
             If the square of a distance is not finite.
         """
         m, b, self.x = self.mixture, x.shape[1], x
-        self.z = workspace.view(self._z, (m.n_components, m.n_dims, b))
-        self.quadratic = workspace.view(self._quadratic, (m.n_components, b))
+        self.z = _view(self._z, (m.n_components, m.n_dims, b))
+        self.quadratic = _view(self._quadratic, (m.n_components, b))
         for part in self._groups():
             z = self.z[part]
-            spare = workspace.view(self._spare, z.shape)
+            spare = _view(self._spare, z.shape)
             m.family.whiten(m.inverse, part, x, m.means[part], out=z, spare=spare)  # (6)
             np.einsum("kdb,kdb->kb", z, z, out=self.quadratic[part])  # (7)
         if not math.isfinite(self.quadratic.max()):
@@ -58,7 +55,7 @@ class ResidualKernel:
 
     def log_joint(self, shift: float) -> FloatArray:
         """Return log_joint - shift of the block, [K, B]."""
-        terms = workspace.view(self._terms, self.quadratic.shape)
+        terms = _view(self._terms, self.quadratic.shape)
         np.multiply(self.quadratic, -0.5, out=terms)
         terms += (self.mixture.constant - shift)[:, None]  # (9)
         return terms
@@ -92,7 +89,7 @@ class ResidualKernel:
         """Yield residuals, weighted by weights [K, B]: all of them, or those that count."""
         n_rows, chosen = weights.shape[1], None
         m = self.mixture
-        t = tuning.current()
+        t = tuning.active
         if m.family.whitened and m.n_dims > t.copied_dims and self.z.size > t.smallest_asked:
             self.wait -= 1
             if self.wait <= 0:
@@ -103,7 +100,7 @@ class ResidualKernel:
             z = self.z[part]
             if not m.family.whitened:
                 np.subtract(self.x, m.means[part][:, :, None], out=z)
-            every = Residuals(part, z, weights[part], workspace.view(self._spare, z.shape))
+            every = Residuals(part, z, weights[part], _view(self._spare, z.shape))
             if chosen is None:
                 yield every
                 continue
@@ -117,3 +114,8 @@ class ResidualKernel:
                     z_few = one.z.take(few, axis=2)
                     weight = one.weight[:, few]
                     yield Residuals(one.components, z_few, weight, np.empty_like(z_few))
+
+
+def _view(memory: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Return the start of `memory` as a contiguous array of this shape."""
+    return memory[: math.prod(shape)].reshape(shape)

@@ -64,11 +64,6 @@ class ResidualSums:
         self.about_mean: Sums | None = None
         self.recentred: Sums | None = None
 
-    @property
-    def begun(self) -> bool:
-        """Whether anything was added."""
-        return self.about_mean is not None
-
     def add(self, mass: FloatArray, parts: Iterable[Residuals]) -> None:
         """Add moments of samples with total weights mass [K], and for each component a part.
 
@@ -166,10 +161,11 @@ class ActivePairs:
 
     def __init__(self, n_components: int, n_dims: int) -> None:
         self.mass = np.zeros(n_components)
-        t = tuning.current()
+        t = tuning.active
         self.enough = min(t.gathered_samples * n_components, t.gathered_doubles // n_dims)
-        self.n_pairs = 0
+        self.n_pairs, self.begun = 0, False
         self.blocks: list[tuple[NDArray[np.intp], FloatArray, FloatArray]] = []
+        self.significant = Significance(n_components)
 
     def add(self, y: FloatArray, weights: FloatArray, mass: FloatArray, chosen: Bools) -> None:
         """Take the chosen [K, B] among samples y [D, B] with weights [K, B] and sums mass [K]."""
@@ -177,12 +173,14 @@ class ActivePairs:
         self.blocks.append((component, y.take(sample, axis=1), weights[component, sample]))
         self.mass += mass
         self.n_pairs += len(component)
+        self.begun = True
 
     def merge(self, other: ActivePairs) -> None:
         """Take what the other one has."""
         self.blocks += other.blocks
         self.mass += other.mass
         self.n_pairs += other.n_pairs
+        self.begun = self.begun or other.begun
 
     def give(self) -> Iterator[tuple[int, FloatArray, FloatArray]]:
         """Yield each component with its samples [D, B] and weights [B], and forget all."""

@@ -1,5 +1,5 @@
 """Linear algebra in small products, and threads: what the E-step and the families are made of.
 
-`tiles` has the one rule on BLAS, `triangles` stacks of lower triangles, `factors` their entries as
-vectors and gradients through an inverse, `threads` parts of one piece of work side by side.
+`triangles` has the one rule on BLAS, and stacks of lower triangles; `factors` their entries as
+vectors and gradients through an inverse; `threads` parts of one piece of work side by side.
 """

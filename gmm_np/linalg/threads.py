@@ -2,7 +2,7 @@
 
 Data is cut in parts whose sums add, and components in groups. NumPy lets other threads run during
 its loops and products, so that each core is given one. No product in a thread is large enough for
-BLAS to start threads of its own (see `tiles`).
+BLAS to start threads of its own (see `triangles`).
 """
 
 from __future__ import annotations
@@ -68,10 +68,8 @@ def _quota() -> float:
 
 def worthwhile_threads(nanoseconds: float) -> int:
     """Return how many threads to use for work that takes one core so long."""
-    t = tuning.current()
-    if nanoseconds < 2 * t.worth_a_thread:
-        return 1
-    return min(cores(), t.most_threads, int(nanoseconds / t.worth_a_thread))
+    t = tuning.active
+    return max(min(cores(), t.most_threads, int(nanoseconds / t.worth_a_thread)), 1)
 
 
 def run_in_threads(

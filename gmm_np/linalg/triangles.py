@@ -1,4 +1,9 @@
-"""Linear algebra on stacks of lower triangles, in small products and without a batch's overhead.
+"""Small products, and linear algebra on stacks of lower triangles made of them.
+
+The one rule on BLAS: no product has more than 2^18 multiplications. Up to so many OpenBLAS does it
+on the core that asks, on every processor; larger ones it divides among threads of its own, which
+get in each other's way wherever a core has anything else to do, be it a thread of ours or another
+process: a call then takes many times as long as on one core.
 
 LAPACK is asked only for what it does on one core. NumPy's arrays are handed to Fortran as they lie
 in memory, which Fortran reads transposed. Functions in this module check nothing.
@@ -11,6 +16,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import Final
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -20,16 +26,57 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 from gmm_np import tuning
 from gmm_np.checks import FloatArray
 from gmm_np.linalg import threads
-from gmm_np.linalg.tiles import LONGEST_SUM, equal_slices, multiply
+
+# Samples that a product adds up one after the other: longer sums lose digits.
+LONGEST_SUM: Final = 256
+
+
+def multiply(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
+    """Write left right, of matrices [..., M, I] and [..., I, N], to `out`, which is neither."""
+    rows, inner = left.shape[-2:]
+    columns = right.shape[-1]
+    if rows * inner * columns <= tuning.active.largest_product:
+        np.matmul(left, right, out=out)
+        return
+    longest = max(rows, inner, columns)
+    half = longest // 2
+    if longest == rows:
+        multiply(left[..., :half, :], right, out[..., :half, :])
+        multiply(left[..., half:, :], right, out[..., half:, :])
+    elif longest == columns:
+        multiply(left, right[..., :half], out[..., :half])
+        multiply(left, right[..., half:], out[..., half:])
+    else:
+        rest = np.empty(out.shape)
+        multiply(left[..., :half], right[..., :half, :], out)
+        multiply(left[..., half:], right[..., half:, :], rest)
+        out += rest
+
+
+@lru_cache(maxsize=1024)
+def equal_slices(n_samples: int, size: int) -> tuple[tuple[slice, int], ...]:
+    """Return slices of samples that consist of equal spans of this size at most, and their sizes.
+
+    One slice where it can be done with less than twice as many spans as it takes, else two.
+    """
+    fewest = -(-n_samples // size)
+    for count in range(fewest, 2 * fewest):
+        if n_samples % count == 0:
+            return ((slice(0, n_samples), n_samples // count),)
+    size = -(-n_samples // fewest)
+    whole = n_samples - n_samples % size
+    return (slice(0, whole), size), (slice(whole, n_samples), n_samples - whole)
 
 
 def each(matrices: FloatArray, work: Callable[[slice], None], group: int | None = None) -> None:
     """Call `work` with slices of matrices [K, D, D], of about `group` entries, in threads."""
     n_matrices, n_dims = matrices.shape[:2]
-    t = tuning.current()
+    t = tuning.active
     group = t.group if group is None else group
     time = t.cube_time * matrices.size * n_dims
-    n_threads = min(threads.worthwhile_threads(time), max(n_matrices, 1))
+    n_threads = 1
+    if time >= 2 * t.worth_a_thread:
+        n_threads = min(threads.worthwhile_threads(time), max(n_matrices, 1))
     n_parts = -(-matrices.size // (group * n_threads)) * n_threads
     if n_parts == 1:
         work(slice(0, n_matrices))
@@ -52,7 +99,7 @@ def inverses(factors: FloatArray) -> FloatArray:
     W e where L is ill-conditioned.
     """
     n_components, n_dims = factors.shape[:2]
-    t = tuning.current()
+    t = tuning.active
     little = n_components * (n_dims**2 + t.lapack_overhead) < t.lapack_work
     if little and n_components <= t.lapack_components * n_dims and n_dims <= t.lapack_dims:
         inverse = np.array(factors)
@@ -71,7 +118,7 @@ def _invert(factors: FloatArray, out: FloatArray) -> None:
 
     W_ij L_jj = -sum_l W_il L_lj: what is right of a block makes what is below its diagonal.
     """
-    n_dims, size = factors.shape[1], tuning.current().inverted_rows
+    n_dims, size = factors.shape[1], tuning.active.inverted_rows
     head = n_dims % size
     if head > 0:
         _invert_each(factors[:, None, :head, :head], out=out[:, None, :head, :head])
@@ -149,7 +196,7 @@ def apply(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
 @lru_cache(maxsize=16)
 def strips(n_dims: int) -> tuple[slice, ...]:
     """Return slices of D rows, of about the same length."""
-    n_strips = -(-n_dims // tuning.current().strip)
+    n_strips = -(-n_dims // tuning.active.strip)
     edges = [n_dims * i // n_strips for i in range(n_strips + 1)]
     return tuple(slice(start, stop) for start, stop in itertools.pairwise(edges))
 
@@ -226,7 +273,7 @@ def cholesky(matrix: FloatArray) -> FloatArray:
 @lru_cache(maxsize=16)
 def bands(n_dims: int) -> tuple[slice, ...]:
     """Return slices of D rows, of about the same length, for products with many samples."""
-    n_bands = max(round(n_dims / tuning.current().band), 1)
+    n_bands = max(round(n_dims / tuning.active.band), 1)
     edges = [n_dims * i // n_bands for i in range(n_bands + 1)]
     return tuple(slice(start, stop) for start, stop in itertools.pairwise(edges))
 
@@ -265,7 +312,7 @@ def add_squares(total: FloatArray, left: FloatArray, right: FloatArray) -> None:
 
 def _longest(rows: slice) -> int:
     """Return the most samples of a product with a band of a triangle."""
-    return max(tuning.current().largest_product // int((rows.stop - rows.start) * rows.stop), 1)
+    return max(tuning.active.largest_product // int((rows.stop - rows.start) * rows.stop), 1)
 
 
 def _tiled(columns: FloatArray, size: int) -> FloatArray:
