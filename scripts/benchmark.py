@@ -639,12 +639,12 @@ def is_steady(record: Record) -> bool:
     if len(times) < 3:
         return True
     lower, _, upper = statistics.quantiles(times, n=4, method="inclusive")
-    return upper <= STEADY * lower
+    return bool(upper <= STEADY * lower)
 
 
 def is_short(record: Record) -> bool:
     """Say whether a peer's repetitions were much shorter than they were meant to be."""
-    times = record.get("seconds")
+    times = record.get("seconds", [])
     return bool(times) and record["calls"] * statistics.median(times) < SHORTEST / 2
 
 

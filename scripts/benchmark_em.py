@@ -21,15 +21,22 @@ import statistics
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import sklearn
+import sklearn.mixture
 from benchmark_environment import describe_avx512, make_environment
 
+import gmm_np
+from gmm_np.checks import FloatArray
 from gmm_np.linalg.threads import cores
+
+Sizes = tuple[int, int, int]
 
 ALLOWED = 1e-9
 # Seconds in which threads of the other process fall asleep: OpenBLAS waits actively for 0.1.
@@ -37,7 +44,7 @@ SETTLE = 0.5
 
 
 @lru_cache(maxsize=1)
-def problem(n, d, k):
+def problem(n: int, d: int, k: int) -> tuple[FloatArray, FloatArray]:
     """Rows [N, D] from K Gaussians, and a start a little off their parameters."""
     rng = np.random.default_rng(0)
     means = 3 * rng.standard_normal((k, d))
@@ -50,7 +57,7 @@ def problem(n, d, k):
     return x, means + 0.5 * rng.standard_normal((k, d))
 
 
-def start(covariance_type, means, x):
+def start(covariance_type: str, means: FloatArray, x: FloatArray) -> dict[str, Any]:
     """Return arguments that start both estimators at the same place."""
     k, d = means.shape
     variance = float(x.var())
@@ -69,16 +76,15 @@ def start(covariance_type, means, x):
     }
 
 
-def fit(library, covariance_type, sizes, iterations):
+def fit(
+    library: str, covariance_type: str, sizes: Sizes, iterations: int
+) -> tuple[float, FloatArray]:
     """Fit once with "ours" or "theirs"; return seconds and log-likelihoods. Runs in a worker."""
     warnings.simplefilter("ignore")  # neither converges in a fixed number of iterations
     x, means = problem(*sizes)
-    if library == "ours":
-        from gmm_np import GaussianMixture
-    else:
-        from sklearn.mixture import GaussianMixture
+    made_by: Any = gmm_np if library == "ours" else sklearn.mixture
     options = {**start(covariance_type, means, x), "max_iter": iterations, "tol": 0}
-    estimator = GaussianMixture(**options)
+    estimator = made_by.GaussianMixture(**options)
     time.sleep(SETTLE)
     begin = time.perf_counter()
     estimator.fit(x)
@@ -86,7 +92,9 @@ def fit(library, covariance_type, sizes, iterations):
 
 
 @contextlib.contextmanager
-def start_workers(threads, *, without_avx512):
+def start_workers(
+    threads: int, *, without_avx512: bool
+) -> Iterator[dict[str, ProcessPoolExecutor]]:
     """Give each library a process: the threads of one's BLAS would be in the way of the other's."""
     context = multiprocessing.get_context("spawn")
     environment = make_environment(without_avx512=without_avx512, threads=threads)
@@ -98,10 +106,16 @@ def start_workers(threads, *, without_avx512):
         yield {"ours": ours, "theirs": theirs}
 
 
-def compare(workers, covariance_type, sizes, iterations, rounds):
+def compare(
+    workers: dict[str, ProcessPoolExecutor],
+    covariance_type: str,
+    sizes: Sizes,
+    iterations: int,
+    rounds: int,
+) -> bool:
     """Print a line; return whether both reached the same log-likelihoods."""
 
-    def both():
+    def both() -> list[tuple[float, FloatArray]]:
         """Fit with one after the other."""
         arguments = covariance_type, sizes, iterations
         return [worker.submit(fit, name, *arguments).result() for name, worker in workers.items()]
@@ -119,9 +133,9 @@ def compare(workers, covariance_type, sizes, iterations, rounds):
     return True
 
 
-def main():
+def main() -> int:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--n", type=int, default=100_000)
     parser.add_argument("--d", type=int, default=16)
     parser.add_argument("--k", type=int, default=16)

@@ -48,6 +48,9 @@ def all_families() -> list[Family]:
 def outputs(case: Case) -> dict[str, dict[str, list[str]]] | None:
     """Certified outputs of a case with what may be asked of them, or None if it is rejected."""
     problem: Any = case.problem
+    one: Any  # of either parametrization
+    other: Any
+    asked: Any
     if case.result == "invalid":
         return None
     if problem.parametrization == "precision":

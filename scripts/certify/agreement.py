@@ -40,8 +40,9 @@ def certify(
         if all(_agree(a, b, digits) for a, b in _pairs(before, values)):
             with flint.ctx.workprec(bits):
                 texts = [_decimal(value, ball, digits) for value, ball in _pairs(values, proof)]
-            if None not in texts:
-                found = iter(texts)
+            known = [text for text in texts if text is not None]
+            if len(known) == len(texts):
+                found = iter(known)
                 return {name: [next(found) for _ in values[name]] for name in values}, bits
     raise ArithmeticError("mpmath and Arb do not agree, or no two results of mpmath do")
 

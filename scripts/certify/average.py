@@ -32,7 +32,7 @@ def families() -> list[Family]:
 
 def far_samples() -> Family:
     """Far from all components."""
-    cases = []
+    cases: list[Case] = []
     for level, sigmas, n, k, d in [
         ("average", 50, 1, 1, 1),
         ("average", 50, 3, 2, 2),
@@ -70,7 +70,7 @@ def far_samples() -> Family:
 
 def large_logits() -> Family:
     """Logits of 1e3 and 1e4."""
-    cases = []
+    cases: list[Case] = []
     for logits in [
         [1e3, -1e3],
         [-1e3, 1e3],
@@ -104,7 +104,7 @@ def large_logits() -> Family:
 def component_off() -> Family:
     """Logits of -inf."""
     off = -math.inf
-    cases = []
+    cases: list[Case] = []
     for level, logits, text in [
         ("average", [0.5, off], "The last of two is off."),
         ("average", [off, 0.5], "The first of two is off."),
@@ -139,7 +139,7 @@ def component_off() -> Family:
 
 def duplicates() -> Family:
     """Equal components."""
-    cases = []
+    cases: list[Case] = []
     for k, d, logits in [
         (2, 1, [0.0, 0.0]),
         (2, 2, [0.5, 0.5]),
@@ -217,7 +217,7 @@ def ties() -> Family:
 
 def saturated() -> Family:
     """Responsibilities within rounding of one."""
-    cases = []
+    cases: list[Case] = []
     for gap, n, k, d in [
         (12.0, 4, 2, 1),
         (9.0, 4, 2, 2),
@@ -239,7 +239,7 @@ def saturated() -> Family:
 
 def small_shares() -> Family:
     """Small factors of a component's whole gradient."""
-    cases = []
+    cases: list[Case] = []
     for distance in (4.0, 8.0, 12.0, 20.0, 30.0, 36.0):
         draw = Draw(390 + len(cases))
         means = [[0.0, 0.25], [distance, -0.5]]
@@ -260,7 +260,7 @@ def small_shares() -> Family:
 
 def conditioned() -> Family:
     """Covariances with large condition numbers, given by their factor."""
-    cases = []
+    cases: list[Case] = []
     for level, power in [("average", 4), ("average", 8), ("higher", 12), ("higher", 15)]:
         # [[1, 0], [1, s]] has a covariance with a condition number of about 4 / s^2.
         small = float(f"{2.0 * 10.0 ** (-power / 2):.3g}")
@@ -287,7 +287,7 @@ def conditioned() -> Family:
 
 def many_dimensions() -> Family:
     """D of 32 and 128."""
-    cases = []
+    cases: list[Case] = []
     for n, k, d, options in [
         (3, 1, 32, {"off": 0.15}),
         (4, 2, 32, {"off": 0.15}),
@@ -308,7 +308,7 @@ def many_dimensions() -> Family:
 
 def many_components() -> Family:
     """K of 64."""
-    cases = []
+    cases: list[Case] = []
     for n, k, d in [(10, 64, 1), (12, 64, 2), (8, 64, 5)]:
         problem = drawn(430 + len(cases), n, k, d)
         logits = [round(3.0 * a, 3) for a in Draw(435 + len(cases)).vector(k)]
@@ -320,7 +320,7 @@ def many_components() -> Family:
 
 def many_samples() -> Family:
     """N of 1e4 and 1e6, by repeated rows."""
-    cases = []
+    cases: list[Case] = []
     for level, total, distinct, k, d, reduction in [
         ("average", 10_000, 400, 2, 1, "mean"),
         ("average", 10_000, 400, 3, 2, "mean"),
@@ -377,7 +377,7 @@ def shared_out(total: int, parts: int, seed: int) -> list[int]:
 
 def offset() -> Family:
     """Far from the origin."""
-    cases = []
+    cases: list[Case] = []
     for level, far, n, k, d in [
         ("average", 1e4, 4, 1, 1),
         ("average", 1e4, 5, 2, 2),
@@ -404,7 +404,7 @@ def weights() -> Family:
     """Weights of the samples."""
     base = drawn(480, 4, 2, 2)
     one = [1.0] * 4
-    cases = []
+    cases: list[Case] = []
     for reduction in ("mean", "sum"):
         for level, values, text in [
             ("lower", one, "Weights of one change nothing."),

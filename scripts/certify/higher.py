@@ -27,7 +27,7 @@ def families() -> list[Family]:
 
 def collapsed() -> Family:
     """Components of width 1e-8 on a sample."""
-    cases = []
+    cases: list[Case] = []
     for d in (1, 2, 3):
         base = drawn(500 + d, 4, 2, d)
         tight = scaled(Draw(505 + d).factor(d, low=0.8, high=1.2, off=0.3), 1e-8)
@@ -63,7 +63,7 @@ def collapsed() -> Family:
 
 def extreme_scales() -> Family:
     """Widths of 1e-150 and 1e150."""
-    cases = []
+    cases: list[Case] = []
     for size in (1e-100, 1e100, 1e-150, 1e150):
         for k, d in [(1, 1), (2, 2)]:
             base = drawn(520 + len(cases), 3, k, d)
@@ -180,7 +180,7 @@ def beyond_range() -> Family:
 
 def stationary() -> Family:
     """Parameters at, or next to, a maximum of the likelihood."""
-    cases = []
+    cases: list[Case] = []
     # One component: the mean and the covariance of the data, in numbers that binary holds.
     x = [[1.0], [-1.0]]
     cases.append(
@@ -250,7 +250,7 @@ def stationary() -> Family:
 
 def determinants() -> Family:
     """D = 128, determinants outside the range."""
-    cases = []
+    cases: list[Case] = []
     for size, k in [(1e-4, 1), (1e4, 1), (1e-4, 2)]:
         d = 128
         draw = Draw(560 + len(cases))
@@ -279,7 +279,7 @@ def determinants() -> Family:
 
 def negative_diagonal() -> Family:
     """Negative entries on the diagonal."""
-    cases = []
+    cases: list[Case] = []
     for factor, text in [
         ([[-1.5]], "D = 1, sigma = -1.5."),
         ([[1.0, 0.0], [0.5, -0.75]], "D = 2, the last entry is negative."),
@@ -297,7 +297,7 @@ def negative_diagonal() -> Family:
 
 def above_diagonal() -> Family:
     """Garbage above the diagonal."""
-    cases = []
+    cases: list[Case] = []
     for value, d, text in [
         (0.5, 2, "D = 2, 0.5 above the diagonal."),
         (1e10, 2, "D = 2, 1e10 above the diagonal."),

@@ -6,6 +6,7 @@ Each family is there for the faults that its comment names. Its seeds are its ow
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from certify.document import Case, Family
 from certify.draw import Draw, diagonal, identity
@@ -100,7 +101,7 @@ def one_dimension() -> Family:
 
 def one_correlated() -> Family:
     """One component, correlated."""
-    cases = []
+    cases: list[Case] = []
     for comment, factor, x in [
         ("Correlated and nothing else: L = [[1, 0], [0.5, 1]].", [[1.0, 0.0], [0.5, 1.0]], 2),
         ("A negative correlation.", [[1.5, 0.0], [-1.25, 0.75]], 3),
@@ -146,7 +147,7 @@ def dense() -> Family:
 
 def diagonal_factors() -> Family:
     """Diagonal factors."""
-    cases = []
+    cases: list[Case] = []
     for i, (n, k, d) in enumerate([(4, 1, 2), (4, 2, 2), (5, 2, 3), (6, 3, 4), (3, 2, 5)]):
         draw = Draw(160 + i)
         means = draw.matrix(k, d, 1.5)
@@ -160,7 +161,7 @@ def diagonal_factors() -> Family:
 
 def both_sides_of_one() -> Family:
     """Widths on both sides of one."""
-    cases = []
+    cases: list[Case] = []
     for i, deviations in enumerate(
         [[0.5], [0.2, 3.0], [0.1, 0.4], [4.0, 0.25, 1.0], [0.6, 0.7, 0.8], [0.05, 20.0]]
     ):
@@ -190,7 +191,7 @@ def one_sample() -> Family:
 
 def shifted_logits() -> Family:
     """Logits with a constant added to all."""
-    cases = []
+    cases: list[Case] = []
     problem = Problem(
         [0.25, -0.5, 1.125],
         [[0.5, -1.0], [-1.5, 0.25], [2.0, 1.5]],
@@ -217,7 +218,7 @@ def shifted_logits() -> Family:
 
 def mean_and_sum() -> Family:
     """Both reductions."""
-    cases = []
+    cases: list[Case] = []
     for i, (n, k, d) in enumerate([(2, 1, 1), (3, 2, 2), (5, 2, 3), (8, 3, 2)]):
         problem = drawn(190 + i, n, k, d)
         for reduction in ("mean", "sum"):
@@ -230,7 +231,7 @@ def mean_and_sum() -> Family:
 
 def factor_not_covariance() -> Family:
     """L is not Sigma."""
-    cases = []
+    cases: list[Case] = []
     hidden = Problem(
         [0.0, 0.5],
         [[0.0, 0.0], [1.0, -1.0]],
@@ -262,7 +263,7 @@ def factor_not_covariance() -> Family:
 
 def covariance_not_precision() -> Family:
     """L is not its own inverse."""
-    cases = []
+    cases: list[Case] = []
     for i, (n, k, d, low, high) in enumerate(
         [(3, 1, 1, 2.0, 3.0), (3, 2, 2, 2.0, 4.0), (4, 2, 3, 0.2, 0.5), (5, 3, 2, 3.0, 5.0)]
     ):
@@ -275,7 +276,7 @@ def covariance_not_precision() -> Family:
 
 def packing() -> Family:
     """Order of the gradient's entries."""
-    cases = []
+    cases: list[Case] = []
     for i, (n, k, d) in enumerate([(1, 1, 3), (3, 1, 3), (4, 2, 3), (3, 2, 4), (5, 1, 6)]):
         problem = drawn(220 + i, n, k, d, off=0.9)
         text = f"N = {n}, K = {k}, D = {d}: every entry of the gradient differs from the others."
@@ -286,7 +287,7 @@ def packing() -> Family:
 
 def transposed() -> Family:
     """L^T is not L."""
-    cases = []
+    cases: list[Case] = []
     for i, factor in enumerate(
         [
             [[1.0, 0.0], [2.0, 1.0]],
@@ -364,7 +365,7 @@ def last_row() -> Family:
 def single(problem: Problem) -> Problem:
     """Round a problem to binary32."""
 
-    def rounded(value: object) -> object:
+    def rounded(value: Any) -> Any:
         if isinstance(value, list):
             return [rounded(item) for item in value]
         return to_binary32(value)

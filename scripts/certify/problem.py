@@ -99,7 +99,7 @@ def rows_of(problem: Problem | PrecisionProblem) -> dict[str, Any]:
 
 def to_binary32(value: float) -> float:
     """Round to binary32, and give the result as a double."""
-    return struct.unpack("<f", struct.pack("<f", value))[0]
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
 def decimal_form(value: float, dtype: str) -> str:

@@ -121,7 +121,7 @@ def published_faults() -> Family:
 
 def wishart_objective() -> Family:
     """Objective of ADBench and GradBench."""
-    cases = []
+    cases: list[Case] = []
     for gamma, m, d, k, n in [
         (1.0, 0, 1, 1, 2),
         (1.0, 0, 2, 2, 3),

@@ -67,7 +67,7 @@ def zero_diagonal() -> Family:
 def not_finite() -> Family:
     """NaN and infinities."""
     base = drawn(610, 3, 2, 2)
-    cases = []
+    cases: list[Case] = []
     for value in (NAN, INF, -INF):
         name = str(value)
         for where, problem in [

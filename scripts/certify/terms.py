@@ -104,7 +104,7 @@ def log_softmax(terms: list[Any]) -> tuple[list[arb], arb]:
 
 def columns(matrix: arb_mat) -> list[list[arb]]:
     """Return the columns as lists."""
-    return matrix.transpose().tolist()
+    return list(matrix.transpose().tolist())
 
 
 def absolute(matrix: arb_mat) -> arb_mat:
