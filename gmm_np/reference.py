@@ -122,15 +122,15 @@ def log_density_backward(
 
 def logsumexp_forward(terms: FloatArray) -> Pair:
     """Logarithm of the sum of exponentials over the last axis, (10). Keeps the softmax, (14)."""
-    largest = terms.max(axis=-1, keepdims=True)  # [N, 1]  (10)  m_n = max_k t_nk
-    shift = np.where(np.isneginf(largest), 0.0, largest)  # [N, 1]  (10)  m_n; if finite
-    exponentials = np.exp(terms - shift)  # [N, K]  (10)  e^(t_nk - m_n)
+    largest = terms.max(axis=-1, keepdims=True)  # [N, 1]  (10)  tau_n = max_k t_nk
+    shift = np.where(np.isneginf(largest), 0.0, largest)  # [N, 1]  (10)  tau_n; if finite
+    exponentials = np.exp(terms - shift)  # [N, K]  (10)  e^(t_nk - tau_n)
     rest = exponentials.copy()  # without the largest, which is exactly 1
     np.put_along_axis(rest, terms.argmax(axis=-1)[..., None], 0.0, axis=-1)  # [N, K]  (10)  k != k*
-    # [N]  (10)  l_n = m_n + log1p(sum_k!=k* e^(t_nk - m_n))
+    # [N]  (10)  l_n = tau_n + log1p(sum_k!=k* e^(t_nk - tau_n))
     value = largest[..., 0] + np.log1p(rest.sum(axis=-1))
-    total = exponentials.sum(axis=-1, keepdims=True)  # [N, 1]  (14)  sum_j e^(t_nj - m_n)
-    # [N, K]  (14)  r_nk = e^(t_nk - m_n) / sum_j e^(t_nj - m_n)
+    total = exponentials.sum(axis=-1, keepdims=True)  # [N, 1]  (14)  sum_j e^(t_nj - tau_n)
+    # [N, K]  (14)  r_nk = e^(t_nk - tau_n) / sum_j e^(t_nj - tau_n)
     return value, exponentials / np.where(total == 0, 1.0, total)
 
 
@@ -374,8 +374,8 @@ def sum_of_products(left: FloatArray, right: FloatArray) -> FloatArray:
     return total.reshape(n_dims, n_dims) + rest  # (20)
 
 
-if __name__ == "__main__":
-    value, cache = nll_forward([[0.0], [3.0]], [0.0, 0.0], [[0.0], [3.0]], [[[1.0]], [[1.0]]])
+if __name__ == "__main__":  # the example of docs/derivation.md
+    value, cache = nll_forward([[0.0], [3.0]], [0.0, 0.0], [[0.0], [2.0]], [[[1.0]], [[2.0]]])
     print(f"two samples, two components, one dimension: value {value:.6f} nats")
     for argument, gradient in nll_backward(cache)._asdict().items():
         print(f"gradient in {argument}: {np.round(gradient, 6).tolist()}")

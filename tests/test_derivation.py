@@ -9,6 +9,7 @@ import doctest
 import io
 import math
 import re
+import runpy
 import tokenize
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 from problems import random_problem
 
+from gmm_np.lesson.independent import Start
+from gmm_np.lesson.walkthrough import walk
 from gmm_np.reference import (
     logsumexp_forward,
     nll_backward,
@@ -40,6 +43,16 @@ DIFFERENCE = 1e-9
 
 # Figures are printed to 16 or 17 digits; the last may depend on the platform's exp and log.
 PRINTED = {"rel": 1e-15, "abs": 0.0}
+
+
+# The example that goes along.
+EXAMPLE = Start(
+    x=np.array([[0.0], [3.0]]),
+    pi_logits=np.zeros(2),
+    means=np.array([[0.0], [2.0]]),
+    scale_tril=np.array([[[1.0]], [[2.0]]]),
+    sample_weight=np.ones(2),
+)
 
 
 # --- numbers ------------------------------------------------------------------------------------
@@ -322,6 +335,33 @@ def test_figures_of_section_7():
     assert figures["sum"][1] == pytest.approx(by_code, rel=20 * 2.0**-53, abs=0.0)
     assert figures["sum"][2] == pytest.approx(exact, **PRINTED)
     assert abs(plain - exact) > 1e-6 > 1e-9 > abs(by_code - exact)
+
+
+def numbers_beside_the_steps():
+    """Each `name = numbers` of the example that goes along."""
+    for line in re.findall(r"^> (?:In numbers: )?(`.*`),?$", TEXT, flags=re.M):
+        for name, numbers in re.findall(r"`(\w+) = ([^`]+)`", line):
+            yield name, np.array(ast.literal_eval(numbers), dtype=float)
+
+
+def test_the_numbers_beside_the_steps_are_those_of_the_reference():
+    rows = walk(EXAMPLE)
+    seen = [name for name, _ in numbers_beside_the_steps()]
+    assert len(seen) == len(set(seen)) == 20
+    for name, printed in numbers_beside_the_steps():
+        own = [row for row in rows if row.name == name]
+        if own[0].component is not None:  # a column for each component
+            values = np.stack([np.ravel(row.value) for row in own], axis=-1)
+        else:
+            values = own[0].value
+        np.testing.assert_allclose(np.squeeze(values), printed, rtol=0, atol=5.1e-7, err_msg=name)
+
+
+def test_the_reference_prints_the_example(capsys):
+    runpy.run_path(str(ROOT / "gmm_np" / "reference.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    assert "value 1.876291 nats" in out
+    assert "gradient in x: [[-0.058174], [0.158767]]" in out
 
 
 # --- identities ---------------------------------------------------------------------------------

@@ -606,7 +606,7 @@ def test_gradients_of_the_families_from_whitened_sums(d):
 # --- vectors of families, and priors ------------------------------------------------------------
 
 
-@proves(tag_of(r"\bar \theta = \sigma \bar \sigma"), tag_of(r"\bar v = \frac{\bar \sigma}"))
+@proves(tag_of(r"\bar \theta = \sigma \bar \sigma"), tag_of(r"\bar \omega = \frac{\bar \sigma}"))
 def test_standard_deviations_as_logarithms_and_as_variances():
     sigma, theta, v = sp.symbols("sigma theta v", positive=True)
     loss = 3 * sigma**2 + 1 / sigma
