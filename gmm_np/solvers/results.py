@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray, check_rows, check_sample_weight, not_finite
-from gmm_np.likelihood import in_step, is_stream, statistics
+from gmm_np.likelihood import checked_statistics, in_step, is_stream, statistics
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.priors import Prior
 from gmm_np.sufficient_statistics import Statistics
@@ -172,7 +172,10 @@ class Data:
 
     def statistics(self, parameters: Parameters, method: str = "auto") -> Statistics:
         """One pass over the data."""
-        found = statistics(self.x, parameters, sample_weight=self.weight, method=method)
+        if self.is_stream:
+            found = statistics(self.x, parameters, sample_weight=self.weight, method=method)
+        else:
+            found = checked_statistics(self.x, self.weight, parameters, method)
         self.total_weight = found.weight
         return found
 
