@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -28,19 +29,12 @@ KINDS = {
 # The reference itself, as a learner's file.
 BY_THE_REFERENCE = """
 import numpy as np
-from gmm_np import reference
 from gmm_np.reference import *
 from gmm_np.reference import (
     half_log_det_backward, half_log_det_forward, log_density_backward, log_density_forward,
     log_softmax_backward, log_softmax_forward, logsumexp_backward, logsumexp_forward,
+    quadratic_form_backward, quadratic_form_forward,
 )
-
-def quadratic_form_forward(x, mean, factor):
-    quadratic, z = reference.quadratic_form_forward(x, mean, factor)
-    return quadratic, (x, mean, factor, z)
-
-def quadratic_form_backward(d_quadratic, cache):
-    return reference.quadratic_form_backward(d_quadratic, *cache)
 
 def nll(x, pi_logits, means, scale_tril):
     value, cache = nll_forward(x, pi_logits, means, scale_tril)
@@ -88,16 +82,14 @@ def log_softmax_backward(d_log_pi, pi):
 
 def quadratic_form_forward(x, mean, factor):
     residual = x - mean
-    whitened = solve_triangular(factor, residual.T, lower=True).T
-    quadratic = np.sum(whitened ** 2, axis=1)
-    return quadratic, (x, mean, factor, whitened)
+    z = solve_triangular(factor, residual.T, lower=True).T
+    return np.sum(z ** 2, axis=1), z
 
-def quadratic_form_backward(d_quadratic, cache):
-    x, mean, factor, whitened = cache
-    pull = solve_triangular(factor, whitened.T, lower=True, trans="T").T
-    d_residual = 2 * d_quadratic[:, None] * pull
+def quadratic_form_backward(d_quadratic, x, mean, factor, z):
+    y = solve_triangular(factor, z.T, lower=True, trans="T").T
+    d_residual = 2 * d_quadratic[:, None] * y
     d_mean = -d_residual.sum(axis=0)
-    d_factor = -np.tril(d_residual.T @ whitened)
+    d_factor = -np.tril(d_residual.T @ z)
     return d_residual, d_mean, d_factor
 
 def half_log_det_forward(factor):
@@ -112,18 +104,19 @@ def nll(x, pi_logits, means, scale_tril):
     log_pi, pi = log_softmax_forward(pi_logits)
     columns, kept = [], []
     for k in range(len(means)):
-        q, form = quadratic_form_forward(x, means[k], scale_tril[k])
+        q, z = quadratic_form_forward(x, means[k], scale_tril[k])
         h, diagonal = half_log_det_forward(scale_tril[k])
         columns.append(log_pi[k] - q / 2 - h - D / 2 * np.log(2 * np.pi))
-        kept.append((form, diagonal))
+        kept.append((z, diagonal))
     likelihood, resp = logsumexp_forward(np.stack(columns, axis=1))
     value = -np.sum(likelihood) / N
     d_joint = logsumexp_backward(np.full(N, -1 / N), resp)
     d_logits = log_softmax_backward(d_joint.sum(axis=0), pi)
     d_x = np.zeros(x.shape)
     d_means, d_factors = np.zeros(means.shape), np.zeros(scale_tril.shape)
-    for k, (form, diagonal) in enumerate(kept):
-        d_x_k, d_means[k], d_factors[k] = quadratic_form_backward(-d_joint[:, k] / 2, form)
+    for k, (z, diagonal) in enumerate(kept):
+        component = x, means[k], scale_tril[k], z
+        d_x_k, d_means[k], d_factors[k] = quadratic_form_backward(-d_joint[:, k] / 2, *component)
         d_factors[k] += half_log_det_backward(-d_joint[:, k].sum(), diagonal)
         d_x += d_x_k
     return value, d_logits, d_means, d_factors, d_x
@@ -188,33 +181,33 @@ PLANTED = [
     ),
     (
         "quadratic_form_forward",
-        "np.sum(whitened ** 2, axis=1)",
-        "0.5 * np.sum(whitened ** 2, axis=1)",
+        "np.sum(z ** 2, axis=1)",
+        "0.5 * np.sum(z ** 2, axis=1)",
         "a factor of two",
     ),
     (
         "quadratic_form_forward",
-        "np.sum(whitened ** 2, axis=1)",
-        "np.sum(whitened ** 2)",
+        "np.sum(z ** 2, axis=1)",
+        "np.sum(z ** 2)",
         "a wrong reduction",
     ),
     ("quadratic_form_forward", "residual = x - mean", "residual = mean - x", "a sign"),
     (
         "quadratic_form_backward",
-        "-np.tril(d_residual.T @ whitened)",
-        "-(d_residual.T @ whitened)",
+        "-np.tril(d_residual.T @ z)",
+        "-(d_residual.T @ z)",
         "an upper triangle",
     ),
     (
         "quadratic_form_backward",
-        "-np.tril(d_residual.T @ whitened)",
-        "-np.tril(whitened.T @ d_residual)",
+        "-np.tril(d_residual.T @ z)",
+        "-np.tril(z.T @ d_residual)",
         "a transpose",
     ),
     (
         "quadratic_form_backward",
-        "-np.tril(d_residual.T @ whitened)",
-        "np.tril(d_residual.T @ whitened)",
+        "-np.tril(d_residual.T @ z)",
+        "np.tril(d_residual.T @ z)",
         "a sign",
     ),
     (
@@ -225,14 +218,14 @@ PLANTED = [
     ),
     (
         "quadratic_form_backward",
-        "2 * d_quadratic[:, None] * pull",
-        "d_quadratic[:, None] * pull",
+        "2 * d_quadratic[:, None] * y",
+        "d_quadratic[:, None] * y",
         "a factor of two",
     ),
     (
         "quadratic_form_backward",
-        "2 * d_quadratic[:, None] * pull",
-        "2 * d_quadratic[:, None] * whitened",
+        "2 * d_quadratic[:, None] * y",
+        "2 * d_quadratic[:, None] * z",
         "a missing term",
     ),
     # log-determinant
@@ -415,6 +408,17 @@ def test_solutions_name_the_lines_of_the_reference():
             assert source[first - 1].startswith(f"def {name}(")
             assert source[last - 1].startswith("    return")
             assert place in stubs()
+
+
+def test_primitives_have_the_signatures_of_the_reference():
+    primitives = [part for part in PARTS if hasattr(reference, part.name)]
+    assert len(primitives) == 8
+    for part in primitives:
+        assert part.argument_names == list(signature(getattr(reference, part.name)).parameters)
+    names = {}
+    exec(stubs(), names)
+    for part in PARTS:
+        assert list(signature(names[part.name]).parameters) == part.argument_names
 
 
 def test_stubs_say_equation_shapes_and_hint():

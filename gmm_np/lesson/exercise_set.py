@@ -93,7 +93,7 @@ def _component(rng: np.random.Generator) -> Outputs:
 def _form_and_bar(rng: np.random.Generator) -> Outputs:
     component = _component(rng)
     _, z = reference.quadratic_form_forward(*component)
-    return rng.normal(size=N), (*component, z)
+    return rng.normal(size=N), *component, z
 
 
 def _softmax(rng: np.random.Generator, *shape: int) -> FloatArray:
@@ -112,10 +112,6 @@ def _statistics(rng: np.random.Generator) -> Outputs:
 
 
 # --- what the reference answers -----------------------------------------------------------------
-
-
-def _quadratic_form_back(d_quadratic: FloatArray, cache: Any) -> Outputs:
-    return reference.quadratic_form_backward(d_quadratic, *cache)
 
 
 def _whole(*arguments: FloatArray) -> Outputs:
@@ -211,8 +207,8 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
             Part(
                 "quadratic_form_forward",
                 ("x [N, D]", "mean [D]", "factor [D, D]"),
-                ("quadratic [N]", "whitened [N, D]"),
-                "e_n = x_n - mean,  L z_n = e_n,  quadratic_n = |z_n|^2,  whitened_n = z_n",
+                ("quadratic [N]", "z [N, D]"),
+                "e_n = x_n - mean,  L z_n = e_n,  quadratic_n = |z_n|^2",
                 "scipy.linalg.solve_triangular(factor, ..., lower=True) wants samples as columns.",
                 reference.quadratic_form_forward,
                 ("quadratic_form_forward",),
@@ -220,12 +216,18 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
             ),
             Part(
                 "quadratic_form_backward",
-                ("d_quadratic [N]", "cache (x, mean, factor, whitened)"),
+                (
+                    "d_quadratic [N]",
+                    "x [N, D]",
+                    "mean [D]",
+                    "factor [D, D]",
+                    "z [N, D]",
+                ),
                 ("d_x [N, D]", "d_mean [D]", "d_factor [D, D]"),
                 "y_n = Sigma^-1 e_n = L^-T z_n,  d_e_n = 2 d_quadratic_n y_n\n"
                 "d_x_n = d_e_n,  d_mean = -sum_n d_e_n,  d_factor = -tril(sum_n d_e_n z_n^T)",
                 "scipy.linalg.solve_triangular(..., lower=True, trans='T') solves with L^T.",
-                _quadratic_form_back,
+                reference.quadratic_form_backward,
                 ("quadratic_form_backward",),
                 _form_and_bar,
             ),
@@ -276,7 +278,7 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                 "d_h_k = -sum_n d_t_nk,  d_log_pi_k = sum_n d_t_nk",
                 "Call your functions above in this order, and their backwards in the reverse.",
                 _whole,
-                ("nll_forward", "nll_backward"),
+                ("forward", "backward"),
                 _mixture,
                 lambda: (
                     np.array([[100.0, 0.0], [0.0, -200.0]]),

@@ -57,15 +57,7 @@ def _heading(number: int, exercise: Exercise) -> str:
 def _stub(part: Part) -> str:
     names = part.argument_names
     outputs = ", ".join(part.outputs)
-    unpack = returned = ", ".join(part.output_names)
-    body = ""
-    if part.name == "quadratic_form_forward":
-        returned, outputs = (
-            "quadratic, (x, mean, factor, whitened)",
-            "quadratic [N], and a cache for the backward: (x, mean, factor, whitened [N, D])",
-        )
-    if names[-1] == "cache":
-        body = "    x, mean, factor, whitened = cache\n"
+    returned = ", ".join(part.output_names)
     equations = part.equations.replace("\n", "\n    ")
     solution = ",\n        ".join(lines_of(part))
     return f'''
@@ -80,7 +72,7 @@ def {part.name}({", ".join(names)}):
     Hint: {part.hint}
     Solution: {solution}.
     """
-{body}    raise NotImplementedError("write me, and return {unpack}")
+    raise NotImplementedError("write me, and return {returned}")
     return {returned}
 '''
 

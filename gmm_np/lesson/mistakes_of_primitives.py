@@ -7,7 +7,7 @@ By function and output; each takes the arguments of the function.
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -30,10 +30,10 @@ def square(rows: FloatArray) -> FloatArray:
     return np.asarray((rows**2).sum(axis=1))
 
 
-def _back(d: FloatArray, cache: Any) -> tuple[FloatArray, FloatArray]:
+def _back(d: FloatArray, *c: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return d_e = 2 d y, and z."""
-    _, _, factor, whitened = cache
-    return 2 * d[:, None] * np.linalg.solve(factor.T, whitened.T).T, whitened
+    _, _, factor, z = c
+    return 2 * d[:, None] * np.linalg.solve(factor.T, z.T).T, z
 
 
 _OVER_SAMPLES: Final = "over the samples, not over the components"
@@ -153,7 +153,7 @@ PRIMITIVES: Final[dict[str, list[Mistake]]] = {
             lambda x, m, L: (solve(L, x, m) ** 2).sum(axis=0),
         ),
     ],
-    "quadratic_form_forward.whitened": [
+    "quadratic_form_forward.z": [
         Mistake(TRANSPOSE, "solved with L^T, not with L", lambda x, m, L: solve(L.T, x, m)),
         Mistake(TRANSPOSE, "samples stand in columns", lambda x, m, L: solve(L, x, m).T),
         Mistake(MISSING, "nothing is solved", lambda x, m, L: x - m),
@@ -162,74 +162,74 @@ PRIMITIVES: Final[dict[str, list[Mistake]]] = {
         Mistake(MISSING, "solved once too often: this is y", lambda x, m, L: solve(L @ L.T, x, m)),
     ],
     "quadratic_form_backward.d_x": [
-        Mistake(MISSING, "the second solve: z in place of y", lambda d, c: 2 * d[:, None] * c[3]),
-        Mistake(MISSING, "both solves", lambda d, c: 2 * d[:, None] * (c[0] - c[1])),
-        Mistake(MISSING, "d_quadratic does not enter", lambda d, c: _back(1 + 0 * d, c)[0]),
+        Mistake(MISSING, "the second solve: z in place of y", lambda d, *c: 2 * d[:, None] * c[3]),
+        Mistake(MISSING, "both solves", lambda d, *c: 2 * d[:, None] * (c[0] - c[1])),
+        Mistake(MISSING, "d_quadratic does not enter", lambda d, *c: _back(1 + 0 * d, *c)[0]),
         Mistake(
             TRANSPOSE,
             "solved with L where L^T belongs",
-            lambda d, c: 2 * d[:, None] * np.linalg.solve(c[2], c[3].T).T,
+            lambda d, *c: 2 * d[:, None] * np.linalg.solve(c[2], c[3].T).T,
         ),
-        Mistake(REDUCTION, "summed over the samples", lambda d, c: _back(d, c)[0].sum(axis=0)),
+        Mistake(REDUCTION, "summed over the samples", lambda d, *c: _back(d, *c)[0].sum(axis=0)),
     ],
     "quadratic_form_backward.d_mean": [
         Mistake(
             REDUCTION,
             "a mean over the samples, not a sum",
-            lambda d, c: -_back(d, c)[0].mean(axis=0),
+            lambda d, *c: -_back(d, *c)[0].mean(axis=0),
         ),
-        Mistake(REDUCTION, "not summed over the samples", lambda d, c: -_back(d, c)[0]),
+        Mistake(REDUCTION, "not summed over the samples", lambda d, *c: -_back(d, *c)[0]),
         Mistake(
             REDUCTION,
             "summed over the dimensions, not over the samples",
-            lambda d, c: -_back(d, c)[0].sum(axis=1),
+            lambda d, *c: -_back(d, *c)[0].sum(axis=1),
         ),
         Mistake(
             MISSING,
             "the second solve: z in place of y",
-            lambda d, c: -(2 * d[:, None] * c[3]).sum(axis=0),
+            lambda d, *c: -(2 * d[:, None] * c[3]).sum(axis=0),
         ),
         Mistake(
             MISSING,
             "d_quadratic does not enter",
-            lambda d, c: -_back(1 + 0 * d, c)[0].sum(axis=0),
+            lambda d, *c: -_back(1 + 0 * d, *c)[0].sum(axis=0),
         ),
     ],
     "quadratic_form_backward.d_factor": [
         Mistake(
             TRIANGLE,
             "entries above the diagonal are not parameters: keep the lower triangle",
-            lambda d, c: -(_back(d, c)[0].T @ c[3]),
+            lambda d, *c: -(_back(d, *c)[0].T @ c[3]),
         ),
         Mistake(
             TRIANGLE,
             "this keeps the upper triangle, not the lower",
-            lambda d, c: -np.triu(_back(d, c)[0].T @ c[3]),
+            lambda d, *c: -np.triu(_back(d, *c)[0].T @ c[3]),
         ),
         Mistake(
             TRANSPOSE,
             "z d_e^T in place of d_e z^T",
-            lambda d, c: -np.tril(c[3].T @ _back(d, c)[0]),
+            lambda d, *c: -np.tril(c[3].T @ _back(d, *c)[0]),
         ),
         Mistake(
             REDUCTION,
             "a mean over the samples, not a sum",
-            lambda d, c: -np.tril(_back(d, c)[0].T @ c[3]) / len(d),
+            lambda d, *c: -np.tril(_back(d, *c)[0].T @ c[3]) / len(d),
         ),
         Mistake(
             MISSING,
             "a solve: z z^T in place of y z^T",
-            lambda d, c: -np.tril((2 * d[:, None] * c[3]).T @ c[3]),
+            lambda d, *c: -np.tril((2 * d[:, None] * c[3]).T @ c[3]),
         ),
         Mistake(
             MISSING,
             "the residual in place of z: y e^T is the gradient of another thing",
-            lambda d, c: -np.tril(_back(d, c)[0].T @ (c[0] - c[1])),
+            lambda d, *c: -np.tril(_back(d, *c)[0].T @ (c[0] - c[1])),
         ),
         Mistake(
             MISSING,
             "the diagonal: tril was told to start below it",
-            lambda d, c: -np.tril(_back(d, c)[0].T @ c[3], -1),
+            lambda d, *c: -np.tril(_back(d, *c)[0].T @ c[3], -1),
         ),
     ],
     "half_log_det_forward.half_log_det": [
