@@ -6,25 +6,22 @@ import stat
 from inspect import signature
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gmm_np import reference
 from gmm_np.cli import main
+from gmm_np.lesson.calls import PARTS as BY_NAME
+from gmm_np.lesson.calls import call
 from gmm_np.lesson.exercise_set import EXERCISES
-from gmm_np.lesson.exercises import check_file, lines_of, start, stubs
-from gmm_np.lesson.grading import grade_part
-from gmm_np.lesson.known_mistakes import KNOWN
+from gmm_np.lesson.exercises import lines_of, start, stubs
+from gmm_np.lesson.grading import grade, judge
+from gmm_np.lesson.wrong_forms import HINTS, ROWS, TERMS
+from gmm_np.lesson.wrong_wholes import STEPS, whole
 
-PARTS = [part for exercise in EXERCISES for part in exercise.parts]
+PARTS = list(BY_NAME.values())
 TITLE = {part.name: exercise.title for exercise in EXERCISES for part in exercise.parts}
-KINDS = {
-    "a sign",
-    "a transpose",
-    "a missing term",
-    "a wrong reduction",
-    "a factor of two",
-    "an upper triangle",
-}
+KINDS = set(HINTS)
 
 # The reference itself, as a learner's file.
 BY_THE_REFERENCE = """
@@ -286,7 +283,7 @@ PLANTED = [
     ("factor_gradient", "- np.tril(whole @ factor)", "+ np.tril(whole @ factor)", "a sign"),
     ("factor_gradient", "np.tril(whole @ factor)", "np.tril(whole)", "a missing term"),
     ("factor_gradient", "np.tril(whole @ factor)", "np.tril(factor.T @ whole)", "a transpose"),
-    ("factor_gradient", "return n * np.diag", "return 2 * n * np.diag", ""),
+    ("factor_gradient", "return n * np.diag", "return 2 * n * np.diag", "a factor of two"),
     (
         "factor_gradient",
         "np.tril(whole @ factor)",
@@ -296,69 +293,417 @@ PLANTED = [
 ]
 
 
-def findings(tmp_path, text):
-    file = tmp_path / "mine.py"
-    file.write_text(text, encoding="utf-8")
-    return {finding.part.name: finding for _, finding in check_file(file)}
+SIGMA = "Sigma for its factor L"
+# Function, a piece of BY_HAND, what stands there in its place, and what is said of it.
+NAMED = [
+    (
+        "logsumexp_forward",
+        "largest[:, 0] + np.log(total[:, 0])",
+        "largest + np.log(total)",
+        "an axis of length 1",
+    ),
+    (
+        "logsumexp_forward",
+        "return largest[:, 0] + np.log(total[:, 0]), e / total",
+        "return e / total, largest[:, 0] + np.log(total[:, 0])",
+        "what softmax should be",
+    ),
+    (
+        "logsumexp_forward",
+        "return largest[:, 0] + np.log(total[:, 0]), e / total",
+        "return [largest[:, 0] + np.log(total[:, 0]), e / total]",
+        "a list of 2",
+    ),
+    ("logsumexp_forward", "e / total\n", "e / e.sum(axis=0)\n", "normalised over the samples"),
+    ("logsumexp_forward", "np.log(total[:, 0])", "total[:, 0]", "the logarithm"),
+    (
+        "logsumexp_forward",
+        "largest[:, 0] + np.log(total[:, 0])",
+        "terms.sum(axis=1)",
+        "a sum of logarithms",
+    ),
+    (
+        "logsumexp_backward",
+        "d_value[:, None] * softmax",
+        "d_value[:, None] * (1 - softmax)",
+        "backward of log_softmax",
+    ),
+    (
+        "logsumexp_backward",
+        "d_value[:, None] * softmax",
+        "d_value[:, None] * softmax / softmax.shape[1]",
+        "divided by K",
+    ),
+    (
+        "log_softmax_forward",
+        "return log_pi, np.exp(log_pi)",
+        "return np.exp(log_pi), log_pi",
+        "what pi should be",
+    ),
+    (
+        "log_softmax_forward",
+        "shifted - np.log",
+        "shifted + np.log",
+        "that of the logarithm of the sum",
+    ),
+    (
+        "log_softmax_backward",
+        "d_log_pi - pi * np.sum(d_log_pi)",
+        "d_log_pi - np.sum(pi * d_log_pi)",
+        "pi is inside the sum",
+    ),
+    (
+        "log_softmax_backward",
+        "d_log_pi - pi * np.sum(d_log_pi)",
+        "pi * (d_log_pi - np.sum(pi * d_log_pi))",
+        "backward of a softmax",
+    ),
+    ("log_softmax_backward", "pi * np.sum", "np.sum", "the weight pi before the sum"),
+    (
+        "log_softmax_backward",
+        "return d_log_pi - pi * np.sum(d_log_pi)",
+        "return (d_log_pi - pi * np.sum(d_log_pi)).astype(np.float32)",
+        "precision of float32",
+    ),
+    (
+        "quadratic_form_forward",
+        "solve_triangular(factor,",
+        "solve_triangular(factor @ factor.T,",
+        SIGMA,
+    ),
+    (
+        "quadratic_form_forward",
+        "solve_triangular(factor, residual.T, lower=True)",
+        "np.linalg.solve(factor @ factor.T, residual.T)",
+        SIGMA,
+    ),
+    ("quadratic_form_forward", ", lower=True)", ")", "only the diagonal is not zero"),
+    (
+        "quadratic_form_forward",
+        "solve_triangular(factor, residual.T, lower=True).T",
+        "residual @ factor.T",
+        "multiplied by L",
+    ),
+    ("quadratic_form_forward", "residual = x - mean", "residual = x", "the mean is not subtracted"),
+    (
+        "quadratic_form_forward",
+        "np.sum(z ** 2, axis=1)",
+        "np.sum(abs(z), axis=1)",
+        "absolute values",
+    ),
+    (
+        "quadratic_form_forward",
+        "np.sum(z ** 2, axis=1)",
+        "np.sqrt(np.sum(z ** 2, axis=1))",
+        "a length",
+    ),
+    (
+        "quadratic_form_forward",
+        "np.sum(z ** 2, axis=1)",
+        "np.sum(z * residual, axis=1)",
+        "L for Sigma",
+    ),
+    ("quadratic_form_forward", ", z\n", ", z.T\n", "the transpose"),
+    ("quadratic_form_backward", ', trans="T"', "", "solved with L where L^T belongs"),
+    (
+        "quadratic_form_backward",
+        'solve_triangular(factor, z.T, lower=True, trans="T").T',
+        "cho_solve((factor @ factor.T, True), (x - mean).T).T",
+        SIGMA,
+    ),
+    (
+        "quadratic_form_backward",
+        'solve_triangular(factor, z.T, lower=True, trans="T").T',
+        "cho_solve((factor, True), z.T).T",
+        "one solve too many",
+    ),
+    ("quadratic_form_backward", "d_residual.T @ z", "d_residual.T @ (x - mean)", "e for z"),
+    ("quadratic_form_backward", "d_residual.T @ z)", "d_residual.T @ z, -1)", "the diagonal"),
+    (
+        "quadratic_form_backward",
+        "-d_residual.sum(axis=0)",
+        "-d_residual",
+        "not summed over the samples",
+    ),
+    (
+        "half_log_det_forward",
+        "np.sum(np.log(diagonal))",
+        "np.sum(np.log(np.diag(factor @ factor.T)))",
+        SIGMA,
+    ),
+    (
+        "half_log_det_forward",
+        "np.sum(np.log(diagonal))",
+        "np.linalg.slogdet(factor @ factor.T)[1]",
+        "the whole and not half",
+    ),
+    (
+        "half_log_det_forward",
+        "np.sum(np.log(diagonal))",
+        "np.log(np.sum(diagonal))",
+        "the logarithm of a sum",
+    ),
+    ("half_log_det_forward", "np.sum(np.log(diagonal))", "np.sum(np.log(factor))", "has NaN"),
+    (
+        "half_log_det_backward",
+        "d_half_log_det / diagonal",
+        "d_half_log_det * diagonal",
+        "multiplied by L_ii",
+    ),
+    ("half_log_det_backward", "d_half_log_det / diagonal", "d_half_log_det / diagonal ** 2", SIGMA),
+    ("nll", "log_pi[k] - q / 2", "pi[k] - q / 2", "pi for log pi"),
+    ("nll", "log_pi[k] - q / 2", "pi_logits[k] - q / 2", "the logsumexp"),
+    ("nll", "- D / 2 *", "- len(means) / 2 *", "K/2 for D/2"),
+    ("nll", "- h - D / 2", "- h / 2 - D / 2", "the log-determinant is halved"),
+    ("nll", "- h - D / 2", "+ h - D / 2", "the log-determinant has the opposite sign"),
+    ("nll", "d_x += d_x_k", "d_x = d_x_k", "all components but the last"),
+    (
+        "nll",
+        "-1 / N), resp)",
+        "-1 / N), np.tile(pi, (N, 1)))",
+        "the weights pi for the responsibilities",
+    ),
+    (
+        "nll",
+        "-d_joint[:, k].sum()",
+        "d_joint[:, k].sum()",
+        "d_half_log_det, all of it has the opposite sign",
+    ),
+    ("nll", "-d_joint[:, k] / 2", "-d_joint[:, k]", "twice what it should be"),
+    (
+        "nll",
+        "-np.sum(likelihood) / N",
+        "-np.log(np.mean(np.exp(likelihood)))",
+        "the logarithm of a mean",
+    ),
+    (
+        "diagonal_log_density_forward",
+        "(x - mean) / deviation)",
+        "(x - mean) / deviation ** 2)",
+        "variances for deviations",
+    ),
+    (
+        "diagonal_log_density_forward",
+        "np.sum(np.log(deviation))",
+        "np.log(np.sum(deviation))",
+        "the logarithm of a sum",
+    ),
+    (
+        "diagonal_log_density_backward",
+        "return d_mean, (d_log_density[:, None] * (z ** 2 - 1) / deviation).sum(axis=0)",
+        "return (d_log_density[:, None] * (z ** 2 - 1) / deviation).sum(axis=0), d_mean",
+        "what d_deviation should be",
+    ),
+    (
+        "diagonal_log_density_backward",
+        "(z ** 2 - 1) / deviation)",
+        "(z ** 2 - 1))",
+        "gradient in log s",
+    ),
+    ("factor_gradient", "return n *", "return n / 2 *", "n diag(1 / L_ii) is halved"),
+    (
+        "factor_gradient",
+        "cho_solve((factor, True), S)",
+        "cho_solve((factor, True), np.tril(S))",
+        "too early",
+    ),
+    ("factor_gradient", "np.tril(whole @ factor)", "np.tril(whole) @ factor", "too early"),
+    ("factor_gradient", "whole @ factor", "whole * factor", "* for @"),
+]
+# Not named, for the answer does not tell: which component's parameters were used would take a form
+# for each, and a number that is added may be any.
+UNNAMED = [
+    ("nll", "(x, means[k], scale_tril[k])", "(x, means[k], scale_tril[0])"),
+    ("nll", "(x, means[k], scale_tril[k])", "(x, means[0], scale_tril[k])"),
+    ("nll", "np.log(2 * np.pi))", "np.log(2 * np.pi) + 1e-3)"),
+]
 
 
-def test_every_stub_fails(tmp_path):
-    found = findings(tmp_path, stubs())
+def names_of(text):
+    names = {}
+    exec(compile(text, "exercises.py", "exec"), names)
+    return names
+
+
+def findings(text):
+    """Judge without a process of its own, which takes a second to start."""
+    names = names_of(text)
+    return {f.part.name: f for _, f in grade(lambda part, right: call(part, names, right))}
+
+
+def planted(function, old, new):
+    """BY_HAND with a mistake in a function."""
+    first = BY_HAND.index(f"def {function}(")
+    last = BY_HAND.find("\ndef ", first)
+    body = BY_HAND[first : last if last > 0 else None]
+    assert body.count(old) == 1
+    return BY_HAND.replace(body, body.replace(old, new))
+
+
+def finding_of(function, old, new):
+    part = BY_NAME[function]
+    return judge(part, call(part, names_of(planted(function, old, new))))
+
+
+def test_every_stub_fails():
+    found = findings(stubs())
     assert {name: finding.verdict for name, finding in found.items()} == {
         part.name: "missing" for part in PARTS
     }
 
 
 @pytest.mark.parametrize("text", [BY_THE_REFERENCE, BY_HAND], ids=["reference", "by hand"])
-def test_every_solution_passes(tmp_path, text):
-    found = findings(tmp_path, text)
+def test_every_solution_passes(text):
+    found = findings(text)
     assert len(found) == len(PARTS) == 12
-    assert {name: (f.verdict, f.text) for name, f in found.items()} == {
-        part.name: ("right", "") for part in PARTS
+    assert {name: (f.verdict, f.text, f.hint) for name, f in found.items()} == {
+        part.name: ("right", "", "") for part in PARTS
     }
 
 
 @pytest.mark.parametrize(("function", "old", "new", "kind"), PLANTED)
-def test_planted_mistake_is_called_by_its_name(function, old, new, kind):
-    first = BY_HAND.index(f"def {function}(")
-    last = BY_HAND.find("\ndef ", first)
-    body = BY_HAND[first : last if last > 0 else None]
-    assert body.count(old) == 1
-    names = {}
-    exec(BY_HAND.replace(body, body.replace(old, new)), names)
-    (part,) = (part for part in PARTS if part.name == function)
-    found = grade_part(part, names[function])
+def test_planted_mistake_is_called_by_its_kind(function, old, new, kind):
+    found = finding_of(function, old, new)
     assert found.verdict == "wrong"
     assert found.kind == kind, found.text
-    assert (f"looks like {kind}" if kind else "no mistake known here") in found.text
+    assert f"looks like {kind}" in found.text
+
+
+@pytest.mark.parametrize(("function", "old", "new", "name"), NAMED)
+def test_planted_mistake_is_called_by_its_name(function, old, new, name):
+    found = finding_of(function, old, new)
+    assert found.verdict == "wrong"
+    assert name in found.text
+    assert found.hint
+    assert "no mistake known" not in found.text
+
+
+def test_there_are_53_of_them():
+    assert len(NAMED) == len({row[:3] for row in NAMED}) == 53
+
+
+@pytest.mark.parametrize(("function", "old", "new"), UNNAMED)
+def test_what_cannot_be_named_is_not_named_wrongly(function, old, new):
+    found = finding_of(function, old, new)
+    assert (found.verdict, found.kind) == ("wrong", "")
+    assert "It looks like no mistake known here." in found.text
 
 
 def test_at_least_three_mistakes_are_planted_in_each_exercise():
-    named = [TITLE[function] for function, _, _, kind in PLANTED if kind]
+    named = [TITLE[function] for function, _, _, _ in PLANTED]
     assert min(named.count(exercise.title) for exercise in EXERCISES) >= 3
-    assert {kind for _, _, _, kind in PLANTED} - {""} == KINDS
+    assert {kind for _, _, _, kind in PLANTED} <= KINDS
 
 
-def test_known_mistakes_are_told_apart_from_the_right_answer():
-    """None of them is right by chance, and each belongs to an output that there is."""
-    import numpy as np
+def outputs_of(name):
+    if name in STEPS:
+        return STEPS[name][0]
+    return BY_NAME[name].output_names
 
-    outputs = {
-        f"{part.name}.{output.split(' ')[0]}": (part, place)
-        for part in PARTS
-        for place, output in enumerate(part.outputs)
-    }
-    assert set(KNOWN) <= set(outputs)
-    for key, mistakes in KNOWN.items():
-        part, place = outputs[key]
-        arguments = part.draw(np.random.default_rng(1))
-        right = np.asarray(part.solution(*arguments)[place])
-        for mistake in mistakes:
-            wrong = np.asarray(mistake.wrong(*arguments))
-            assert mistake.kind in KINDS
-            assert np.isfinite(wrong).all()
+
+def test_every_wrong_form_belongs_to_an_output_that_there_is():
+    for key in {*ROWS, *TERMS}:
+        name, output = key.split(".")
+        assert output in outputs_of(name), key
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_wrong_forms_are_told_apart_from_the_right_answer(part):
+    """None of them is right by chance, and each is declared with a kind."""
+    arguments = part.cases()[0]
+    for output, answer in zip(part.output_names, part.solution(*arguments), strict=True):
+        right = np.asarray(answer)
+        for form in ROWS.get(f"{part.name}.{output}", ()):
+            with np.errstate(all="ignore"):
+                wrong = np.asarray(form.wrong(*arguments))
+            assert form.kind in KINDS
             if wrong.shape == right.shape:
-                assert abs(wrong - right).max() > 1e-6 * abs(right).max(), (key, mistake.what)
+                assert not abs(wrong - right).max() <= 1e-6 * abs(right).max(), form.name
+
+
+def test_whole_with_a_right_step_is_the_whole():
+    arguments = BY_NAME["nll"].cases()[0]
+    step = ("loss", 0, lambda likelihood: -likelihood.mean())
+    right = BY_NAME["nll"].solution(*arguments)
+    for one, other in zip(whole(step, *arguments), right, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("step", [name for name in STEPS if not name.endswith("ward")])
+def test_wrong_forms_between_the_primitives_change_the_whole(step):
+    arguments = BY_NAME["nll"].cases()[0]
+    right = BY_NAME["nll"].solution(*arguments)
+    (output,) = STEPS[step][0]
+    for form in ROWS.get(f"{step}.{output}", ()):
+        wrong = whole((step, 0, form.wrong), *arguments)
+        assert any(
+            np.shape(one) != np.shape(other) or abs(one - other).max() > 1e-6
+            for one, other in zip(wrong, right, strict=True)
+        ), form.name
+
+
+def test_hint_is_that_of_the_mistake():
+    part = BY_NAME["half_log_det_forward"]
+    sigma = finding_of(
+        part.name, "diagonal = np.diag(factor)", "diagonal = np.diag(factor @ factor.T)"
+    )
+    base = finding_of(part.name, "np.log(diagonal)", "np.log10(diagonal)")
+    unknown = finding_of(part.name, "np.log(diagonal)", "np.log1p(diagonal)")
+    assert "take the factor L" in sigma.hint
+    assert "natural" in base.hint
+    assert unknown.hint == part.hint
+
+
+def test_digits_are_enough_to_see_the_difference():
+    cast = "(d_log_pi - pi * np.sum(d_log_pi)).astype(np.float32)"
+    for new in (cast, "d_log_pi - pi * np.sum(d_log_pi) * (1 + 1e-8)"):
+        found = finding_of("log_softmax_backward", "d_log_pi - pi * np.sum(d_log_pi)", new)
+        assert found.kind == "float32"
+        one, other = re.search(r": (\S+) at \[\d\]; expected is (\S+)\. ", found.text).groups()
+        assert one != other
+        assert "precision of float32" in found.text
+
+
+@pytest.mark.parametrize("use", ["quadratic", "missing", "exits"])
+def test_whole_that_is_wrong_by_a_primitive_only_follows_from_it(use):
+    text = {
+        "quadratic": planted(
+            "quadratic_form_forward", "np.sum(z ** 2, axis=1)", "np.sum(z, axis=1)"
+        ),
+        "missing": BY_HAND.replace("def quadratic_form_forward(", "def another("),
+        "exits": planted("quadratic_form_forward", "residual = x - mean", "raise SystemExit(0)"),
+    }[use]
+    found = findings(text)
+    assert found["quadratic_form_forward"].verdict == ("missing" if use == "missing" else "wrong")
+    assert found["nll"].verdict == "follows"
+    assert "follows from quadratic_form_forward" in found["nll"].text
+    assert sum(f.verdict == "right" for f in found.values()) == 10
+
+
+def test_whole_with_a_mistake_of_its_own_is_named_for_that():
+    text = planted("quadratic_form_forward", "np.sum(z ** 2, axis=1)", "np.sum(z, axis=1)")
+    found = findings(text.replace("d_x += d_x_k", "d_x = d_x_k"))
+    assert found["nll"].verdict == "wrong"
+    assert "not added to" in found["nll"].text
+
+
+def test_right_function_that_calls_nothing_wrong_is_not_blamed():
+    found = findings(planted("logsumexp_backward", "d_value[:, None] * softmax", "softmax"))
+    verdicts = {name: f.verdict for name, f in found.items() if f.verdict != "right"}
+    assert verdicts == {"logsumexp_backward": "wrong", "nll": "follows"}
+
+
+def test_what_follows_from_one_is_not_blamed_for_the_next():
+    by_lse = """
+def log_softmax_forward(pi_logits):
+    value, pi = logsumexp_forward(pi_logits[None])
+    return pi_logits - value, pi[0]
+"""
+    text = planted("logsumexp_forward", "return largest[:, 0] +", "return -largest[:, 0] -")
+    found = findings(text + by_lse)
+    for name in ("log_softmax_forward", "nll"):
+        assert found[name].verdict == "follows"
+        assert "follows from logsumexp_forward: with the right one" in found[name].text
 
 
 @pytest.mark.parametrize(
@@ -372,32 +717,38 @@ def test_known_mistakes_are_told_apart_from_the_right_answer():
         ("log_softmax_forward", "pi_logits - pi_logits.max()", "pi_logits"),
     ],
 )
-def test_what_overflows_is_told(tmp_path, function, old, new):
-    assert BY_HAND.count(old) == 1
-    found = findings(tmp_path, BY_HAND.replace(old, new))[function]
+def test_what_overflows_is_told(function, old, new):
+    found = finding_of(function, old, new)
     assert (found.verdict, found.kind) == ("wrong", "overflow")
-    assert "(10)" in found.text
+    assert "(10)" in found.hint
 
 
 @pytest.mark.parametrize(
     ("body", "verdict", "message"),
     [
         ("pass", "missing", "returns nothing"),
-        ("return d_log_pi, pi", "wrong", "returns 2 outputs"),
-        ("return 'text'", "wrong", "numbers"),
+        ("return d_log_pi, pi", "wrong", "a tuple of 2; wanted is d_pi_logits [K]"),
+        ("return 'text'", "wrong", "d_pi_logits is a str"),
+        ("return 1j * pi", "wrong", "a number or an array of numbers"),
+        ("return np.zeros(10**6)", "wrong", "has the shape (1000000,)"),
         ("return (d_log_pi - pi * d_log_pi.sum())[:2]", "wrong", "has the shape (2,)"),
-        ("return d_log_pi * np.nan", "wrong", "is nan"),
+        ("return d_log_pi * np.nan", "wrong", "has NaN at [0]"),
+        ("return d_log_pi / 0", "wrong", "is infinite at [0]"),
         ("return 1 // 0", "wrong", "ZeroDivisionError"),
+        ("raise SystemExit(0)", "wrong", "Look for exit"),
         ("d_log_pi -= pi * d_log_pi.sum(); return d_log_pi", "wrong", "changes its arguments"),
     ],
 )
-def test_what_is_no_answer_is_told(tmp_path, body, verdict, message):
+def test_what_is_no_answer_is_told(body, verdict, message):
     text = f"import numpy as np\ndef log_softmax_backward(d_log_pi, pi):\n    {body}\n"
-    found = findings(tmp_path, text)
+    found = findings(text)
     assert found["log_softmax_backward"].verdict == verdict
     assert message in found["log_softmax_backward"].text
     assert found["nll"].verdict == "missing"
     assert "no function" in found["nll"].text
+
+
+# --- stubs and reports --------------------------------------------------------------------------
 
 
 def test_solutions_name_the_lines_of_the_reference():
@@ -419,6 +770,11 @@ def test_primitives_have_the_signatures_of_the_reference():
     exec(stubs(), names)
     for part in PARTS:
         assert list(signature(names[part.name]).parameters) == part.argument_names
+
+
+def test_numbering_from_0_is_said_once():
+    assert stubs().count("count from 0") == 1
+    assert "component 1" not in stubs()
 
 
 def test_stubs_say_equation_shapes_and_hint():

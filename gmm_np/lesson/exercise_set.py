@@ -51,6 +51,11 @@ class Part(NamedTuple):
     draw: Callable[[np.random.Generator], Outputs]
     extreme: Callable[[], Outputs] | None = None
 
+    def cases(self) -> list[Outputs]:
+        """Return the arguments that a function is called with; the extreme ones are the last."""
+        drawn = [self.draw(np.random.default_rng(seed)) for seed in (1, 2, 3)]
+        return drawn if self.extreme is None else [*drawn, self.extreme()]
+
     @property
     def argument_names(self) -> list[str]:
         """Names of the arguments, without their shapes."""

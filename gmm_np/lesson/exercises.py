@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gmm_np import reference
+from gmm_np.lesson.calls import call
 from gmm_np.lesson.exercise_set import EXERCISES, Exercise, Part
 from gmm_np.lesson.grading import Finding, grade
 
@@ -37,7 +38,8 @@ Write each function, and ask after each:
 
 The equations are those of docs/derivation.md. N samples, K components, D dimensions; x has a row
 a sample, L is a lower Cholesky factor, Sigma = L L^T; d_v is the gradient of the loss with respect
-to v, in the shape of v. `gmm-np walkthrough` shows all of it in numbers.
+to v, in the shape of v. Components, samples and all indices count from 0, as in NumPy.
+`gmm-np walkthrough` shows all of it in numbers.
 """
 
 import numpy as np
@@ -161,7 +163,7 @@ def check_file(path: Path) -> list[tuple[str, Finding]]:
         own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         line = f", line {own[-1].lineno}" if own else ""
         raise ValueError(f"{path}{line}: {type(error).__name__}: {error}") from error
-    return list(grade(names))
+    return list(grade(lambda part, right: call(part, names, right)))
 
 
 def report(findings: list[tuple[str, Finding]]) -> Iterator[str]:
@@ -176,8 +178,8 @@ def report(findings: list[tuple[str, Finding]]) -> Iterator[str]:
         yield f"   {finding.part.name:<31} {finding.verdict}"
         if finding.text:
             yield f"      {finding.text}"
-        if finding.verdict == "wrong":
-            yield f"      Hint: {finding.part.hint}"
+        if finding.hint:
+            yield f"      Hint: {finding.hint}"
         what = "Compare" if finding.verdict == "right" else "Solution"
         for place in lines_of(finding.part):
             yield f"      {what}: {place}"

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from gmm_np.lesson.calls import Reply
 from gmm_np.lesson.exercise_set import EXERCISES, Part
-from gmm_np.lesson.known_mistakes import KNOWN, Mistake, general
-from gmm_np.lesson.mistake import REDUCTION
+from gmm_np.lesson.wrong_forms import REDUCTION, WrongForm
+from gmm_np.lesson.wrong_wholes import wrong_answers
 
-__all__ = ["Finding", "grade", "grade_part"]
+__all__ = ["Finding", "grade", "judge"]
+
+Ask = Callable[[Part, Sequence[str]], Reply]
 
 _TOLERANCE: Final = 1e-9  # answers are right to rounding; wrong forms are off in the first digits
-_SEEDS: Final = (1, 2, 3)
+_SINGLE: Final = 1e-5  # what some steps in float32 leave
 
 
 class Finding(NamedTuple):
@@ -26,155 +27,158 @@ class Finding(NamedTuple):
     Attributes
     ----------
     part : Part
-    verdict : {"right", "missing", "wrong"}
+    verdict : {"right", "missing", "wrong", "follows"}
+        "follows" is a function that is right as soon as those that it calls are.
     kind : str
-        Of a wrong answer: "a sign", "a transpose", "a missing term", "a wrong reduction",
-        "a factor of two", "an upper triangle", "overflow", or "" if it looks like none of them.
+        Of a wrong answer: a kind of wrong_forms.py, "swapped outputs", "NaN", "infinity",
+        "float32", "overflow" or "exit"; "" if it looks like none of them.
     text : str
-        One sentence.
+        One or two sentences.
+    hint : str
+        Where to look.
     """
 
     part: Part
     verdict: str
     kind: str = ""
     text: str = ""
+    hint: str = ""
 
 
-def grade(names: Mapping[str, Any]) -> Iterator[tuple[str, Finding]]:
-    """Judge all functions that are looked up by name; yield exercise and finding of each."""
+def grade(ask: Ask) -> Iterator[tuple[str, Finding]]:
+    """Judge all functions; yield exercise and finding of each.
+
+    Parameters
+    ----------
+    ask : callable
+        Called with a part and names of functions that the right ones stand in for meanwhile; calls
+        the learner's function.
+    """
+    wrong: dict[str, Finding] = {}
     for exercise in EXERCISES:
         for part in exercise.parts:
-            yield exercise.title, grade_part(part, names.get(part.name))
+            reply = ask(part, [])
+            finding = judge(part, reply)
+            if wrong and finding.verdict != "right":
+                reply = ask(part, list(wrong))
+                finding = _by_itself(finding, judge(part, reply), reply.used)
+            if finding.verdict in ("wrong", "missing"):
+                wrong[part.name] = finding
+            yield exercise.title, finding
 
 
-def grade_part(part: Part, function: Any) -> Finding:
-    """Judge one function."""
-    if function is None:
-        return Finding(part, "missing", text="There is no function of this name.")
-    if not callable(function):
-        return Finding(part, "wrong", text=f"{part.name} is not a function.")
-    answers = []
-    for seed in _SEEDS:
-        arguments = part.draw(np.random.default_rng(seed))
-        answer = _ask(part, function, arguments)
-        if isinstance(answer, Finding):
-            return answer
-        answers.append((arguments, answer, part.solution(*deepcopy(arguments))))
+def _by_itself(finding: Finding, alone: Finding, used: Sequence[str]) -> Finding:
+    """Return what is to be said if `alone` was found with right functions in place of `used`."""
+    if used and alone.verdict == "right":
+        ones = "one" if len(used) == 1 else "ones"
+        text = f"It follows from {' and '.join(used)}: with the right {ones} it is right."
+        return Finding(finding.part, "follows", text=text)
+    return alone if used and alone.kind else finding
+
+
+def judge(part: Part, reply: Reply) -> Finding:
+    """Judge one function by what it gave."""
+    if reply.verdict:
+        hint = part.hint if reply.verdict == "wrong" and not reply.kind else ""
+        return Finding(part, reply.verdict, reply.kind, reply.text, hint)
+    cases = part.cases()
+    answers = [
+        (arguments, mine, part.solution(*deepcopy(arguments)))
+        for arguments, mine in zip(cases, reply.answers, strict=True)
+    ]
+    extreme = answers.pop() if part.extreme is not None else None
     for place in range(len(part.outputs)):
-        finding = _compare(part, place, answers)
-        if finding is not None:
-            return finding
-    if part.extreme is not None:
-        finding = _at_the_edge(part, function, part.extreme())
-        if finding is not None:
-            return finding
+        if not all(_equal(mine[place], right[place]) for _, mine, right in answers):
+            return _name(part, place, answers)
+    if extreme is not None:
+        _, mine, right = extreme
+        for name, found, wanted in zip(part.output_names, mine, right, strict=True):
+            if not _equal(found, wanted):
+                text = f"{name} is right for small numbers, and lost for large ones."
+                hint = (
+                    "An exponential overflows, or all of them vanish: take the largest of each row "
+                    "out first, as in (10)."
+                )
+                return Finding(part, "wrong", "overflow", text, hint)
     return Finding(part, "right")
 
 
-def _ask(part: Part, function: Callable[..., Any], arguments: Any) -> tuple[Any, ...] | Finding:
-    """Call a function on copies; return its outputs, or what is wrong before any number."""
-    given = deepcopy(arguments)
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            answer = function(*given)
-    except NotImplementedError:
-        return Finding(part, "missing", text="Not written yet.")
-    except Exception as error:  # whatever a learner's function raises is told, not passed on
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"line {where.lineno} of {where.filename}"
-        text = f"It raises {type(error).__name__}: {error} ({place})."
-        return Finding(part, "wrong", text=" ".join(text.split()))
-    if not _unchanged(arguments, given):
-        return Finding(part, "wrong", text="It changes its arguments: work on copies.")
-    if answer is None:
-        return Finding(part, "missing", text="It returns nothing.")
-    outputs = answer if isinstance(answer, tuple) else (answer,)
-    if len(outputs) != len(part.outputs):
-        wanted = ", ".join(part.outputs)
-        return Finding(
-            part, "wrong", text=f"It returns {len(outputs)} outputs; expected are {wanted}."
-        )
-    try:
-        return tuple(np.asarray(output, dtype=np.float64) for output in outputs)
-    except (TypeError, ValueError):
-        return Finding(part, "wrong", text="Its outputs have to be numbers or arrays of numbers.")
-
-
-def _unchanged(left: Any, right: Any) -> bool:
-    return all(map(np.array_equal, left, right))
-
-
-def _compare(part: Part, place: int, answers: list[Any]) -> Finding | None:
-    """Compare one output of all calls with the right ones, and then with the wrong ones."""
-    name = part.output_names[place]
-    if all(_equal(mine[place], right[place]) for _, mine, right in answers):
-        return None
-    for number in range(len(_mistakes(part, name, answers[0], place))):
-        matches = []
-        for answer in answers:
-            mistake = _mistakes(part, name, answer, place)[number]
-            matches.append(_matches(mistake, answer, place))
-        if all(matches):
-            text = f"{name} looks like {mistake.kind}: {mistake.what}."
-            return Finding(part, "wrong", mistake.kind, text)
-    _, mine, right = answers[0]
+def _name(part: Part, place: int, answers: list[Any]) -> Finding:
+    """Name the mistake in an output that is wrong."""
+    name, (_, mine, right) = part.output_names[place], answers[0]
     found, wanted = mine[place], np.asarray(right[place])
+
+    def finding(kind: str, text: str, hint: str = "") -> Finding:
+        return Finding(part, "wrong", kind, f"{name} {text}", hint or part.hint)
+
+    for other, other_name in enumerate(part.output_names):
+        if other != place and all(_equal(m[place], r[other]) for _, m, r in answers):
+            order = f"Return {', '.join(part.output_names)}, in this order."
+            return finding("swapped outputs", f"has what {other_name} should be.", order)
+    if not np.isfinite(found).all():
+        return finding(*_not_finite(found))
+    for form in wrong_answers(part, place):
+        if all(_matches(form, answer, place) for answer in answers):
+            return finding(form.kind, f"looks like {form.kind}: {form.name}.", form.hint)
     if found.shape != wanted.shape:
-        text = f"{name} has the shape {found.shape}; expected is {wanted.shape}, "
-        text += f"that is {part.outputs[place]}."
-        if found.ndim == wanted.ndim:
-            return Finding(part, "wrong", text=text)
-        return Finding(part, "wrong", REDUCTION, f"{text} It looks like {REDUCTION}.")
-    bad = np.argwhere(~(np.abs(found - wanted) <= _TOLERANCE * _size(wanted)))
-    if not len(bad):
-        return Finding(part, "wrong", text=f"{name} is wrong, for some arguments only.")
-    where = tuple(int(i) for i in bad[0])
-    index = f" at {list(where)}" if where else ""
-    text = (
-        f"{name}{index} is {found[where]:.6g}; expected is {wanted[where]:.6g}. It looks like no "
-        "mistake known here."
+        text = f"has the shape {found.shape}; expected is {wanted.shape}, {part.outputs[place]}."
+        return finding("" if found.ndim == wanted.ndim else REDUCTION, text)
+    if all(_equal(m[place], r[place], _SINGLE) for _, m, r in answers):
+        return finding(
+            "float32",
+            f"is right to about seven digits: {_differ(found, wanted)}. "
+            "The answer has the precision of float32, or of something small that is added.",
+            "Compute in float64, NumPy's default: look for float32, an epsilon, or a step h.",
+        )
+    return finding("", f"is {_differ(found, wanted)}. It looks like no mistake known here.")
+
+
+def _not_finite(found: Any) -> tuple[str, str, str]:
+    """Return kind, text and hint: where the first is, and where such usually come from."""
+    nan = bool(np.isnan(found).any())
+    where = _index(np.argwhere(np.isnan(found) if nan else np.isinf(found))[0])
+    if nan:
+        hint = (
+            "NaN is usually the logarithm of something negative, 0/0, or inf - inf: print what "
+            "goes into each logarithm and each division. Entries of L off its diagonal may be "
+            "negative, and those above it are 0."
+        )
+        return "NaN", f"has NaN{where}.", hint
+    hint = (
+        "inf is usually a division by 0, the logarithm of 0, or the exponential of more than "
+        "709. Entries of L above its diagonal are 0."
     )
-    return Finding(part, "wrong", text=text)
+    return "infinity", f"is infinite{where}.", hint
 
 
-def _mistakes(part: Part, name: str, answer: Any, place: int) -> list[Mistake]:
-    """Return what an output may be mistaken for, the specific before the general."""
-    _, _, right = answer
-    return [*KNOWN.get(f"{part.name}.{name}", []), *general(right[place])]
+def _differ(found: Any, wanted: Any) -> str:
+    """Say what two arrays have where they differ most, with enough digits to see it."""
+    where = np.unravel_index(np.argmax(np.abs(found - wanted)), wanted.shape)
+    for digits in range(6, 18):
+        texts = [f"{float(array[where]):.{digits}g}" for array in (found, wanted)]
+        if texts[0] != texts[1]:
+            break
+    return f"{texts[0]}{_index(where)}; expected is {texts[1]}"
 
 
-def _matches(mistake: Mistake, answer: Any, place: int) -> bool:
+def _index(where: Any) -> str:
+    return f" at {[int(i) for i in where]}" if len(where) else ""
+
+
+def _matches(form: WrongForm, answer: Any, place: int) -> bool:
     arguments, mine, right = answer
     with np.errstate(all="ignore"):
-        wrong = np.asarray(mistake.wrong(*deepcopy(arguments)), dtype=np.float64)
+        try:
+            wrong = np.asarray(form.wrong(*deepcopy(arguments)), dtype=np.float64)
+        except (ValueError, np.linalg.LinAlgError):  # a step that nothing follows from
+            return False
     return _equal(mine[place], wrong) and not _equal(wrong, right[place])
 
 
-def _equal(left: Any, right: Any) -> bool:
+def _equal(left: Any, right: Any, tolerance: float = _TOLERANCE) -> bool:
     """Whether two outputs agree to rounding; shapes count, NaN agrees with nothing."""
     left, right = np.asarray(left), np.asarray(right)
     if left.shape != right.shape:
         return False
-    return bool((np.abs(left - right) <= _TOLERANCE * _size(right)).all())
-
-
-def _size(array: Any) -> float:
-    return max(float(np.abs(array).max()), 1e-3)
-
-
-def _at_the_edge(part: Part, function: Callable[..., Any], arguments: Any) -> Finding | None:
-    """Look at arguments at which a formula that is right on paper is not so in doubles."""
-    answer = _ask(part, function, arguments)
-    if isinstance(answer, Finding):
-        return answer
-    right = part.solution(*deepcopy(arguments))
-    for name, mine, wanted in zip(part.output_names, answer, right, strict=True):
-        if not _equal(mine, wanted):
-            text = (
-                f"{name} is right for small numbers, and lost for large ones: an "
-                "exponential overflows, or all of them vanish. Take the largest out first, as in "
-                "(10)."
-            )
-            return Finding(part, "wrong", "overflow", text)
-    return None
+    size = max(float(np.abs(right).max()), 1e-3)
+    return bool((np.abs(left - right) <= tolerance * size).all())
