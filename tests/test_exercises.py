@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import sys
 from inspect import signature
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from gmm_np.cli import main
 from gmm_np.lesson.calls import PARTS as BY_NAME
 from gmm_np.lesson.calls import call
 from gmm_np.lesson.exercise_set import EXERCISES
-from gmm_np.lesson.exercises import lines_of, start, stubs
+from gmm_np.lesson.exercises import check_file, lines_of, start, stubs
 from gmm_np.lesson.grading import grade, judge
 from gmm_np.lesson.wrong_forms import HINTS, ROWS, TERMS
 from gmm_np.lesson.wrong_wholes import STEPS, whole
@@ -748,6 +749,102 @@ def test_what_is_no_answer_is_told(body, verdict, message):
     assert "no function" in found["nll"].text
 
 
+# --- a process of its own -----------------------------------------------------------------------
+
+HOSTILE = """
+import os, ctypes
+def logsumexp_forward(terms):
+    print("on the way")
+    while True:
+        print("for ever", flush=True)
+def logsumexp_backward(d_value, softmax):
+    os._exit(0)
+def log_softmax_forward(pi_logits):
+    ctypes.string_at(0)
+def log_softmax_backward(d_log_pi, pi):
+    print("once")
+    os.write(1, b"{}")
+    os.write(2, b"past print")
+    return d_log_pi - pi * d_log_pi.sum()
+def half_log_det_forward(factor):
+    logsumexp_forward(None)
+def half_log_det_backward(d_half_log_det, diagonal):
+    return input()
+"""
+
+
+@pytest.mark.slow
+def test_what_hangs_exits_or_crashes_is_told_and_the_rest_is_judged(tmp_path):
+    file = tmp_path / "Übung.py"  # as Python's own report would not write it
+    file.write_text(HOSTILE, encoding="utf-8")
+    found = {f.part.name: f for _, f in check_file(file, 0.5)[0]}
+    hang, leave, crash = (
+        found[name] for name in ("logsumexp_forward", "logsumexp_backward", "log_softmax_forward")
+    )
+    assert (hang.verdict, hang.kind) == ("wrong", "hang")
+    assert re.search("logsumexp_forward was still running at line [56] after 0.5 s: ", hang.text)
+    assert hang.printed.startswith("on the way\nfor ever\n")
+    assert len(hang.printed) <= 2000
+    assert (leave.verdict, leave.kind) == ("wrong", "exit")
+    assert "logsumexp_backward ended Python with exit code 0. Look for exit" in leave.text
+    assert (crash.verdict, crash.kind) == ("wrong", "crash")
+    assert "log_softmax_forward crashed Python at line 10 (" in crash.text
+    assert found["log_softmax_backward"].verdict == "right"
+    assert found["log_softmax_backward"].printed == "once\n"
+    # What hangs is asked once: whatever calls it is given the right one.
+    assert found["half_log_det_forward"].kind != "hang"
+    assert "EOFError" in found["half_log_det_backward"].text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\nwhile True: pass\n", "was still running at line 2 after 0.3 s"),
+        ("import os\nos._exit(0)\n", "ended Python with exit code 0"),
+        ("raise SystemExit(0)\n", "line 1: SystemExit"),
+    ],
+)
+def test_a_file_that_hangs_or_exits_is_exit_code_1(tmp_path, capsys, text, message):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    assert main(["exercises", "check", str(file), "--timeout", "0.3"]) == 1
+    out, err = capsys.readouterr()
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not out
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "x"])
+def test_a_timeout_is_a_positive_number(seconds, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["exercises", "check", "mine.py", "--timeout", seconds])
+    assert error.value.code == 2
+    assert "--timeout" in capsys.readouterr().err
+
+
+def test_nothing_of_an_answer_is_executed_where_it_is_read(tmp_path):
+    """An array of objects, which a pickle would carry, is refused in the learner's process."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import numpy as np, os\n"
+        "class Bad:\n"
+        f"    def __reduce__(self): return os.mkdir, ({str(tmp_path / 'made')!r},)\n"
+        "def log_softmax_backward(d, p): return np.array([Bad()])\n"
+    )
+    found = {f.part.name: f for _, f in check_file(file)[0]}
+    assert "a number or an array of numbers" in found["log_softmax_backward"].text
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_file_may_import_what_lies_beside_it(tmp_path):
+    (tmp_path / "helpers.py").write_text("def back(d, pi):\n    return d - pi * d.sum()\n")
+    file = tmp_path / "mine.py"
+    file.write_text("from helpers import back as log_softmax_backward\n")
+    found = {f.part.name: f for _, f in check_file(file)[0]}
+    assert found["log_softmax_backward"].verdict == "right"
+    assert str(tmp_path) not in sys.path
+
+
 # --- stubs and reports --------------------------------------------------------------------------
 
 
@@ -815,10 +912,18 @@ def test_check_says_what_to_do_and_ends_with_its_code(tmp_path, capsys):
     assert "0 of 12 functions are right." in out
     assert out.count("missing") == 12
     assert "gmm_np/reference.py, lines" in out
-    file.write_text(BY_HAND)
+    file.write_text(
+        "print('on its own')\n"
+        + BY_HAND.replace(
+            "    return d_value[:, None]", "    print('here')\n    return d_value[:, None]"
+        )
+    )
     assert main(["exercises", "check", str(file)]) == 0
     out = capsys.readouterr().out
     assert "12 of 12 functions are right: all exercises are done." in out
+    assert out.startswith("The file printed:\n      | on its own\n\n1. logsumexp")
+    assert "      It printed:\n      | here\n      Compare: " in out
+    assert out.count("here") == 2  # once for its own calls, once for those of the whole
     assert out.count("Compare: gmm_np/reference.py, lines") == sum(len(p.lines) for p in PARTS)
 
 
@@ -827,7 +932,6 @@ def test_check_says_what_to_do_and_ends_with_its_code(tmp_path, capsys):
     [
         ("x = 1\ndef f(:\n", "line 2"),
         ("x = 1\n\ny = x / 0\n", "line 3: ZeroDivisionError"),
-        ("raise SystemExit(0)\n", "line 1: SystemExit"),
     ],
 )
 def test_a_file_that_does_not_run_is_exit_code_2(tmp_path, capsys, text, message):
@@ -837,12 +941,16 @@ def test_a_file_that_does_not_run_is_exit_code_2(tmp_path, capsys, text, message
     assert message in capsys.readouterr().err
 
 
-def test_a_missing_file_is_exit_code_2(tmp_path, capsys):
+def test_a_missing_file_is_exit_code_2_and_says_what_to_do(tmp_path, capsys):
     assert main(["exercises", "check", str(tmp_path / "none.py")]) == 2
-    assert "none.py" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "none.py: there is no such file; `gmm-np exercises start DIR` writes one" in error
+    assert "Errno" not in error
+    assert main(["exercises", "check", str(tmp_path)]) == 2
+    assert "is a directory" in capsys.readouterr().err
 
 
 def test_help_says_that_the_file_is_run(capsys):
     with pytest.raises(SystemExit):
         main(["exercises", "check", "--help"])
-    assert "The file is Python and is run" in " ".join(capsys.readouterr().out.split())
+    assert "The file is Python, and is run" in " ".join(capsys.readouterr().out.split())

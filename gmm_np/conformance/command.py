@@ -57,7 +57,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=60.0,
         metavar="SECONDS",
         help="for one case; the program is ended then, with its children (default: 60)",
@@ -72,7 +72,8 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(run=run_command)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Type of option: a positive number of seconds."""
     try:
         value = float(text)
     except ValueError:

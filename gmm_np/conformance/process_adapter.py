@@ -23,7 +23,7 @@ from gmm_np.conformance.cases import OUTPUTS, Case
 from gmm_np.conformance.compare import Answered, Outcome, Rejected, Unsupported
 from gmm_np.conformance.function_adapter import ToolError
 
-__all__ = ["ProcessAdapter", "python_command"]
+__all__ = ["ProcessAdapter", "end_process", "python_command"]
 
 FUNCTION: Final = "value_and_gradient"
 _LONGEST_LINE: Final = 2**30
@@ -80,7 +80,7 @@ class ProcessAdapter:
                     stream.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE)
-        _end(process)
+        end_process(process)
         self._stderr.close()
 
     def _start(self) -> None:
@@ -135,7 +135,7 @@ class ProcessAdapter:
         thread.start()
         thread.join(self.timeout)
         if thread.is_alive():
-            _end(process)
+            end_process(process)
             thread.join(_GRACE)
             raise self._failed("timeout", f"no reply within {self.timeout:g} s")
         if not line or not line[0]:
@@ -161,7 +161,7 @@ class ProcessAdapter:
     def _failed(self, kind: str, message: str) -> ToolError:
         """End the program; return the error with the last line that it wrote to stderr."""
         assert self._process is not None
-        _end(self._process)
+        end_process(self._process)
         self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, self._stderr.tell() - 2000))
         lines = self._stderr.read().decode("utf-8", "replace").split("\n")
@@ -170,7 +170,7 @@ class ProcessAdapter:
         return ToolError(kind, f"{message}; stderr: {last}" if last else message)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_process(process: subprocess.Popen[Any]) -> None:
     """End a process and its children, which have its process group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):

@@ -9,20 +9,23 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import sys
 import tempfile
-import traceback
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 from gmm_np import reference
-from gmm_np.lesson.calls import call
+from gmm_np.conformance.command import seconds
 from gmm_np.lesson.exercise_set import EXERCISES, Exercise, Part
 from gmm_np.lesson.grading import Finding, grade
+from gmm_np.lesson.learner import Learner, NotLoadedError
 
 __all__ = ["add_command", "check_file", "start", "stubs"]
 
 FILE: Final = "exercises.py"
+TIMEOUT: Final = 2.0  # seconds; a function takes less than a thousandth
 
 
 # --- start --------------------------------------------------------------------------------------
@@ -133,41 +136,40 @@ def start(directory: Path) -> Path:
 # --- check --------------------------------------------------------------------------------------
 
 
-def check_file(path: Path) -> list[tuple[str, Finding]]:
-    """Run a learner's file and judge its functions.
+def check_file(path: Path, timeout: float = TIMEOUT) -> tuple[list[tuple[str, Finding]], str]:
+    """Run a learner's file in a process of its own, and judge its functions.
 
     Parameters
     ----------
     path : Path
         A Python file. It is run.
+    timeout : float
+        Seconds for the file, and for the calls of each function.
 
     Returns
     -------
-    list of (str, Finding)
+    findings : list of (str, Finding)
         The exercise, and the verdict on one of its functions.
+    printed : str
+        What the file printed before any function was called, or its beginning.
 
     Raises
     ------
     ValueError
         If the file does not run; the message has the line.
+    NotLoadedError
+        If it hangs, exits or crashes Python before any function is called.
     OSError
         If it cannot be read.
     """
-    source = path.read_bytes()
-    names: dict[str, Any] = {"__name__": "exercises", "__file__": str(path)}
-    try:
-        exec(compile(source, str(path), "exec"), names)
-    except SyntaxError as error:
-        raise ValueError(f"{path}, line {error.lineno}: {error.msg}.") from error
-    except (Exception, SystemExit) as error:
-        own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-        line = f", line {own[-1].lineno}" if own else ""
-        raise ValueError(f"{path}{line}: {type(error).__name__}: {error}") from error
-    return list(grade(lambda part, right: call(part, names, right)))
+    with closing(Learner(path, timeout)) as learner:
+        return list(grade(learner.ask)), learner.printed
 
 
-def report(findings: list[tuple[str, Finding]]) -> Iterator[str]:
-    """Yield the lines of a report."""
+def report(findings: list[tuple[str, Finding]], printed: str = "") -> Iterator[str]:
+    """Yield the lines of a report; `printed` is what the file printed."""
+    if printed:
+        yield from ("The file printed:", *_shown(printed), "")
     titles = [exercise.title for exercise in EXERCISES]
     last = ""
     for title, finding in findings:
@@ -180,6 +182,8 @@ def report(findings: list[tuple[str, Finding]]) -> Iterator[str]:
             yield f"      {finding.text}"
         if finding.hint:
             yield f"      Hint: {finding.hint}"
+        if finding.printed:
+            yield from ("      It printed:", *_shown(finding.printed))
         what = "Compare" if finding.verdict == "right" else "Solution"
         for place in lines_of(finding.part):
             yield f"      {what}: {place}"
@@ -188,6 +192,15 @@ def report(findings: list[tuple[str, Finding]]) -> Iterator[str]:
     yield f"{right} of {len(findings)} functions are right" + (
         ": all exercises are done." if right == len(findings) else "."
     )
+
+
+def _shown(printed: str) -> Iterator[str]:
+    """Yield the first lines of what was printed, a little to the right."""
+    lines = printed.rstrip("\n").splitlines()
+    for line in lines[:10]:
+        yield f"      | {line}"
+    if len(lines) > 10:
+        yield "      | ..."
 
 
 # --- the command --------------------------------------------------------------------------------
@@ -214,10 +227,19 @@ def add_command(commands: Any) -> None:
         "check",
         help="say what is right, what is missing, and what a wrong answer looks like",
         description="Run a file of exercises and compare each function with the reference and with "
-        "known wrong forms. The file is Python and is run as it is, with your rights: check only "
-        "files that you would run yourself. Exit code 0 if all functions are right, 1 if not.",
+        "known wrong forms. The file is Python, and is run as it is, with your rights: check only "
+        "files that you would run yourself. It runs in a process of its own, so that a function "
+        "may hang, exit or crash. Exit code 0 if all functions are right, 1 if not, 2 if the file "
+        "is not there or does not run.",
     )
     check.add_argument("file", type=Path, metavar="FILE", help="your Python file; it is run")
+    check.add_argument(
+        "--timeout",
+        type=seconds,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="for the file, and for the calls of each function (default: %(default)g)",
+    )
     check.set_defaults(run=_run_check)
 
 
@@ -228,7 +250,11 @@ def _run_start(options: argparse.Namespace) -> int:
 
 
 def _run_check(options: argparse.Namespace) -> int:
-    findings = check_file(options.file)
-    for line in report(findings):
+    try:
+        findings, printed = check_file(options.file, options.timeout)
+    except NotLoadedError as error:
+        print(f"gmm-np: {error}", file=sys.stderr)
+        return 1
+    for line in report(findings, printed):
         print(line)
     return 0 if all(finding.verdict == "right" for _, finding in findings) else 1

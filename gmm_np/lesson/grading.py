@@ -18,6 +18,7 @@ __all__ = ["Finding", "grade", "judge"]
 Ask = Callable[[Part, Sequence[str]], Reply]
 
 _TOLERANCE: Final = 1e-9  # answers are right to rounding; wrong forms are off in the first digits
+_ENDS: Final = ("hang", "exit", "crash")
 _SINGLE: Final = 1e-5  # what some steps in float32 leave
 
 
@@ -31,11 +32,13 @@ class Finding(NamedTuple):
         "follows" is a function that is right as soon as those that it calls are.
     kind : str
         Of a wrong answer: a kind of wrong_forms.py, "swapped outputs", "NaN", "infinity",
-        "float32", "overflow" or "exit"; "" if it looks like none of them.
+        "float32", "overflow", "hang", "exit" or "crash"; "" if it looks like none of them.
     text : str
         One or two sentences.
     hint : str
         Where to look.
+    printed : str
+        What the function printed when it was called first.
     """
 
     part: Part
@@ -43,6 +46,7 @@ class Finding(NamedTuple):
     kind: str = ""
     text: str = ""
     hint: str = ""
+    printed: str = ""
 
 
 def grade(ask: Ask) -> Iterator[tuple[str, Finding]]:
@@ -57,14 +61,17 @@ def grade(ask: Ask) -> Iterator[tuple[str, Finding]]:
     wrong: dict[str, Finding] = {}
     for exercise in EXERCISES:
         for part in exercise.parts:
-            reply = ask(part, [])
-            finding = judge(part, reply)
-            if wrong and finding.verdict != "right":
+            # What ends its process would end it again for whatever calls it.
+            reply = ask(part, [name for name, found in wrong.items() if found.kind in _ENDS])
+            finding, printed = judge(part, reply), reply.printed
+            if wrong and finding.verdict != "right" and finding.kind not in _ENDS:
                 reply = ask(part, list(wrong))
                 finding = _by_itself(finding, judge(part, reply), reply.used)
+            elif finding.verdict == "right" and reply.used:
+                finding = _by_itself(finding, finding, reply.used)
             if finding.verdict in ("wrong", "missing"):
                 wrong[part.name] = finding
-            yield exercise.title, finding
+            yield exercise.title, finding._replace(printed=printed)
 
 
 def _by_itself(finding: Finding, alone: Finding, used: Sequence[str]) -> Finding:
