@@ -546,8 +546,9 @@ def finding_of(function, old, new):
     return judge(part, call(part, names_of(planted(function, old, new))))
 
 
-def test_every_stub_fails():
-    found = findings(stubs())
+@pytest.mark.parametrize("hard", [False, True])
+def test_every_stub_fails(hard):
+    found = findings(stubs(hard))
     assert {name: finding.verdict for name, finding in found.items()} == {
         part.name: "missing" for part in PARTS
     }
@@ -869,17 +870,34 @@ def test_primitives_have_the_signatures_of_the_reference():
         assert list(signature(names[part.name]).parameters) == part.argument_names
 
 
+def test_hard_stubs_keep_the_question_and_leave_out_the_answer():
+    text = stubs(hard=True)
+    given = text.partition("def ")[2]
+    assert not re.search(r"\bd_\w+ =", given)
+    for part in PARTS:
+        stub = text[text.index(f"def {part.name}(") :].partition("raise NotImplementedError")[0]
+        task = part.task if part.name.endswith("backward") else part.task or part.equations
+        assert task
+        for line in task.splitlines():
+            assert line in stub
+        if part.task:
+            assert re.search(r"\(\d+\)", part.task)
+            assert part.task != part.equations
+
+
 def test_numbering_from_0_is_said_once():
     assert stubs().count("count from 0") == 1
     assert "component 1" not in stubs()
 
 
-def test_stubs_say_equation_shapes_and_hint():
-    text = stubs()
+@pytest.mark.parametrize("hard", [False, True])
+def test_stubs_say_equation_shapes_and_hint(hard):
+    text = stubs(hard)
     assert max(map(len, text.splitlines())) <= 100
     for part in PARTS:
         stub = text[text.index(f"def {part.name}(") :].partition("raise NotImplementedError")[0]
-        for piece in (*part.arguments, part.hint, *part.equations.splitlines()):
+        asked = part.task if hard and part.task else part.equations
+        for piece in (*part.arguments, part.hint, *asked.splitlines()):
             assert piece in stub
 
 
@@ -893,6 +911,11 @@ def test_start_writes_a_file_and_never_over_one(tmp_path, capsys):
     assert "may hold your work" in capsys.readouterr().err
     assert file.read_text() == "mine"
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["exercises.py"]
+
+
+def test_start_writes_the_hard_stubs(tmp_path):
+    assert main(["exercises", "start", str(tmp_path), "--hard"]) == 0
+    assert (tmp_path / "exercises.py").read_text(encoding="utf-8") == stubs(hard=True)
 
 
 def test_start_works_where_there_are_no_links(tmp_path, monkeypatch):

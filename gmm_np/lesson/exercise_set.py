@@ -39,6 +39,8 @@ class Part(NamedTuple):
         From a generator to arguments.
     extreme : callable, optional
         Arguments at which plain formulas leave the range of a double.
+    task : str
+        Of a gradient: what it is the gradient of, in place of equations that give it away.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Part(NamedTuple):
     lines: tuple[str, ...]
     draw: Callable[[np.random.Generator], Outputs]
     extreme: Callable[[], Outputs] | None = None
+    task: str = ""
 
     def cases(self) -> list[Outputs]:
         """Return the arguments that a function is called with; the extreme ones are the last."""
@@ -149,6 +152,13 @@ def _factor_gradient(factor: FloatArray, n: float, S: FloatArray) -> Outputs:
 
 # --- the exercises ------------------------------------------------------------------------------
 
+_LOSS: Final = (
+    "t_nk = log_pi_k - q_nk / 2 - h_k - (D/2) log(2 pi),  l_n = logsumexp_k t_nk\n"
+    "value = -(1/N) sum_n l_n"
+)
+_LOG_DENSITY: Final = "-1/2 sum_i ((x_ni - mean_i) / s_i)^2 - sum_i log s_i - (D/2) log(2 pi)"
+_MOMENTS: Final = "S = sum_n r_n e_n e_n^T,  n = sum_n r_n"
+
 EXERCISES: Final[tuple[Exercise, ...]] = (
     Exercise(
         "logsumexp",
@@ -175,6 +185,7 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                 lambda d, s: (reference.logsumexp_backward(d, s),),
                 ("logsumexp_backward",),
                 lambda rng: (rng.normal(size=N), _softmax(rng, N, K)),
+                task="The gradient of value_n = log sum_k exp(terms_nk): (15).",
             ),
         ),
     ),
@@ -202,6 +213,7 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                 lambda d, pi: (reference.log_softmax_backward(d, pi),),
                 ("log_softmax_backward",),
                 lambda rng: (rng.normal(size=K), _softmax(rng, K)),
+                task="The gradient of log_pi_k = a_k - log sum_j exp(a_j): (16).",
             ),
         ),
     ),
@@ -235,6 +247,7 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                 reference.quadratic_form_backward,
                 ("quadratic_form_backward",),
                 _form_and_bar,
+                task="The gradient of quadratic_n = |z_n|^2, L z_n = x_n - mean: (18), (19), (20).",
             ),
         ),
     ),
@@ -261,6 +274,7 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                 lambda d, diagonal: (reference.half_log_det_backward(d, diagonal),),
                 ("half_log_det_backward",),
                 lambda rng: (float(rng.normal()), rng.uniform(0.5, 2.0, size=D)),
+                task="The gradient of half_log_det = sum_i log L_ii: (21).",
             ),
         ),
     ),
@@ -278,8 +292,7 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                     "d_scale_tril [K, D, D]",
                     "d_x [N, D]",
                 ),
-                "t_nk = log_pi_k - q_nk / 2 - h_k - (D/2) log(2 pi),  l_n = logsumexp_k t_nk\n"
-                "value = -(1/N) sum_n l_n,  d_l_n = -1/N,  d_q_nk = -d_t_nk / 2,\n"
+                f"{_LOSS},  d_l_n = -1/N,  d_q_nk = -d_t_nk / 2,\n"
                 "d_h_k = -sum_n d_t_nk,  d_log_pi_k = sum_n d_t_nk",
                 "Call your functions above in this order, and their backwards in the reverse.",
                 _whole,
@@ -291,6 +304,7 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                     np.array([[0.0, 0.0], [1.0, 1.0]]),
                     np.stack([np.eye(2), np.array([[1.0, 0.0], [0.5, 2.0]])]),
                 ),
+                f"{_LOSS},  and its gradients: (13), (17).",
             ),
         ),
     ),
@@ -302,8 +316,7 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                 "diagonal_log_density_forward",
                 ("x [N, D]", "mean [D]", "deviation [D]"),
                 ("log_density [N]",),
-                "log N(x_n; mean, diag(s)^2)\n"
-                "= -1/2 sum_i ((x_ni - mean_i) / s_i)^2 - sum_i log s_i - (D/2) log(2 pi)",
+                f"log N(x_n; mean, diag(s)^2)\n= {_LOG_DENSITY}",
                 "The factor is diag(s): a solve with it is a division, s is a standard deviation.",
                 _diagonal,
                 ("log_density_forward",),
@@ -319,6 +332,8 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                 _diagonal_back,
                 ("log_density_backward",),
                 lambda rng: (rng.normal(size=N), *_deviations(rng)),
+                task=f"The gradient of log N(x_n; mean, diag(s)^2), equations (17) to (21),\n"
+                f"= {_LOG_DENSITY}",
             ),
         ),
     ),
@@ -330,12 +345,13 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                 "factor_gradient",
                 ("factor [D, D]", "n scalar", "S [D, D]"),
                 ("d_factor [D, D]",),
-                "S = sum_n r_n e_n e_n^T,  n = sum_n r_n\n"
-                "d_factor = n diag(1 / L_ii) - tril(Sigma^-1 S Sigma^-1 L)",
-                "scipy.linalg.cho_solve((factor, True), S) is Sigma^-1 S.",
+                f"{_MOMENTS}\nd_factor = n diag(1 / L_ii) - tril(Sigma^-1 S Sigma^-1 L)",
+                "scipy.linalg.cho_solve((factor, True), B) solves with Sigma for each column of B.",
                 _factor_gradient,
                 ("quadratic_form_backward", "half_log_det_backward"),
                 _statistics,
+                task=f"{_MOMENTS}\n"
+                "The gradient in L of n sum_i log L_ii + 1/2 trace(Sigma^-1 S): (23).",
             ),
         ),
     ),

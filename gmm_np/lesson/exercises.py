@@ -31,8 +31,8 @@ TIMEOUT: Final = 2.0  # seconds; a function takes less than a thousandth
 # --- start --------------------------------------------------------------------------------------
 
 
-def stubs() -> str:
-    """Return the text of the file to fill in."""
+def stubs(hard: bool = False) -> str:
+    """Return the text of the file to fill in; if `hard`, without the formulas of gradients."""
     head = f'''"""Exercises in manual backpropagation: a Gaussian mixture's loss and gradients.
 
 Write each function, and ask after each:
@@ -49,7 +49,7 @@ import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 '''
     return head + "".join(
-        _heading(number, exercise) + "".join(_stub(part) for part in exercise.parts)
+        _heading(number, exercise) + "".join(_stub(part, hard) for part in exercise.parts)
         for number, exercise in enumerate(EXERCISES, 1)
     )
 
@@ -59,11 +59,11 @@ def _heading(number: int, exercise: Exercise) -> str:
     return f"\n\n{title:-<99}\n"
 
 
-def _stub(part: Part) -> str:
+def _stub(part: Part, hard: bool) -> str:
     names = part.argument_names
     outputs = ", ".join(part.outputs)
     returned = ", ".join(part.output_names)
-    equations = part.equations.replace("\n", "\n    ")
+    equations = (part.task if hard and part.task else part.equations).replace("\n", "\n    ")
     solution = ",\n        ".join(lines_of(part))
     return f'''
 
@@ -91,12 +91,14 @@ def lines_of(part: Part) -> list[str]:
     return places
 
 
-def start(directory: Path) -> Path:
+def start(directory: Path, hard: bool = False) -> Path:
     """Write the stubs to a directory, which is made if there is none.
 
     Parameters
     ----------
     directory : Path
+    hard : bool
+        Leave the formulas of gradients out: only what they are the gradients of is there.
 
     Returns
     -------
@@ -116,7 +118,7 @@ def start(directory: Path) -> Path:
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(stubs())
+            file.write(stubs(hard))
         temporary.chmod(0o644)
         os.link(temporary, path)  # whole or not at all, and never over another file
     except OSError as error:
@@ -222,6 +224,11 @@ def add_command(commands: Any) -> None:
         "overwritten.",
     )
     begin.add_argument("directory", type=Path, metavar="DIR", help="made if there is none")
+    begin.add_argument(
+        "--hard",
+        action="store_true",
+        help="leave the formulas of gradients out: derive them from the forward's equations",
+    )
     begin.set_defaults(run=_run_start)
     check = actions.add_parser(
         "check",
@@ -244,7 +251,7 @@ def add_command(commands: Any) -> None:
 
 
 def _run_start(options: argparse.Namespace) -> int:
-    path = start(options.directory)
+    path = start(options.directory, options.hard)
     print(f"Wrote {path}. Write its functions, and ask:\n\n    gmm-np exercises check {path}")
     return 0
 
