@@ -652,7 +652,7 @@ def test_hint_is_that_of_the_mistake():
     base = finding_of(part.name, "np.log(diagonal)", "np.log10(diagonal)")
     unknown = finding_of(part.name, "np.log(diagonal)", "np.log1p(diagonal)")
     assert "take the factor L" in sigma.hint
-    assert "natural" in base.hint
+    assert "In nats" in base.hint
     assert unknown.hint == part.hint
 
 

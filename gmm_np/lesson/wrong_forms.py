@@ -79,19 +79,21 @@ def instead(key: str, place: int, kind: str, name: str, term: Any, hint: str = "
     return F(kind, name, wrong, hint)
 
 
+SIZES: Final = (("N", N, "samples"), ("K", K, "components"), ("D", D, "dimensions"))
 _OF_A_TERM: Final = (
     (MISSING, "{}", 0.0),
     (SIGN, "{} has the opposite sign", -1.0),
     (TWO, "{} is there twice", 2.0),
     (TWO, "{} is halved", 0.5),
     (SIGN, "{} has the opposite sign, and is halved", -0.5),
+    *((REDUCTION, f"{{}} is divided by {n}", 1 / size) for n, size, _ in SIZES),
+    *((REDUCTION, f"{{}} is multiplied by {n}", size) for n, size, _ in SIZES),
 )
 
 
-def _on_diagonal(factor: float, out: FloatArray) -> FloatArray:
-    """Multiply the diagonals of square matrices."""
-    square = out.ndim > 1 and out.shape[-1] == out.shape[-2]
-    return np.where(np.eye(out.shape[-1], dtype=bool), factor * out, out) if square else out
+def _without(where: Any) -> Callable[[FloatArray], FloatArray]:
+    """Return what takes entries out of matrices [D, D]."""
+    return lambda out: np.where(where, 0.0, out) if out.shape[-2:] == (D, D) else out
 
 
 # fmt: off
@@ -101,18 +103,19 @@ ANY: Final[list[tuple[str, str, Callable[[FloatArray], Any]]]] = [
     (TWO, "it is half of what it should be", lambda o: o / 2),
     (SIGN, "all of it has the opposite sign, and is doubled", lambda o: -2 * o),
     (SIGN, "all of it has the opposite sign, and is halved", lambda o: -o / 2),
-    (REDUCTION, "a mean over the samples, not a sum: divided by N", lambda o: o / N),
-    (REDUCTION, "a sum over the samples, not a mean: multiplied by N", lambda o: o * N),
-    (REDUCTION, "a mean over the components, not a sum: divided by K", lambda o: o / K),
-    (REDUCTION, "multiplied by K, the number of components", lambda o: o * K),
-    (REDUCTION, "a mean over the dimensions, not a sum: divided by D", lambda o: o / D),
-    (REDUCTION, "multiplied by D, the number of dimensions", lambda o: o * D),
+    *((REDUCTION, f"a mean over the {of}, not a sum: divided by {n}", lambda o, m=size: o / m)
+      for n, size, of in SIZES),
+    *((REDUCTION, f"a sum over the {of}, not a mean: multiplied by {n}", lambda o, m=size: o * m)
+      for n, size, of in SIZES),
+    (TAKEN, "K for N: divided by K", lambda o: o * N / K),
+    (TAKEN, "D for N: divided by D", lambda o: o * N / D),
     (REDUCTION, "an axis of length 1 is left at the end, as by keepdims", lambda o: o[..., None]),
     (REDUCTION, "an axis of length 1 is left in front", lambda o: o[None]),
     (TRANSPOSE, "it is the transpose of what it should be",
      lambda o: np.swapaxes(o, -1, -2) if o.ndim > 1 else o),
-    (MISSING, "the diagonal: np.tril was told to start below it", lambda o: _on_diagonal(0, o)),
-    (TWO, "its diagonal is halved", lambda o: _on_diagonal(0.5, o)),
+    (MISSING, "the diagonal: np.tril was told to start below it", _without(np.eye(D) > 0)),
+    (MISSING, "all but the diagonal", _without(np.eye(D) == 0)),
+    (TRIANGLE, "it is np.triu of what it should be", _without(np.tri(D, k=-1) > 0)),
 ]
 
 # --- logsumexp and log_softmax ------------------------------------------------------------------
@@ -128,6 +131,7 @@ SHARE: Final = "Divide by the sum over the components: each row has to add up to
 BESIDE: Final = "d_value[:, None] stands beside each term of its row."
 ROWS["logsumexp_forward.value"] = [
     F(MISSING, "the largest term, taken out, is not put back", lambda t: _lse(t) - t.max(-1), BACK),
+    F(TAKEN, "the largest term is put back, but was not taken out", lambda t: _lse(t) + t.max(-1)),
     F(SIGN, "the largest term is taken off again", lambda t: _lse(t) - 2 * t.max(axis=-1), BACK),
     F(MISSING, "only the largest term is there", lambda t: t.max(axis=-1), BACK),
     F(MISSING, "the logarithm", lambda t: np.exp(_lse(t))),
@@ -167,6 +171,7 @@ TERMS["log_softmax_forward.log_pi"] = ("the logit", "the logsumexp"), lambda a: 
 ROWS["log_softmax_forward.log_pi"] = [
     F(MISSING, "the logsumexp: only the largest is taken off", lambda a: a - a.max()),
     F(MISSING, "the logarithm of the sum", lambda a: a - np.exp(a).sum()),
+    F(MISSING, "the largest, taken out, is not put back", lambda a: a - _lse(a) + a.max(), BACK),
     F(SIGN, "that of the logarithm of the sum", lambda a: a + _lse(a) - 2 * a.max()),
     F(TAKEN, "pi for log pi", softmax, LOG_FIRST),
     F(REDUCTION, "a mean of exponentials, not a sum", lambda a: a - _lse(a) + math.log(a.size)),
@@ -178,13 +183,12 @@ ROWS["log_softmax_forward.pi"] = [
 ]
 IN_16: Final = "In d_a_k, pi_k stands before a sum over all of d_log_pi."
 TERMS["log_softmax_backward.d_pi_logits"] = (
-    ("the first term, from its own log pi", "the second term, through the logsumexp"),
-    lambda d, p: (d, -p * d.sum()),
-)
+    ("the first term", "the second term"), lambda d, p: (d, -p * d.sum()))
 ROWS["log_softmax_backward.d_pi_logits"] = [
     F(MISSING, "the weight pi before the sum", lambda d, p: d - d.sum(), IN_16),
+    F(MISSING, "the sum behind the weight pi", lambda d, p: d - p, IN_16),
+    F(TAKEN, "pi stands before both terms", lambda d, p: p * (d - d.sum()), IN_16),
     F(REDUCTION, "the second term is not summed", lambda d, p: d - p * d, IN_16),
-    F(REDUCTION, "a mean in the second term", lambda d, p: d - p * d.mean(), IN_16),
     F(REDUCTION, "pi is inside the sum", lambda d, p: d - (p * d).sum(), IN_16),
     F(TAKEN, "log pi for pi", lambda d, p: d - np.log(p) * d.sum(), IN_16),
     F(TAKEN, "this is the backward of a softmax, not of its logarithm",
@@ -227,6 +231,7 @@ Z: Final = [  # wrong z, which the form inherits
     F(TRANSPOSE, "solved with L^T, not with L", lambda x, m, L: solve(L.T, x, m)),
     F(MISSING, "the solve: e for z", lambda x, m, L: x - m),
     F(MISSING, "the mean is not subtracted", lambda x, m, L: solve(L, x, 0)),
+    F(SIGN, "the mean is added", lambda x, m, L: solve(L, x, -m)),
     F(TAKEN, "multiplied by L, not solved with it", lambda x, m, L: (x - m) @ L.T),
     F(TAKEN, SIGMA, lambda x, m, L: solve(np.tril(L @ L.T), x, m), FACTOR),
     F(TAKEN, "Sigma for its factor L: y = Sigma^-1 e for z = L^-1 e",
@@ -239,6 +244,8 @@ ROWS["quadratic_form_forward.quadratic"] = [form.then(lambda z, *_: square(z)) f
       "With the factor, the form is the square of one solve: |L^-1 e|^2."),
     F(MISSING, "the square: a length", lambda x, m, L: np.sqrt(square(solve(L, x, m)))),
     F(MISSING, "the square: a sum of entries", lambda x, m, L: solve(L, x, m).sum(axis=1)),
+    F(TAKEN, "the square of a sum", lambda x, m, L: solve(L, x, m).sum(axis=1) ** 2),
+    F(TAKEN, "Sigma for its inverse: e^T Sigma e", lambda x, m, L: square((x - m) @ L), FACTOR),
     F(MISSING, "the square: absolute values", lambda x, m, L: abs(solve(L, x, m)).sum(axis=1)),
     F(REDUCTION, "summed over the samples too", lambda x, m, L: square(solve(L, x, m)).sum()),
     F(REDUCTION, "summed over the samples, not over the dimensions",
@@ -251,6 +258,7 @@ Y: Final = [  # wrong d_e = 2 d y, which all three gradients inherit
     form.then(lambda y, d, *_: 2 * d[:, None] * y) for form in (
         F(MISSING, "the second solve: z for y", lambda d, x, m, L, z: z),
         F(MISSING, "both solves: e for y", lambda d, x, m, L, z: x - m),
+        F(MISSING, "the mean is not subtracted", lambda d, x, m, L, z: solve(L @ L.T, x, 0)),
         F(MISSING, "d_quadratic does not enter",
           lambda d, x, m, L, z: solve(L.T, z, 0) / d[:, None]),
         F(MISSING, "neither 2 nor d_quadratic enters",
@@ -297,7 +305,6 @@ ROWS["quadratic_form_backward.d_factor"] = [
 # --- the log-determinant ------------------------------------------------------------------------
 
 EACH: Final = "Take the logarithm of each diagonal entry, and add up the D logarithms."
-NATS: Final = "np.log: natural logarithms, for nats."
 NEGATIVE: Final = "A logarithm may be negative, and so may a log-determinant."
 ABSOLUTE: Final = "absolute values of the logarithms: those below 1 are negative"
 LOG_OF_SUM: Final = "the logarithm of a sum for the sum of logarithms"
@@ -312,18 +319,15 @@ ROWS["half_log_det_forward.half_log_det"] = [
     F(TWO, "half of log det L, which is half of log det Sigma already",
       lambda L: np.log(np.diag(L)).sum() / 2),
     F(MISSING, "the logarithm: a product", lambda L: np.prod(np.diag(L)), EACH),
-    F(MISSING, "the logarithm: det Sigma", lambda L: np.prod(np.diag(L)) ** 2, EACH),
     F(MISSING, "the logarithm: a sum, the trace", lambda L: np.diag(L).sum(), EACH),
     F(SIGN, ABSOLUTE, lambda L: np.abs(np.log(np.diag(L))).sum(), NEGATIVE),
     F(REDUCTION, "not summed over the diagonal", lambda L: np.log(np.diag(L)), EACH),
     F(TAKEN, LOG_OF_SUM, lambda L: np.log(np.diag(L).sum()), EACH),
     F(TAKEN, LOG_OF_SUM, lambda L: np.log(L.sum()), EACH),
-    F(TAKEN, "logarithms to base 2", lambda L: np.log2(np.diag(L)).sum(), NATS),
-    F(TAKEN, "logarithms to base 10", lambda L: np.log10(np.diag(L)).sum(), NATS),
+    F(TAKEN, "logarithms to base 10", lambda L: np.log10(np.diag(L)).sum(), "In nats: np.log."),
 ]
 ROWS["half_log_det_forward.diagonal"] = [
     F(TAKEN, "Sigma for its factor L: the diagonal of Sigma", lambda L: np.diag(L @ L.T), FACTOR),
-    F(TAKEN, "the whole factor", lambda L: L, "np.diagonal(factor) has the D entries."),
 ]
 ROWS["half_log_det_backward.d_factor"] = [
     F(TRIANGLE, FILLED, lambda d, g: d / g + np.zeros((len(g), 1)), PLACE),

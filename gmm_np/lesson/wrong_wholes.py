@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
+from numpy.linalg import inv
 
 from gmm_np import reference
 from gmm_np.checks import FloatArray
@@ -27,13 +28,10 @@ __all__ = ["wrong_answers"]
 
 # fmt: off
 
-# --- the steps between the primitives -----------------------------------------------------------
-
 OF_PI: Final = "The constant is (D/2) log(2 pi): D is the number of columns of x."
 CONSTANTS: Final = [  # in place of -(D/2) log(2 pi)
     (TAKEN, "K/2 for D/2 in the constant", -0.5 * K * LOG_2_PI),
     (TAKEN, "N/2 for D/2 in the constant", -0.5 * N * LOG_2_PI),
-    (MISSING, "D in the constant: (1/2) log(2 pi)", -0.5 * LOG_2_PI),
     (MISSING, "2 in the constant: log pi for log(2 pi)", -0.5 * D * math.log(math.pi)),
     (MISSING, "the logarithm in the constant", -0.5 * D * 2 * math.pi),
 ]
@@ -50,8 +48,6 @@ ROWS["log_joint.log_joint"] = [
 ROWS["responsibilities.resp"] = [
     F(TAKEN, "the weights pi for the responsibilities", lambda resp, pi: pi + 0 * resp,
       "A component answers for a sample by r_nk, the softmax over the terms of that sample."),
-    F(TAKEN, "only the likeliest component answers for a sample",
-      lambda resp, pi: 1.0 * (resp == resp.max(axis=1, keepdims=True))),
 ]
 MEAN_OF_LOGS: Final = "One logarithm a sample, and the mean of these: -(1/N) sum_n l_n."
 ROWS["loss.value"] = [
@@ -171,6 +167,7 @@ ROWS[DENSITY] = [
       for kind, name, z in (
         (TAKEN, "deviations for variances: e^2 / s", lambda x, m, s: (x - m) / np.sqrt(s)),
         (TAKEN, "variances for deviations: e^2 / s^4", lambda x, m, s: (x - m) / s**2),
+        (TAKEN, "multiplied by s, not divided", lambda x, m, s: (x - m) * s),
         (MISSING, "the division by s", lambda x, m, s: x - m),
         (MISSING, "the mean is not subtracted", lambda x, m, s: x / s))),
     instead(DENSITY, 0, TAKEN, "deviations for variances", lambda x, m, s: (
@@ -186,7 +183,6 @@ ROWS[DENSITY] = [
 OVER: Final = "Each sample's derivative counts d_log_density_n times, and the samples are summed."
 ROWS["diagonal_log_density_backward.d_mean"] = [
     F(MISSING, "a division by s", lambda d, x, m, s: d @ ((x - m) / s)),
-    F(MISSING, "both divisions by s", lambda d, x, m, s: d @ (x - m)),
     F(TAKEN, "divided by s three times", lambda d, x, m, s: d @ ((x - m) / s**3)),
     F(REDUCTION, "not summed over the samples", lambda d, x, m, s: d[:, None] * (x - m) / s**2,
       OVER),
@@ -203,6 +199,7 @@ ROWS[D_S] = [
             lambda d, x, m, s: d @ ((x - m) ** 2 / s**2)),
     instead(D_S, 0, MISSING, "the square in the first term",
             lambda d, x, m, s: d @ ((x - m) / s**3)),
+    instead(D_S, 1, MISSING, "the division by s in the second term", lambda d, *_: -d.sum()),
     instead(D_S, 1, REDUCTION, "1/s is there once, not once a sample",
             lambda d, x, m, s: -1 / s, OVER),
     F(TAKEN, "this is the gradient in log s", lambda *a: sum(TERMS[D_S][1](*a)) * a[3], DEVIATION),
@@ -216,45 +213,46 @@ ROWS[D_S] = [
 
 # --- the gradient of a factor from S ------------------------------------------------------------
 
-
-def _inside(A: FloatArray, S: FloatArray, last: FloatArray) -> FloatArray:
-    """Return A^-1 S A^-1 last, for A = Sigma or what is taken for it."""
-    return np.asarray(np.linalg.solve(A, S) @ np.linalg.solve(A, last))
-
-
 FROM_S: Final = "factor_gradient.d_factor"
 INSIDE: Final = "The product is Sigma^-1 S Sigma^-1 L: two solves with Sigma, and L behind them."
 TERMS[FROM_S] = (
     ("n diag(1 / L_ii)", "the term with S"),
-    lambda L, n, S: (np.diag(n / np.diag(L)), -np.tril(_inside(L @ L.T, S, L))),
+    lambda L, n, S: (np.diag(n / np.diag(L)), -np.tril(inv(L @ L.T) @ S @ inv(L @ L.T) @ L)),
 )
 ROWS[FROM_S] = [
-    *(instead(FROM_S, 1, TRIANGLE, name, lambda L, n, S, cut=cut: -cut(_inside(L @ L.T, S, L)))
-      for name, cut in (("entries above the diagonal are kept", np.asarray),
-                        ("the upper triangle is kept", np.triu))),
     *(instead(FROM_S, 1, TRIANGLE, EARLY, lambda L, n, S, i=i: -early(L, S)[i], LAST)
       for i in range(4)),
-    *(instead(FROM_S, 1, kind, name, lambda L, n, S, f=f: -np.tril(f(L, S)), hint)
+    *(instead(FROM_S, 1, TRIANGLE, name, lambda L, n, S, cut=cut: (
+        -cut(inv(L @ L.T) @ S @ inv(L @ L.T) @ L))) for name, cut in (
+            ("entries above the diagonal are kept", np.asarray),
+            ("the upper triangle is kept", np.triu))),
+    *(instead(FROM_S, 1, kind, name, lambda L, n, S, f=f: -np.tril(f(L, inv(L @ L.T), S)), hint)
       for kind, name, f, hint in (
-        (MISSING, "the last factor L", lambda L, S: _inside(L @ L.T, S, np.eye(D)), INSIDE),
-        (MISSING, "the second Sigma^-1", lambda L, S: np.linalg.solve(L @ L.T, S) @ L, INSIDE),
-        (MISSING, "both Sigma^-1", lambda L, S: S @ L, INSIDE),
-        (MISSING, "the second Sigma^-1, and L", lambda L, S: np.linalg.solve(L @ L.T, S), INSIDE),
-        (TAKEN, "L for Sigma", lambda L, S: _inside(L, S, L), INSIDE),
-        (TAKEN, SIGMA, lambda L, S: _inside(taken(L), S, L), FACTOR),
-        *((TAKEN, f"{SIGMA}, in one of the two solves", lambda L, S, i=i: (
-            np.linalg.solve((taken(L), L @ L.T)[i], S) @ np.linalg.solve(
-                (taken(L), L @ L.T)[1 - i], L)), FACTOR) for i in (0, 1)),
-        (TAKEN, "* for @: entries are multiplied, not matrices",
-         lambda L, S: _inside(L @ L.T, S, np.eye(D)) * L, "@ is the product of matrices."),
-        (TRANSPOSE, "the product in the reverse order", lambda L, S: _inside(L @ L.T, S, L).T, ""),
-        (TRANSPOSE, "L^T for L at the end", lambda L, S: _inside(L @ L.T, S, L.T), ""),
-        (TRANSPOSE, "Sigma = L^T L for L L^T", lambda L, S: _inside(L.T @ L, S, L), ""))),
+        (MISSING, "the last factor L", lambda L, P, S: P @ S @ P, INSIDE),
+        (MISSING, "the second Sigma^-1", lambda L, P, S: P @ S @ L, INSIDE),
+        (MISSING, "both Sigma^-1", lambda L, P, S: S @ L, INSIDE),
+        (MISSING, "the second Sigma^-1, and L", lambda L, P, S: P @ S, INSIDE),
+        (MISSING, "half of the first solve", lambda L, P, S: inv(L) @ S @ P @ L, INSIDE),
+        (MISSING, "half of the second solve", lambda L, P, S: P @ S @ inv(L).T @ L, INSIDE),
+        (TAKEN, "L for Sigma", lambda L, P, S: inv(L) @ S @ inv(L) @ L, INSIDE),
+        (TAKEN, SIGMA, lambda L, P, S: inv(taken(L)) @ S @ inv(taken(L)) @ L, FACTOR),
+        (TAKEN, f"{SIGMA} at first", lambda L, P, S: inv(taken(L)) @ S @ P @ L, FACTOR),
+        (TAKEN, f"{SIGMA} at last", lambda L, P, S: P @ S @ inv(taken(L)) @ L, FACTOR),
+        (TAKEN, "* for @: entries are multiplied, not matrices", lambda L, P, S: P @ S @ P * L,
+         "@ is the product of matrices."),
+        (TRANSPOSE, "Sigma^-1 S is solved with again, not its transpose",
+         lambda L, P, S: P @ P @ S @ L, INSIDE),
+        (TRANSPOSE, "L before the product", lambda L, P, S: L @ P @ S @ P, INSIDE),
+        (TRANSPOSE, "the product in the reverse order", lambda L, P, S: L.T @ P @ S @ P, INSIDE),
+        (TRANSPOSE, "L^T for L at the end", lambda L, P, S: P @ S @ P @ L.T, INSIDE),
+        (TRANSPOSE, "Sigma = L^T L", lambda L, P, S: inv(L.T @ L) @ S @ inv(L.T @ L) @ L, FACTOR))),
     *(instead(FROM_S, 0, kind, name, term, hint) for kind, name, term, hint in (
         (MISSING, "n before diag(1 / L_ii)", lambda L, n, S: np.diag(1 / np.diag(L)), ""),
         (TAKEN, "multiplied by L_ii, not divided", lambda L, n, S: n * np.diag(np.diag(L)), ""),
-        (TAKEN, "n L^-1 for its diagonal", lambda L, n, S: n * np.linalg.inv(L), ""),
-        (TRIANGLE, "n L^-T for its diagonal", lambda L, n, S: n * np.linalg.inv(L).T, ""),
+        (TAKEN, "divided by L_ii^2", lambda L, n, S: np.diag(n / np.diag(L) ** 2), FACTOR),
+        (MISSING, "the division by L_ii", lambda L, n, S: n * np.eye(D), ""),
+        (TAKEN, "n L^-1 for its diagonal", lambda L, n, S: n * inv(L), ""),
+        (TRIANGLE, "n L^-T for its diagonal", lambda L, n, S: n * inv(L).T, ""),
         (TRIANGLE, FILLED, lambda L, n, S: n / np.diag(L) + 0 * L, PLACE),
         (TRIANGLE, FILLED, lambda L, n, S: (n / np.diag(L))[:, None] + 0 * L, PLACE))),
 ]
