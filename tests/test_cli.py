@@ -399,6 +399,41 @@ def test_a_table_with_two_columns_of_one_name_is_fitted_and_scored(tmp_path, cap
     )
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".csv"])
+@pytest.mark.parametrize("scored", [[], ["--columns", "1-3"], ["--columns", "3,1"]])
+def test_columns_without_names_are_found_by_the_numbers_of_the_fit(
+    tmp_path, capsys, suffix, scored
+):
+    x = np.random.default_rng(0).normal(size=(30, 3)) * [1, 10, 100]
+    path, model = tmp_path / f"x{suffix}", tmp_path / "m.npz"
+    np.save(path, x) if suffix == ".npy" else np.savetxt(path, x, "%.17g", ",")
+    options = ["--columns", "3,1", "--out", model, "--json"]
+    fitted = strict(run(capsys, "fit", path, "-k", 1, *options))
+    said = strict(run(capsys, "score", model, path, *scored, "--json"))
+    assert (said["nll"], said["columns"]) == (fitted["nll"], ["3", "1"])
+    assert strict(run(capsys, "info", model, "--json"))["columns"] == ["3", "1"]
+    drawn = tmp_path / "drawn.csv"
+    run(capsys, "sample", model, "-n", 500, "--out", drawn)
+    assert strict(run(capsys, "score", model, drawn, "--json"))["columns"] == ["3", "1"]
+
+
+@pytest.mark.parametrize("columns", [[], ["--columns", "1-3"]])
+def test_a_model_of_a_column_without_a_name_finds_it(tmp_path, capsys, columns):
+    x = np.random.default_rng(0).normal(size=(30, 3)) * [1, 10, 100]
+    path, model = tmp_path / "x.csv", tmp_path / "m.npz"
+    np.savetxt(path, x, delimiter=",", header=",a,b", comments="")
+    fitted = strict(run(capsys, "fit", path, "-k", 1, "--columns", "1,b", "--out", model, "--json"))
+    said = strict(run(capsys, "score", model, path, *columns, "--json"))
+    assert (said["nll"], said["columns"]) == (fitted["nll"], ["1", "b"])
+
+
+def test_a_name_with_a_comma_is_chosen_in_quotes(tmp_path, capsys):
+    path = tmp_path / "x.csv"
+    path.write_text('"a, b",c,d\n1,2,5\n3,5,9\n4,4,1\n')
+    options = ["-k", 1, "--columns", '"a, b",3', "--json"]
+    assert strict(run(capsys, "fit", path, *options))["columns"] == ["a, b", "d"]
+
+
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
 @pytest.mark.parametrize("suffix", [".csv", ".npy"])
 def test_dropped_rows_are_counted_in_every_command(tmp_path, capsys, stream, suffix):
@@ -441,7 +476,7 @@ def test_what_was_assumed_of_a_table_is_said_on_stderr(tmp_path, capsys, command
     path.write_text(",a,b\n0,1,2\n1,3,5\n2,7,4\n")
     assert main([command[0], str(path), *command[1:]]) == 0
     printed = capsys.readouterr()
-    said = "column 1 names the rows and is left out; --columns chooses it"
+    said = "column 1 is taken for names of the rows and left out; --columns 1-3 keeps it"
     assert printed.err == f"gmm-np: note: {path}: {said}\n"
     assert "3 rows of a, b\n" in printed.out
 

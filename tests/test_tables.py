@@ -173,7 +173,7 @@ def test_names_of_rows_are_no_variable_and_that_is_said(write, content):
     table = open_table(path)
     assert table.read().tolist() == [[1, 2], [3, 4], [5, 6]]
     assert (table.names, table.numbers) == (["a", "b"], [2, 3])
-    said = f"{path}: column 1 names the rows and is left out; --columns chooses it"
+    said = f"{path}: column 1 is taken for names of the rows and left out; --columns 1-3 keeps it"
     assert table.notes == [said]
     assert not table.choose(["b"]).notes
 
@@ -188,11 +188,32 @@ def test_names_of_rows_can_be_chosen(write):
     assert read_table(write(",a\n0,1\n1,3\n"), columns=[1, "a"])[0].tolist() == [[0, 1], [1, 3]]
 
 
-@pytest.mark.parametrize("first", ["3.5", "2", "-1", ""])
-def test_a_column_without_a_name_that_does_not_count_is_a_variable(write, first):
-    table = open_table(write(f",a\n{first},1\n7,3\n"), missing="drop")
-    assert table.names == ["1", "a"]
+@pytest.mark.parametrize("first", ["3.5", "2", "-1", "", "2020-01-01", "x"])
+def test_the_only_column_without_a_name_is_no_variable_whatever_it_holds(write, first):
+    path = write(f",a,b\n{first},1,2\n7,3,4\n")
+    table = open_table(path)
+    assert (table.names, table.read().tolist()) == (["a", "b"], [[1, 2], [3, 4]])
+    assert "column 1 is taken for names of the rows" in table.notes[0]
+
+
+def test_both_columns_of_an_index_without_names_are_no_variables(write):
+    table = open_table(write(",,a\nx,5,1\ny,7,3\n"))
+    assert (table.names, table.read().tolist()) == (["a"], [[1], [3]])
+    said = "columns 1, 2 are taken for names of the rows and left out; --columns 1-3 keeps them"
+    assert table.notes[0].endswith(said)
+
+
+@pytest.mark.parametrize("header", [",a,", "a,,b", ",,", "a,,"])
+def test_a_column_without_a_name_is_a_variable_where_another_has_none_or_it_is_not_first(
+    write, header
+):
+    table = open_table(write(f"{header}\n5,1,2\n7,3,4\n"), header=True)
+    assert table.numbers == [1, 2, 3]
     assert not table.notes
+
+
+def test_a_row_that_begins_with_an_empty_cell_is_data(write):
+    assert read_table(write(",2,3\n4,5,6\n"), missing="drop")[0].tolist() == [[4, 5, 6]]
 
 
 def test_equal_names_are_told_apart_as_pandas_does(write):
@@ -225,6 +246,42 @@ def test_columns_come_in_the_order_asked_for(write, by):
     values, names = read_table(write("a,b,c\n1,word,3\n4,,6\n"), columns=by)
     assert values.tolist() == [[3, 1], [6, 4]]
     assert names == ["c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "chosen"),
+    [
+        (["2-4"], [2, 3, 4]),
+        (["1-2", "5", "d"], [1, 2, 5, 4]),
+        ([" 3 - 3 "], [3]),
+        ("2-3", [2, 3]),
+        (["9-8"], [5]),  # a name, for it is no range
+    ],
+)
+def test_a_range_chooses_the_columns_in_it(write, columns, chosen):
+    path = write("a,b,c,d,9-8\n1,2,3,4,5\n")
+    assert read_table(path, columns=columns)[0].tolist() == [chosen]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (["1-6"], "no columns 1-6; a range goes up, within 1-4: 'a' (1), "),
+        (["3-2"], "no columns 3-2; a range goes up, within 1-4: 'a' (1), "),
+        (["0-2"], "no columns 0-2; a range goes up, within 1-4: 'a' (1), "),
+        (["1-3", "2"], "column 2 ('b'): is chosen 2 times; choose it once"),
+        (
+            ["2-3"],
+            "'2-3' is a range of columns, and the name of column 4; write 4 for this column, or ",
+        ),
+        (["a-c"], "; a range is one of numbers, as 1-4"),
+    ],
+)
+def test_a_range_that_is_none_or_a_name_too_is_refused(write, columns, said):
+    message = refusal(write("a,b,c,2-3\n1,2,3,4\n"), columns=columns)
+    assert said in message
+    if columns == ["a-c"]:
+        assert message.startswith("data.csv: no column 'a-c'; choose among 'a' (1), ")
 
 
 def test_one_column_may_be_named_by_a_plain_string(write):

@@ -59,7 +59,8 @@ def test_the_index_that_pandas_stored_is_no_variable_and_that_is_said(write):
     path = write(columns, pandas=b'{"index_columns": ["__index_level_0__"]}')
     table = open_table(path)
     assert table.read().tolist() == [[1], [2]]
-    assert table.notes == [f"{path}: column 2 names the rows and is left out; --columns chooses it"]
+    said = f"{path}: column 2 is taken for names of the rows and left out; --columns 1-2 keeps it"
+    assert table.notes == [said]
     assert table.choose([2]).read().tolist() == [[5], [7]]
 
 

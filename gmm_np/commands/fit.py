@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import warnings
 
 from gmm_np.commands.candidates import Candidate, fit_candidates
@@ -20,9 +19,10 @@ from gmm_np.commands.options import (
     whole_number,
 )
 from gmm_np.commands.report import SOLVERS, json_text
-from gmm_np.commands.samples import load_samples
+from gmm_np.commands.samples import load_samples, names_to_save
 from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
 from gmm_np.solvers.em import ON_COLLAPSE
+from gmm_np.tables.cells import read_range
 
 
 def add_command(commands: Commands) -> None:
@@ -142,7 +142,7 @@ def _run(options: argparse.Namespace) -> int:
     candidates = fit_candidates(samples, options)
     best = candidates[0]
     if options.out is not None:
-        save_model(best.model, samples.names if samples.table.named else None, options.out)
+        save_model(best.model, names_to_save(samples.table, samples.names), options.out)
         vars(best.model).pop("feature_names_in_", None)
     if best.interrupted:
         raise KeyboardInterrupt(_what_is_kept(best, options))
@@ -168,13 +168,12 @@ def _what_is_kept(best: Candidate, options: argparse.Namespace) -> str:
 def _numbers(text: str) -> list[int]:
     numbers: list[int] = []
     for part in text.split(","):
-        found = re.fullmatch(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", part)
-        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-        if not 1 <= first <= last:
+        found = read_range(part if "-" in part else f"{part}-{part}")
+        if not found or found.start < 1:
             raise argparse.ArgumentTypeError(
                 f"must be a whole number from 1, or several as 1-8 or 2,4,8; got {text!r}"
             )
-        numbers += range(first, last + 1)
+        numbers += found
     return list(dict.fromkeys(numbers))
 
 

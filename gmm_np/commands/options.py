@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from gmm_np.progress import Progress
 from gmm_np.tables import Table, open_table
-from gmm_np.tables.cells import number_reader
+from gmm_np.tables.cells import number_reader, read_range
 from gmm_np.tables.writing import check_target
 
 Commands = Any  # what argparse's add_subparsers returns has no public name
@@ -74,7 +75,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--columns",
         type=_columns,
         metavar="A,B,...",
-        help="the columns to use, by name or by number from 1 (default: all)",
+        help="the columns to use, by name or by number from 1, as 1-4,7 (default: all)",
     )
     group.add_argument(
         "--missing",
@@ -112,19 +113,10 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_data(options: argparse.Namespace) -> Table:
-    """Open DATA as the options say."""
-    names = (
-        "columns",
-        "missing",
-        "header",
-        "skip_lines",
-        "delimiter",
-        "decimal",
-        "encoding",
-        "key",
-    )
-    return open_table(options.data, **{name: getattr(options, name) for name in names})
+def open_data(options: argparse.Namespace, **other: Any) -> Table:
+    """Open DATA as the options say, or some in their place; all its columns."""
+    names = ("missing", "header", "skip_lines", "delimiter", "decimal", "encoding", "key")
+    return open_table(options.data, **{name: getattr(options, name) for name in names} | other)
 
 
 def tell(notes: Iterable[str]) -> None:
@@ -212,7 +204,8 @@ def writable(text: str) -> Path:
 
 
 def _columns(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
+    parts = next(csv.reader([text], skipinitialspace=True), [])  # a name in quotes may have commas
+    return [part.strip() for part in parts]
 
 
 def _lines(text: str) -> int | set[int]:
@@ -220,11 +213,10 @@ def _lines(text: str) -> int | set[int]:
         return int(text)
     lines: set[int] = set()
     for part in text.split(","):
-        found = re.fullmatch(r"\s*([0-9]{1,6})-([0-9]{1,6})\s*", part)
-        first, last = (int(found[1]), int(found[2])) if found else (0, 0)
-        if not 1 <= first <= last:
+        found = read_range(part)
+        if not found or found.start < 1:
             raise argparse.ArgumentTypeError(
                 f"must be how many lines to skip, or which, as 2-2 or 1-3,5-5; got {text!r}"
             )
-        lines.update(range(first, last + 1))
+        lines.update(found)
     return lines

@@ -102,9 +102,12 @@ def load_samples(
     """
     table = open_data(options)
     names = set(columns.names or []) if columns is not None else set()
-    if names and options.header is None and not table.named and names <= set(table.first_line):
+    first_line = {cell.strip() for cell in table.first_line}
+    if names and options.header is None and not table.named and names <= first_line:
         # A first line of numbers is a header after all: it has the names of the model.
-        table = open_data(argparse.Namespace(**{**vars(options), "header": True}))
+        table = open_data(options, header=True)
+    if options.columns is not None:
+        table = table.choose(options.columns)
     weight = None if options.weights is None else table.number(options.weights)
     if weight is not None and table.numbers != [weight]:
         table = table.choose([number for number in table.numbers if number != weight])
@@ -114,8 +117,9 @@ def load_samples(
         )
     notes = table.notes
     if columns is not None:
-        table, note = _pair(table, columns, by_position=options.by_position)
-        notes += note
+        chosen = options.columns is not None
+        table, more = _pair(table, columns, chosen=chosen, by_position=options.by_position)
+        notes = [*table.notes, *more]
     features = table.names
     if weight is None:
         return Samples(table, table if stream else read_data(table), None, features, notes)
@@ -130,21 +134,37 @@ def load_samples(
     return Samples(table, x, own, features, notes)
 
 
-def _pair(table: Table, columns: Columns, *, by_position: bool) -> tuple[Table, list[str]]:
+def names_to_save(table: Table, names: list[str]) -> list[str] | None:
+    """Return the names of columns that a model keeps; those without a name have their number.
+
+    None where the numbers are 1, 2, ... and say nothing.
+    """
+    plain = [str(j) for j in range(1, len(names) + 1)]
+    return names if table.named or names != plain else None
+
+
+def _pair(
+    table: Table, columns: Columns, *, chosen: bool, by_position: bool
+) -> tuple[Table, list[str]]:
     """Return the table with the columns of a model, in its order, and what was assumed.
 
-    Names decide where both sides have them; else the order does, and the numbers must agree.
+    Names decide where both sides have them, and a table that has none has the numbers of its
+    columns; else the order decides, and there must be as many. `chosen` says that the table's
+    columns were: no others are looked at then.
     """
     named = columns.names is not None
-    if columns.names is not None and table.named and not by_position:
-        numbers = dict(zip(table.names, table.numbers, strict=True))
-        if missing := [name for name in columns.names if name not in numbers]:
+    if columns.names is not None and not by_position:
+        names = table.names if chosen else table.all_names
+        missing = [name for name in columns.names if name not in names]
+        if not missing:
+            numbers = [table.all_names.index(name) + 1 for name in columns.names]
+            return table.choose(numbers), []
+        if table.named:
             raise TableError(
                 f"{table.file}: no column named {_quoted(missing)}: the model was fitted to "
-                f"{_quoted(columns.names)}, the table has {_quoted(table.names)}; rename them, or "
+                f"{_quoted(columns.names)}, the table has {_quoted(names)}; rename them, or "
                 "say which are meant, in the order of the model, with --columns and --by-position"
             )
-        return table.choose([numbers[name] for name in columns.names]), []
     if len(table.names) != columns.n_features:
         raise TableError(
             f"{table.file}: has {len(table.names)} columns where the model was fitted to "

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from gmm_np.tables.arrays import open_array
 from gmm_np.tables.blocks import Block, Source, column_name
+from gmm_np.tables.cells import read_range
 from gmm_np.tables.errors import TableError, listed, short, table_error
 from gmm_np.tables.numbers import text_blocks
 from gmm_np.tables.parquet import open_parquet
@@ -79,26 +80,58 @@ class Table:
         return [self._all_names[number - 1] for number in self.numbers]
 
     @property
+    def all_names(self) -> list[str]:
+        """Names of all columns of the file, chosen or not. No two are equal."""
+        return list(self._all_names)
+
+    @property
     def notes(self) -> list[str]:
         """What was guessed of the file, a line each: for the user to see."""
         notes = [self._source.note] if self._source.note else []
         if self._leaves_out_row_names:
-            columns = " and ".join(str(j + 1) for j in self._source.row_names)
-            notes.append(f"column {columns} names the rows and is left out; --columns chooses it")
+            found = [str(j + 1) for j in self._source.row_names]
+            which, them = f"column {found[0]} is", "it"
+            if len(found) > 1:
+                which, them = f"columns {', '.join(found)} are", "them"
+            every = f"--columns 1-{len(self.all_names)}"
+            notes.append(f"{which} taken for names of the rows and left out; {every} keeps {them}")
         return [f"{self.file}: {note}" for note in notes]
 
     def choose(self, columns: Sequence[str | int]) -> Table:
-        """Return the same table with other columns, by name or by number from 1, in this order."""
+        """Return the same table with other columns, in this order.
+
+        By name, by number from 1, or in a range of numbers such as "1-4".
+        """
         wanted = [columns] if isinstance(columns, str) else list(columns)
         if not wanted:
             what = "columns is an empty list; name a column, or leave columns out"
             raise table_error(self.file, what)
-        numbers = [self.number(column) for column in wanted]
+        numbers = [number for column in wanted for number in self._numbers_of(column)]
         number, times = Counter(numbers).most_common(1)[0]
         if times > 1:
             what = f"is chosen {times} times; choose it once"
             raise table_error(self.file, what, column_name(self._all_names, number - 1))
         return Table(self.file, self._source, self.block_rows, numbers)
+
+    def _numbers_of(self, column: str | int) -> Sequence[int]:
+        """Return the number of a column, or those of a range; TableError if there are none."""
+        chosen = read_range(column) if isinstance(column, str) else None
+        if chosen is None:
+            return [self.number(column)]
+        n_columns = len(self._all_names)
+        is_range = 1 <= chosen.start < chosen.stop <= n_columns + 1
+        name = str(column).strip()
+        if name in self._all_names:
+            if not is_range:
+                return [self.number(column)]
+            number = self._all_names.index(name) + 1
+            what = f"{short(name)} is a range of columns, and the name of column {number}"
+            remedy = f"write {number} for this column, or the numbers of the range one by one"
+            raise table_error(self.file, f"{what}; {remedy}")
+        if not is_range:
+            what = f"no columns {name}; a range goes up, within 1-{n_columns}"
+            raise table_error(self.file, f"{what}: {listed(self._all_names)}")
+        return chosen
 
     def number(self, column: str | int) -> int:
         """Return the number, from 1, of a column of the file; TableError if there is none."""
@@ -115,6 +148,8 @@ class Table:
             number = operator.index(column)
         if not 1 <= number <= len(names):
             what = f"no column {short(column)}; choose among {listed(names)}"
+            if isinstance(column, str) and "-" in column:
+                what += "; a range is one of numbers, as 1-4"
             raise table_error(self.file, what)
         return number
 
@@ -173,10 +208,11 @@ def open_table(
         other file is text, perhaps compressed by gzip, bzip2 or xz: blank lines and lines that
         start with ``#`` are skipped, and cells may be in double quotes.
     columns : sequence of str or int, optional
-        Columns to read, in this order, by name or by number from 1; by default all, but for one
-        that only names the rows: in text the first, where the header leaves it out or empty and
-        it counts the rows or holds words; in Parquet the index that pandas stored. An int is
-        always a number; a str is a name first. Columns left out may hold anything.
+        Columns to read, in this order, by name, by number from 1, or in a range as ``"1-4"``; by
+        default all, but for those that only name the rows: in text the first, where it is the
+        only one without a name, or where the header leaves it out and it counts the rows or holds
+        words; in Parquet the index that pandas stored. An int is always a number; a str is a name
+        first. Columns left out may hold anything.
     missing : str
         What becomes of rows in which a chosen column has no value: "error", or "drop" to leave
         them out. Empty cells, NaN, and the usual marks (NA, ?, -, #N/A, n.d., <0.1, ...) say so.
@@ -249,12 +285,11 @@ def open_table(
             skipped = range(1, skip_lines + 1) if isinstance(skip_lines, int) else skip_lines
             text = Text(file, "utf-8-sig" if utf8 else encoding, skipped)
             layout = find_layout(text, delimiter, header, decimal)
-            row_names = [0] if layout.row_names else []
             blocks = partial(text_blocks, layout, drop)
             source = Source(
                 layout.names,
                 layout.named,
-                row_names,
+                list(range(layout.row_names)),
                 "line",
                 layout.note,
                 layout.first_line,

@@ -23,6 +23,7 @@ _MARKS: Final = frozenset(
     ]
 )
 _LIMIT: Final = re.compile(r"[<>≤≥]=?\s*[0-9][0-9.,]*")
+_RANGE: Final = re.compile(r"\s*([0-9]{1,6})\s*-\s*([0-9]{1,6})\s*")
 _NAN: Final = re.compile(r"[+-]?nan", re.IGNORECASE | re.ASCII)
 
 
@@ -80,6 +81,12 @@ def are_row_names(cells: Sequence[str]) -> bool:
     return [cell.strip() for cell in cells] in (
         [str(first + i) for i in range(len(cells))] for first in (0, 1)
     )
+
+
+def read_range(text: str) -> range | None:
+    """Return the whole numbers of a range as 2-5, none of 5-2; None if it is no range."""
+    found = _RANGE.fullmatch(text)
+    return range(int(found[1]), int(found[2]) + 1) if found else None
 
 
 def fault(cell: str, decimal: str | None) -> str:

@@ -86,7 +86,7 @@ class Layout(NamedTuple):
     start: int  # line of the first row of numbers
     names: list[str]  # of the columns, "" where one has none
     named: bool  # whether there is a header
-    row_names: bool  # whether the first column only names the rows
+    row_names: int  # how many of the first columns only name the rows
     note: str  # what was guessed, "" where nothing was
     first_line: list[str]  # its cells
 
@@ -105,28 +105,35 @@ def find_layout(
         raise table_error(text.file, "is empty: no line of it holds a cell; write one row a line")
     (head, cells), below = rows[0], rows[1:]
     counted = are_row_names([row[0] for _, row in below])
-    # As pandas and R write names of rows: in a column without a name, or beyond the header's.
-    unnamed = counted and len(cells) > 1 and not cells[0].strip()
     beyond = counted and all(len(row) == len(cells) + 1 for _, row in below)
     note = ""
     if header is None:
         words = sum(map(is_word, cells))
         numbers = len(cells) - words - sum(map(is_missing, cells))
-        header = unnamed or words > numbers
+        header = words > numbers or (counted and len(cells) > 1 and not cells[0].strip())
         if header and numbers:
             note = f"line {head} was taken for names; --no-header if it is a row of numbers"
         elif numbers and (words or (len(cells) > 1 and are_row_names(cells))):  # 0,1,2: by pandas
             note = f"line {head} was taken for a row of numbers; --header if it holds names"
     if not header:
         names = [""] * len(cells)
-        return Layout(text, delimiter, decimal, head, head, names, False, False, note, cells)
+        return Layout(text, delimiter, decimal, head, head, names, False, 0, note, cells)
     if not below:
         raise table_error(text.file, "a header and no rows; add the data below it", f"line {head}")
     names = [""] * beyond + [cell.strip() for cell in cells]
     start = below[0][0]
-    return Layout(
-        text, delimiter, decimal, head, start, names, True, unnamed or beyond, note, cells
-    )
+    row_names = _count_row_names(names)
+    return Layout(text, delimiter, decimal, head, start, names, True, row_names, note, cells)
+
+
+def _count_row_names(names: Sequence[str]) -> int:
+    """Count the columns of names of rows, as pandas and R write them: the first, without a name.
+
+    Whatever they hold: an index is of dates, or of the rows that a selection left. Where another
+    column lacks a name too, that says nothing.
+    """
+    first = next((j for j, name in enumerate(names) if name), 0)
+    return first if all(names[first:]) else 0
 
 
 def _refuse_other_formats(text: Text) -> None:
