@@ -14,7 +14,7 @@ Letters in shapes: N samples, K components, D dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -402,3 +402,14 @@ def as_reduction(reduction: str) -> Reduction:
     """Return `reduction` if it is "mean", "sum" or "none"; raise ValueError otherwise."""
     check_choice("reduction", reduction, REDUCTIONS)
     return cast(Reduction, reduction)
+
+
+def counted(number: int, what: str) -> str:
+    """Return "1 row" or "2 rows", as a message says it."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def name_components(components: Iterable[int]) -> str:
+    """Return "component 0" or "components 0, 2", as a message says it; they count from 0."""
+    found = [str(k) for k in sorted(set(components))]
+    return f"component{'s' if len(found) > 1 else ''} {', '.join(found)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gmm_np.checks import FloatArray
+from gmm_np.checks import FloatArray, counted
 from gmm_np.datasets import load_old_faithful
 from gmm_np.gradcheck import GradientReport, check_grad
 from gmm_np.parameters import Gradients, Parameters
@@ -63,9 +63,9 @@ def describe(result: FitResult, names: list[str]) -> str:
     """Describe a fitted mixture in a few lines."""
     parameters = result.parameters
     weights = np.exp(log_softmax_forward(parameters.pi_logits.astype(np.float64))[0])
-    lines = []
+    lines = ["The components, counted from 0:"]
     for k, L in enumerate(parameters.scale):
-        lines.append(f"component {k + 1}: weight {weights[k]:.4f}")
+        lines.append(f"component {k}: weight {weights[k]:.4f}")
         for name, mean, row in zip(names, parameters.means[k], L @ L.T, strict=True):
             covariances = " ".join(f"{value:9.3f}" for value in row)
             lines.append(f"  {name:<12} mean {mean:9.3f}   covariance {covariances}")
@@ -83,12 +83,16 @@ def run_demo(path: Path, *, n_starts: int = 20, seed: int = 0) -> bool:
     x, names = load_old_faithful()
     rng = np.random.default_rng(seed)
     print(f"Old Faithful: {len(x)} eruptions; {' and '.join(names)} in minutes.")
-    print(f"Two Gaussians with full covariances, by L-BFGS from {n_starts} starts.", flush=True)
+    print(
+        f"Two Gaussians with full covariances, by L-BFGS from {counted(n_starts, 'start')}.",
+        flush=True,
+    )
 
     start = kmeans_start(x, 2, rng)
     best = fit_best_of(x, 2, n_starts, rng)
     print(f"\nNLL: {best.nll:.9f} nats a sample (log-likelihood {-best.nll * len(x):.6f})")
-    print(f"gradient's norm there: {best.gradient_norm:.1e}, after {best.n_iter} iterations\n")
+    iterations = counted(best.n_iter, "iteration")
+    print(f"gradient's norm there: {best.gradient_norm:.1e}, after {iterations}\n")
     print(describe(best, names))
 
     print("\nThe hand-written gradient against central differences, where the fit started:")

@@ -36,7 +36,15 @@ class Progress:
                 from tqdm import tqdm
             except ImportError:
                 return
-            self._bar = tqdm(total=total, desc=description, unit=unit, file=sys.stderr)
+            # Without a total tqdm writes 84iteration; this is the plain line's order.
+            counter = f"{{desc}}: {unit} {{n_fmt}} [{{elapsed}}, {{rate_fmt}}{{postfix}}]"
+            self._bar = tqdm(
+                total=total,
+                desc=description,
+                unit=f" {unit}",
+                file=sys.stderr,
+                bar_format=counter if total is None else None,
+            )
 
     def __enter__(self) -> Self:
         return self

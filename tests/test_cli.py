@@ -196,13 +196,45 @@ def test_a_collapse_is_an_error_unless_it_is_told_what_to_do(tmp_path, capsys):
     np.save(path, np.concatenate([x, np.tile([[50.0, 50.0]], (20, 1))]))
     options = ["fit", path, "-k", "2", "--reg-covar", "0"]
     message = refusal(capsys, *options)
-    assert "component 2 collapsed" in message
+    assert "component 1, counted from 0, collapsed" in message
     assert "use a larger --reg-covar, --on-collapse reseed or keep" in message
     assert main([str(option) for option in [*options, "--on-collapse", "keep", "--json"]]) == 0
     printed = capsys.readouterr()
     assert sorted(strict(printed.out)["weights"]) == pytest.approx([20 / 70, 50 / 70])
-    assert strict(printed.out)["collapsed"] == [2]
-    assert "component 2 has collapsed" in printed.err
+    assert strict(printed.out)["collapsed"] == [1]
+    assert "component 1 has collapsed" in printed.err
+    assert printed.err.count("note: components and starts are counted from 0\n") == 1
+
+
+def test_components_have_the_numbers_of_the_estimator_in_every_output(model, geyser, capsys):
+    fitted = GaussianMixture.load(model)
+    for out in (run(capsys, "info", model), run(capsys, "fit", geyser, "-k", 2, "--tol", "1e-9")):
+        assert out.count("The components, counted from 0:\n") == 1
+        for k in (0, 1):
+            own = out.split(f"\ncomponent {k}: weight ")[1].split("component")[0]
+            assert own.startswith(f"{fitted.weights_[k]:.4f}\n")
+            assert f"mean {fitted.means_[k, 1]:9.3f}" in own
+    said = strict(run(capsys, "sample", model, "-n", 200, "--json"))
+    lower = int(fitted.means_[:, 1].argmin())
+    short = np.asarray(said["components"])[np.asarray(said["samples"])[:, 1] < 60]
+    assert set(short) == {lower}
+
+
+@pytest.mark.parametrize("n_iter", [1, 2])
+def test_one_is_singular_in_every_message(geyser, tmp_path, capsys, n_iter):
+    path = tmp_path / "m.npz"
+    options = ["--max-iter", str(n_iter), "--tol", "0", "--columns", "1", "--out", str(path)]
+    assert main(["fit", str(geyser), "-k", str(n_iter), *options]) == 0
+    printed = capsys.readouterr()
+    components, iterations = (
+        f"{n_iter} {what}{'s' if n_iter > 1 else ''}" for what in ("component", "iteration")
+    )
+    assert f"{components}, family" in printed.out
+    said = run(capsys, "info", path)
+    assert f"{components} in 1 dimension," in said
+    for text, end in ((printed.out, "\n"), (printed.err, ";"), (said, "\n")):
+        assert f"after {iterations}{end}" in text
+    assert "1 row of eruptions" in run(capsys, "sample", path, "-n", 1, "--out", tmp_path / "x.csv")
 
 
 def two_scales(rng):
@@ -279,7 +311,7 @@ def test_a_collapse_is_numbered_as_the_components_are_and_names_its_candidate(tm
         assert all("collapsed in rain: " in line for line in own)
     # The component that collapsed is the one of the zeros.
     (dry,) = said["collapsed"]
-    assert said["means"][dry - 1][0] == pytest.approx(0.0, abs=1e-3)
+    assert said["means"][dry][0] == pytest.approx(0.0, abs=1e-3)
     assert main(["fit", path, "-k", "1,2"]) == 0
     out = capsys.readouterr().out
     assert f"component {dry}: weight" in out
@@ -343,7 +375,7 @@ def test_score_pairs_columns_by_position_where_that_is_said(renamed, capsys):
     swapped = strict(run(capsys, "score", model, path, "--by-position", "--json"))
     assert swapped["nll"] > fitted["nll"] + 100
     message = refusal(capsys, "score", model, path, "--columns", "1", "--by-position")
-    assert "has 1 columns where the model was fitted to 2; choose as many" in message
+    assert "has 1 column where the model was fitted to 2; choose as many" in message
 
 
 @pytest.mark.parametrize("columns", [[], ["--columns", "b,a"], ["--columns", "a,b,more"]])
@@ -504,9 +536,9 @@ def test_score_writes_a_line_a_row(geyser, model, capsys):
     del fitted.feature_names_in_
     x, _ = load_old_faithful()
     assert values[:, 0].tolist() == fitted.score_samples(x).tolist()
-    assert (values[:, 1] - 1).tolist() == fitted.predict(x).tolist()
+    assert values[:, 1].tolist() == fitted.predict(x).tolist()
     assert values[:, 2].tolist() == fitted.predict_proba(x).max(axis=1).tolist()
-    assert path.read_text().splitlines()[1].split(",")[1] in ("1", "2")  # not 1.0
+    assert path.read_text().splitlines()[1].split(",")[1] in ("0", "1")  # not 1.0
 
 
 def test_infinite_losses_are_null_in_json(model, tmp_path, capsys):
@@ -537,7 +569,7 @@ def test_samples_are_reproducible_and_come_to_the_last_bit(model, tmp_path, caps
     assert names == (["eruptions", "waiting"] if suffix == ".csv" else ["1", "2"])
     said = strict(run(capsys, "sample", model, "-n", 50, "--seed", 3, "--json"))
     assert said["samples"] == values.tolist()
-    assert set(said["components"]) == {1, 2}
+    assert set(said["components"]) == {0, 1}
     other = strict(run(capsys, "sample", model, "-n", 50, "--seed", 4, "--json"))
     assert other["samples"] != said["samples"]
 
@@ -548,7 +580,7 @@ def test_samples_go_to_the_standard_output_as_csv(model, tmp_path, capsys):
     values, names = read_table(tmp_path / "out.csv")
     assert names == ["eruptions", "waiting", "component"]
     assert values.shape == (20, 3)
-    assert set(values[:, 2]) == {1, 2}
+    assert set(values[:, 2]) == {0, 1}
 
 
 # --- bad input ------------------------------------------------------------------------------------
@@ -720,7 +752,7 @@ def test_a_model_file_that_breaks_off_is_refused(model, tmp_path, capsys, share)
 def test_a_table_of_another_width_is_refused(model, tmp_path, capsys):
     narrow = tmp_path / "narrow.csv"
     narrow.write_text("1\n2\n")
-    said = "has 1 columns where the model was fitted to 2; choose as many with --columns"
+    said = "has 1 column where the model was fitted to 2; choose as many with --columns"
     assert said in refusal(capsys, "score", model, narrow)
 
 

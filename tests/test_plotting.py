@@ -98,16 +98,16 @@ def test_ellipses_and_means_are_drawn_where_the_mixture_has_them(geyser):
     for k in (0, 1):
         mean, factor = parameters.means[k], parameters.scale[k]
         for radius in (1, 2):
-            curve = artist(figure, f"ellipse {k + 1} {radius}").get_xy()
+            curve = artist(figure, f"ellipse {k} {radius}").get_xy()
             np.testing.assert_allclose(distances(curve, mean, factor), radius, rtol=1e-12)
-        assert artist(figure, f"mean {k + 1}").get_xydata().tolist() == [mean.tolist()]
-    assert notes_on(figure) == [r"$\pi_{1} = 0.356$", r"$\pi_{2} = 0.644$"]
+        assert artist(figure, f"mean {k}").get_xydata().tolist() == [mean.tolist()]
+    assert notes_on(figure) == [r"$\pi_{0} = 0.356$", r"$\pi_{1} = 0.644$"]
 
 
 def test_every_sample_is_drawn_once_by_the_component_that_explains_it(geyser):
     x, _, parameters = geyser
     figure = plot_mixture(x, parameters)
-    short, long = (np.asarray(artist(figure, f"data {k}").get_offsets()) for k in (1, 2))
+    short, long = (np.asarray(artist(figure, f"data {k}").get_offsets()) for k in (0, 1))
     together = np.concatenate([short, long])
     assert sorted(together.tolist()) == sorted(x.tolist())
     assert len(short) == 97
@@ -122,8 +122,8 @@ def test_bands_hold_the_shares_that_the_legend_says(geyser):
     # The level is a sample's own density, and the contour's lines may leave out that sample.
     np.testing.assert_allclose(held, [0.95 * 272, 0.80 * 272, 0.50 * 272], atol=2)
     assert legend_of(figure) == [
-        "component 1:\nmean, 1σ and 2σ ellipse",
-        "component 2",
+        "component 0:\nmean, 1σ and 2σ ellipse",
+        "component 1",
         "holds 50% of the data",
         "holds 80% of the data",
         "holds 95% of the data",
@@ -135,7 +135,7 @@ def test_everything_drawn_is_in_view(geyser):
     x = np.append(parameters.means, x[:1], axis=0)  # so that the ellipses reach further than x
     figure = plot_mixture(x, parameters)
     (left, right), (low, high) = figure.axes[0].get_xlim(), figure.axes[0].get_ylim()
-    everything = np.concatenate([x, *(artist(figure, f"ellipse {k} 2").get_xy() for k in (1, 2))])
+    everything = np.concatenate([x, *(artist(figure, f"ellipse {k} 2").get_xy() for k in (0, 1))])
     assert left < everything[:, 0].min() < everything[:, 0].max() < right
     assert low < everything[:, 1].min() < everything[:, 1].max() < high
 
@@ -196,15 +196,15 @@ def test_a_component_that_is_off_is_not_drawn(geyser):
     means = np.insert(parameters.means, 1, [[900.0, 900.0]], axis=0)
     scale = np.insert(parameters.scale, 1, np.eye(2), axis=0)
     figure = plot_mixture(x, Parameters(logits, means, scale))
-    assert {g for g in gids(figure) if g.startswith("mean")} == {"mean 1", "mean 3"}
-    assert not {g for g in gids(figure) if g.split()[1] == "2"}
-    assert [entry[:11] for entry in legend_of(figure)[:2]] == ["component 1", "component 3"]
-    assert notes_on(figure) == [r"$\pi_{1} = 0.574$", r"$\pi_{3} = 0.426$"]
+    assert {g for g in gids(figure) if g.startswith("mean")} == {"mean 0", "mean 2"}
+    assert not {g for g in gids(figure) if g.split()[1] == "1"}
+    assert [entry[:11] for entry in legend_of(figure)[:2]] == ["component 0", "component 2"]
+    assert notes_on(figure) == [r"$\pi_{0} = 0.574$", r"$\pi_{2} = 0.426$"]
     assert figure.axes[0].get_xlim()[1] < 900
 
 
 def test_components_differ_even_without_colour():
-    looks = [look(number) for number in range(1, 181)]
+    looks = [look(number) for number in range(180)]
     assert len({(one["marker"], str(one["linestyle"]), one["hatch"]) for one in looks}) == 180
     for first, second in itertools.pairwise(looks):
         assert not set(map(str, first.values())) & set(map(str, second.values()))
@@ -213,10 +213,10 @@ def test_components_differ_even_without_colour():
 def test_of_many_components_the_heaviest_are_named():
     problem = random_problem(0, n_samples=200, n_components=20, n_features=2, separation=9.0)
     figure = plot_mixture(problem.x, Parameters(*problem[1:]))
-    heaviest = sorted(np.argsort(-problem.pi_logits)[:12] + 1)
+    heaviest = sorted(np.argsort(-problem.pi_logits)[:12])
     assert [int(note[6:].split("}")[0]) for note in notes_on(figure)] == heaviest
     assert legend_of(figure)[12] == "and 8 of less weight"
-    assert {f"mean {number}" for number in range(1, 21)} <= gids(figure)
+    assert {f"mean {number}" for number in range(20)} <= gids(figure)
 
 
 def test_of_many_samples_a_reproducible_draw_is_shown():
@@ -225,7 +225,7 @@ def test_of_many_samples_a_reproducible_draw_is_shown():
 
     def drawn(**options):
         figure = plot_mixture(x, parameters, max_points=100, **options)
-        return np.asarray(artist(figure, "data 1").get_offsets()).tolist()
+        return np.asarray(artist(figure, "data 0").get_offsets()).tolist()
 
     shown = drawn()
     assert len({tuple(row) for row in shown}) == 100
@@ -273,13 +273,13 @@ def test_in_one_dimension_the_weighted_densities_add_up_to_the_mixture(geyser, t
     grid, density = mixture.get_data()
     area = np.sum(0.5 * (density[1:] + density[:-1]) * np.diff(grid))
     np.testing.assert_allclose(area, 1.0, atol=5e-3)  # beyond 3 sigma lie 0.0027 of a Gaussian
-    mean, peak = artist(figure, "mean 2").get_xydata()[0]
+    mean, peak = artist(figure, "mean 1").get_xydata()[0]
     deviation = factors[1, 0, 0]
     np.testing.assert_allclose(
         [mean, peak], [79.97, 0.644 / deviation / np.sqrt(2 * np.pi)], rtol=1e-12
     )
     assert [axes.get_xlabel(), axes.get_ylabel()] == ["waiting", "density"]
-    assert legend_of(figure)[1:] == ["component 2", "mixture density", "data"]
+    assert legend_of(figure)[1:] == ["component 1", "mixture density", "data"]
     save_figure(figure, tmp_path / "waiting.png")
 
 
@@ -456,7 +456,7 @@ def test_ellipses_are_those_of_the_family(family):
     parameters = Parameters([0.0, 0.0], means, SCALES[family], family)
     figure = plot_mixture([[0.0, 1.0], [4.0, 0.0]], parameters)
     for k, covariance in enumerate(covariances_of(family)):
-        curve = artist(figure, f"ellipse {k + 1} 2").get_xy()
+        curve = artist(figure, f"ellipse {k} 2").get_xy()
         reach = distances(curve, means[k], np.linalg.cholesky(covariance))
         np.testing.assert_allclose(reach, 2.0, rtol=1e-12)
 
@@ -478,7 +478,7 @@ def test_an_estimator_of_scikit_learn_is_drawn(geyser):
     theirs = Theirs(2, random_state=0).fit(x)
     figure = plot_mixture(x, theirs)
     for k in (0, 1):
-        curve = artist(figure, f"ellipse {k + 1} 1").get_xy()
+        curve = artist(figure, f"ellipse {k} 1").get_xy()
         factor = np.linalg.cholesky(theirs.covariances_[k])
         np.testing.assert_allclose(distances(curve, theirs.means_[k], factor), 1.0, rtol=1e-12)
 
@@ -519,7 +519,7 @@ def test_pairs_have_the_marginals_of_the_mixture(four):
     for i, j in itertools.combinations(range(4), 2):
         axes = panels[j, i]  # x_i to the right, x_j up
         for k in range(3):
-            (curve,) = (p for p in axes.patches if p.get_gid() == f"ellipse {k + 1} 2")
+            (curve,) = (p for p in axes.patches if p.get_gid() == f"ellipse {k} 2")
             factor = np.linalg.cholesky(covariances[k][np.ix_([i, j], [i, j])])
             reach = distances(curve.get_xy(), parameters.means[k, [i, j]], factor)
             np.testing.assert_allclose(reach, 2.0, rtol=1e-11)
@@ -550,7 +550,7 @@ def test_pairs_of_chosen_dimensions_keep_the_owner_in_all(four):
         axis=1
     )
     for k in range(3):
-        (points,) = (c for c in figure.axes[2].collections if c.get_gid() == f"data {k + 1}")
+        (points,) = (c for c in figure.axes[2].collections if c.get_gid() == f"data {k}")
         assert points.get_offsets().tolist() == x[owner == k][:, [3, 1]].tolist()
 
 
@@ -581,11 +581,11 @@ def test_uncertain_samples_are_outlined_and_certain_ones_are_not(geyser):
     assert (~certain).sum() == 1  # at (2.9, 63)
     for k in (0, 1):
         for kind, which in (("certain", certain), ("uncertain", ~certain)):
-            drawn = np.asarray(artist(figure, f"{kind} {k + 1}").get_offsets())
+            drawn = np.asarray(artist(figure, f"{kind} {k}").get_offsets())
             assert drawn.tolist() == x[which & (owner == k)].tolist()
-    shapes = [artist(figure, f"{kind} 1").get_sizes()[0] for kind in ("certain", "uncertain")]
+    shapes = [artist(figure, f"{kind} 0").get_sizes()[0] for kind in ("certain", "uncertain")]
     assert shapes[1] > 2 * shapes[0]  # legible without colour
-    assert [t.get_text() for t in figure.axes[0].texts] == ["1", "2"]
+    assert [t.get_text() for t in figure.axes[0].texts] == ["0", "1"]
 
 
 def test_lines_part_the_regions_of_the_components(geyser):
@@ -604,7 +604,7 @@ def test_shares_of_one_dimension_stand_above_each_other(geyser):
     factors = np.linalg.norm(parameters.scale[:, 1], axis=1)[:, None, None]
     waiting = Parameters(parameters.pi_logits, parameters.means[:, 1:], factors)
     figure = plot_responsibilities(x[:, 1:], waiting, labels=["waiting"])
-    (area,) = artist(figure, "share 1").get_paths()
+    (area,) = artist(figure, "share 0").get_paths()
     edge = area.vertices
     at = np.unique(edge[:, 0])[50:-50:37]
     resp = responsibilities(at[:, None], waiting.pi_logits, waiting.means, waiting.scale)
@@ -619,7 +619,7 @@ def test_shares_of_many_dimensions_are_ordered_by_component(four, tmp_path):
     resp = responsibilities(x, parameters.pi_logits, parameters.means, parameters.scale)
     owner = resp.argmax(axis=1)
     order = sorted(range(80), key=lambda n: (owner[n], -resp[n].max()))
-    edge = artist(figure, "share 1").get_paths()[0].vertices
+    edge = artist(figure, "share 0").get_paths()[0].vertices
     top = [edge[edge[:, 0] == place, 1].max() for place in range(1, 81)]
     np.testing.assert_allclose(top, resp[order, 0], atol=1e-12)
     save_figure(figure, tmp_path / "four.png")
@@ -719,15 +719,15 @@ def test_contours_hold_the_shares_that_the_legend_says(geyser):
     for k in (0, 1):
         mean, factor = parameters.means[k], parameters.scale[k]
         for held in (0.25, 0.5, 0.75, 0.95):
-            curve = artist(figure, f"contour {k + 1} {held}").get_xy()
+            curve = artist(figure, f"contour {k} {held}").get_xy()
             radius = distances(curve, mean, factor)
             np.testing.assert_allclose(radius, radius[0], rtol=1e-12)
             # Five standard errors of a share over 20000 draws.
             inside = np.mean(np.sum(z**2, axis=1) < radius[0] ** 2)
             assert abs(inside - held) < 5 * np.sqrt(held * (1 - held) / 20_000)
     assert legend_of(figure) == [
-        "component 1, weight 0.356",
-        "component 2, weight 0.644",
+        "component 0, weight 0.356",
+        "component 1, weight 0.644",
         "Contours hold 25, 50, 75 and\n95 % of a component, and\nare opaque by its weight.",
     ]
 
@@ -737,14 +737,14 @@ def test_opacity_grows_with_the_weight():
     scale = np.broadcast_to(np.eye(2), (5, 2, 2))
     means = np.arange(10.0).reshape(5, 2)
     figure = plot_contours(means, Parameters(np.log(weights), means, scale))
-    opacity = [artist(figure, f"contour {k} 0.5").get_alpha() for k in range(1, 6)]
+    opacity = [artist(figure, f"contour {k} 0.5").get_alpha() for k in range(5)]
     assert opacity == sorted(opacity, reverse=True)
     assert len(set(opacity)) == 5
     assert 0.1 < opacity[-1] < opacity[0] < 1  # what is on can be seen
     equal = plot_contours(means, Parameters(np.zeros(5), means, scale))
-    assert artist(equal, "contour 3 0.5").get_alpha() == pytest.approx(0.7)
+    assert artist(equal, "contour 2 0.5").get_alpha() == pytest.approx(0.7)
     alone = plot_contours(means, Parameters([0.0], means[:1], scale[:1]))
-    assert artist(alone, "contour 1 0.5").get_alpha() == 1
+    assert artist(alone, "contour 0 0.5").get_alpha() == 1
 
 
 @pytest.mark.parametrize("draw", [plot_contours, plot_mixture])
@@ -772,7 +772,7 @@ def test_limits_of_contours_are_those_that_were_given(geyser):
     assert figure.axes[0].get_xlim() == (0.0, 6.0)
     assert figure.axes[0].get_ylim() == (30.0, 34.0)
     shown = plot_contours(x, parameters).axes[0]
-    everything = np.concatenate([x, artist(shown.figure, "contour 1 0.95").get_xy()])
+    everything = np.concatenate([x, artist(shown.figure, "contour 0 0.95").get_xy()])
     for limits, values in zip((shown.get_xlim(), shown.get_ylim()), everything.T, strict=True):
         assert limits[0] < values.min() < values.max() < limits[1]
 

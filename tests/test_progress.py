@@ -43,6 +43,17 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     assert "loss 2" in terminal.getvalue()
 
 
+@pytest.mark.needs_extras
+def test_a_bar_without_a_total_counts_in_words(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress("fit full, K = 2", unit="iteration") as line:
+        line.advance(84, note="NLL 4.155")
+    last = terminal.getvalue().rstrip().split("\r")[-1]
+    assert last.startswith("fit full, K = 2: iteration 84 [00:")
+    assert " iteration/s, NLL 4.155]" in last or "?" in last
+
+
 def test_a_terminal_without_tqdm_gets_plain_lines(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

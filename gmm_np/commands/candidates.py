@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm_np.checks import FloatArray
+from gmm_np.checks import FloatArray, counted, name_components
+from gmm_np.commands.options import tell
 from gmm_np.commands.report import TOLERANCES, criteria, n_parameters
 from gmm_np.commands.samples import Samples, Score, check_distinct, check_range, score
 from gmm_np.covariance import FAMILIES
@@ -42,8 +43,8 @@ class Candidate:
 
     @property
     def collapsed(self) -> list[int]:
-        """Components, from 1, that their rows do not hold up."""
-        return [k + 1 for k in getattr(self.model, "collapsed_", [])]
+        """Components, from 0, that their rows do not hold up."""
+        return list(getattr(self.model, "collapsed_", []))
 
     @property
     def n_free(self) -> int:
@@ -70,6 +71,7 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> list[Candid
     floor = relative_floor(spread) if options.reg_covar is None else options.reg_covar
     choices = [(family, k) for family in options.family for k in options.components]
     done: list[Candidate] = []
+    explained = False
     for family, n_components in choices:
         candidate = Candidate(
             family, n_components, _estimator(family, n_components, floor, options)
@@ -79,6 +81,10 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> list[Candid
             which = f"{candidate.name}: " if len(choices) > 1 else ""
             for warning in _warnings(candidate, samples.names, spread, options):
                 print(f"gmm-np: warning: {which}{warning}", file=sys.stderr)
+            model = candidate.model
+            if not explained and (model.collapsed_ or model.reseeded_ or model.dropped_starts_):
+                tell(["components and starts are counted from 0"])
+                explained = True
         except KeyboardInterrupt:
             if not any(other.score for other in done):
                 if not _is_fitted(candidate.model):
@@ -143,12 +149,12 @@ def _warnings(
     spread: FloatArray,
     options: argparse.Namespace,
 ) -> Iterator[str]:
-    """Yield what needs a look: components and starts are counted from 1, as in the report."""
+    """Yield what needs a look; components and starts are counted from 0."""
     model = candidate.model
     if not model.converged_:
         yield (
-            f"not converged after {model.n_iter_} iterations; raise --max-iter or --tol, or use "
-            "fewer components"
+            f"not converged after {counted(model.n_iter_, 'iteration')}; raise --max-iter or "
+            "--tol, or use fewer components"
         )
     if options.reg_covar is not None:
         found = findings.describe_high_floor(options.reg_covar, spread, model.parameters_, names)
@@ -158,18 +164,16 @@ def _warnings(
                 f"out: it is then {RELATIVE:g} of each column's variance"
             )
     if model.dropped_starts_:
-        starts = ", ".join(str(start + 1) for start in model.dropped_starts_)
+        starts = ", ".join(str(start) for start in model.dropped_starts_)
         yield (
             f"of {options.n_init} starts these were dropped, because a component collapsed: "
             f"{starts}; use a larger --reg-covar to keep them"
         )
     if model.reseeded_:
-        who = findings.name_components(model.reseeded_, 1)
+        who = name_components(model.reseeded_)
         yield f"{who} collapsed on the way and started again at random rows"
     if model.collapsed_:
-        who = findings.name_collapsed(
-            model.collapsed_, model.parameters_, model.reg_covar, names, 1
-        )
+        who = findings.name_collapsed(model.collapsed_, model.parameters_, model.reg_covar, names)
         yield (
             f"{who}: in some direction the floor (--reg-covar) or a kept covariance gives more of "
             "the variance than the rows do; use a smaller -k, or leave out --columns that are "
@@ -179,7 +183,7 @@ def _warnings(
 
 def _collapse(error: CollapseError, family: str) -> str:
     """Say of a fit that failed what the estimator says, in the options of the command."""
-    who = findings.name_components(error.components, 1)
+    who = name_components(error.components) + ", counted from 0,"
     if not FAMILIES[family].per_component:
         who = "the shared covariance"
     return (

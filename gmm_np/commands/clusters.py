@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from gmm_np import Parameters, nll
-from gmm_np.checks import FloatArray
+from gmm_np.checks import FloatArray, counted, name_components
 from gmm_np.commands.report import SOLVERS, TOLERANCES, describe
 from gmm_np.datasets import make_clusters
 from gmm_np.mixture.gaussian_mixture import BATCH_SIZE
@@ -68,14 +68,14 @@ def run_clusters(
         n_samples, n_clusters, n_features, family=family, radius=radius, seed=seed
     )
     true_loss = nll(x, truth.pi_logits, truth.means, truth.scale)
-    clusters, starts = _count(n_clusters, "random cluster"), _count(n_starts, "start")
-    gaussians = _count(n_components, "Gaussian")
-    print(f"{_count(n_samples, 'sample')} of {clusters} in {_count(n_features, 'dimension')}.")
+    clusters, starts = counted(n_clusters, "random cluster"), counted(n_starts, "start")
+    gaussians = counted(n_components, "Gaussian")
+    print(f"{counted(n_samples, 'sample')} of {clusters} in {counted(n_features, 'dimension')}.")
     print(f"{gaussians}, family {family}, by {SOLVERS[solver]} from {starts}.\n")
 
     data, rng = Data(x), np.random.default_rng(seed)
     fits: list[Fit] = []
-    for number in range(1, n_starts + 1):
+    for number in range(n_starts):
         start = make_start(data.sample(rng), n_components, rng, init="k-means++", family=family)
         log = f"start {number}, " if n_starts > 1 else ""
         options: dict[str, Any] = {
@@ -88,12 +88,12 @@ def run_clusters(
         fits.append(_fit(data, start, solver, options, log, log_every, frames is not None))
     result, _, path = min(fits, key=lambda fit: fit.result.nll)
     reached = "converged" if result.converged else "not converged"
-    iterations = _count(result.n_iter, "iteration")
+    iterations = counted(result.n_iter, "iteration")
     print(f"\nNLL: {result.nll:.6f} nats a sample, {reached} after {iterations};")
     print(f"of the mixture that the samples were drawn from: {true_loss:.6f}")
     if result.collapsed:
-        numbers = ", ".join(str(k + 1) for k in result.collapsed)
-        print(f"collapsed, and held up by a variance of {REG_COVAR:g} alone: component {numbers}")
+        who = name_components(result.collapsed)
+        print(f"collapsed, and held up by a variance of {REG_COVAR:g} alone: {who}")
     print()
     print(describe(result.parameters, [f"x{j + 1}" for j in range(n_features)]))
 
@@ -105,7 +105,7 @@ def run_clusters(
     save_figure(figure, plot)
     curves = {
         f"start {number}": fit.losses or [fit.result.nll]  # a start that cannot be improved
-        for number, fit in enumerate(fits, start=1)
+        for number, fit in enumerate(fits)
     }
     save_figure(plot_history(curves, title=f"The loss by {SOLVERS[solver]}"), history)
     print(f"\nPicture: {plot}\nPicture of the loss: {history}")
@@ -189,7 +189,3 @@ def _is_told(iteration: int, log_every: int | None) -> bool:
     while iteration % 10 == 0:
         iteration //= 10
     return iteration in (1, 2, 5)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import warnings
 
+from gmm_np.checks import counted
 from gmm_np.commands.candidates import Candidate, fit_candidates
 from gmm_np.commands.fit_report import draw_fit, fit_document, fit_text
 from gmm_np.commands.models import save_model
@@ -161,7 +162,9 @@ def _run(options: argparse.Namespace) -> int:
 def _what_is_kept(best: Candidate, options: argparse.Namespace) -> str:
     if options.out is None:
         return "nothing is kept: --out MODEL keeps the best model so far"
-    which = f"{best.family}, K = {best.n_components}, after {best.model.n_iter_} iterations"
+    which = (
+        f"{best.family}, K = {best.n_components}, after {counted(best.model.n_iter_, 'iteration')}"
+    )
     return f"the best model so far ({which}) is in {options.out}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
+from gmm_np.checks import counted
 from gmm_np.commands.candidates import Candidate
 from gmm_np.commands.report import SOLVERS, describe, mixture_document
 from gmm_np.commands.samples import Samples
@@ -51,7 +52,6 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
     best, model = candidates[0], candidates[0].model
     assert best.score is not None
     found = best.criteria
-    plural = "" if best.n_components == 1 else "s"
     lines = [samples.summary(best.score.n_samples)]
     if len(candidates) > 1:
         lines += ["", f"{'family':<18}{'K':>4}{'BIC':>16}{'NLL':>14}"]
@@ -63,11 +63,12 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
             lines.append(f"{c.family:<18}{c.n_components:>4}{numbers}{note}")
         lines += ["", "of the least BIC:"]
     which = (
-        f"{best.n_components} component{plural}, family {best.family}, by {SOLVERS[options.solver]}"
+        f"{counted(best.n_components, 'component')}, family {best.family}, by "
+        f"{SOLVERS[options.solver]}"
     )
     reached = "converged" if model.converged_ else "not converged; raise --max-iter or --tol:"
     lines += [
-        f"{which}: {reached} after {model.n_iter_} iterations",
+        f"{which}: {reached} after {counted(model.n_iter_, 'iteration')}",
         "",
         f"NLL: {found['nll']:.9f} nats a sample (log-likelihood {found['log_likelihood']:.6f})",
         f"BIC {found['bic']:.4f}, AIC {found['aic']:.4f}, {best.n_free} free parameters",
@@ -126,7 +127,7 @@ def draw_fit(candidates: list[Candidate], samples: Samples, options: argparse.Na
     if options.plot_history:
         names = [SOLVERS[options.solver]]
         if len(best.histories) > 1:
-            names = [f"start {number}" for number in range(1, len(best.histories) + 1)]
+            names = [f"start {number}" for number in range(len(best.histories))]
         histories = dict(zip(names, best.histories, strict=True))
         plotting.save_figure(plotting.plot_history(histories, title=title), options.plot_history)
     if options.plot_bic:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from gmm_np.checks import counted
 from gmm_np.commands.models import load_model
 from gmm_np.commands.options import Commands, new_command
 from gmm_np.commands.report import (
@@ -47,13 +48,12 @@ def _run(options: argparse.Namespace) -> int:
         }
         print(json_text(document))
         return 0
-    plural = "" if n_components == 1 else "s"
     print(
-        f"{options.model}: {n_components} component{plural} in {n_features} dimensions, family "
-        f"{family}, {n_free} free parameters"
+        f"{options.model}: {counted(n_components, 'component')} in "
+        f"{counted(n_features, 'dimension')}, family {family}, {counted(n_free, 'free parameter')}"
     )
     reached = "converged" if model.converged_ else "not converged"
-    print(f"fit: {reached} after {model.n_iter_} iterations\n")
+    print(f"fit: {reached} after {counted(model.n_iter_, 'iteration')}\n")
     names = given or [f"x{j + 1}" for j in range(n_features)]
     print(describe(model.parameters_, names))
     return 0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from gmm_np.checks import FloatArray
+from gmm_np.checks import FloatArray, counted
 from gmm_np.parameters import Parameters
 
 SOLVERS: Final = {"em": "EM", "lbfgs": "L-BFGS", "adam": "Adam"}
@@ -80,13 +80,13 @@ def describe(parameters: Parameters, names: Sequence[str]) -> str:
     """Describe the components of a mixture, the heaviest if there are many."""
     weights = softmax(parameters.pi_logits.astype(np.float64))
     means, covariances = parameters.means.astype(np.float64), parameters.covariances()
-    lines = []
+    lines = ["The components, counted from 0:"]
     shown: NDArray[Any] = np.arange(len(weights))
     if len(weights) > _SHOWN:
         shown = np.sort(np.argsort(-weights, kind="stable")[:_SHOWN])
     width = max(12, *(min(len(name), 30) for name in names))
     for k in shown:
-        lines.append(f"component {k + 1}: weight {weights[k]:.4f}")
+        lines.append(f"component {k}: weight {weights[k]:.4f}")
         for j, name in enumerate(names):
             line = f"  {name[:30]:<{width}} mean {_numbers(means[k, j : j + 1])}"
             if len(names) <= _WIDEST:
@@ -95,7 +95,8 @@ def describe(parameters: Parameters, names: Sequence[str]) -> str:
                 deviation = np.sqrt(covariances[k, j, j : j + 1])
                 lines.append(f"{line}   standard deviation {_numbers(deviation)}")
     if len(weights) > len(shown):
-        lines.append(f"and {len(weights) - len(shown)} components of less weight; --json has all")
+        rest = counted(len(weights) - len(shown), "component")
+        lines.append(f"and {rest} of less weight; --json has all")
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gmm_np.checks import counted
 from gmm_np.commands.models import load_model
 from gmm_np.commands.options import Commands, new_command, whole_number, writable
 from gmm_np.commands.report import json_text
@@ -41,7 +42,7 @@ def add_command(commands: Commands) -> None:
     parser.add_argument(
         "--labels",
         action="store_true",
-        help="add a last column, the number of the component, from 1, that made the row",
+        help="add a last column, the number of the component, from 0, that made the row",
     )
     parser.add_argument(
         "--seed", type=whole_number(0), default=0, metavar="N", help="of the draw (default: 0)"
@@ -56,19 +57,19 @@ def _run(options: argparse.Namespace) -> int:
     names = given or [f"x{j + 1}" for j in range(x.shape[1])]
     rows, whole = x, []
     if options.labels:
-        rows, names = np.column_stack([x, labels + 1.0]), [*names, "component"]
+        rows, names = np.column_stack([x, labels.astype(np.float64)]), [*names, "component"]
         whole = [len(names) - 1]
     if options.out is not None:
         write_table(options.out, rows, names, whole=whole)
     if options.json:
         document = {"n_samples": len(x), "n_features": x.shape[1], "columns": names[: x.shape[1]]}
         if options.out is None:
-            document |= {"samples": x, "components": labels + 1}
+            document |= {"samples": x, "components": labels}
         print(json_text(document))
     elif options.out is None:
         sys.stdout.writelines(csv_lines(rows, names, whole=whole))
     else:
-        print(f"{len(rows)} rows of {', '.join(names)}: {options.out}")
+        print(f"{counted(len(rows), 'row')} of {', '.join(names)}: {options.out}")
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np.checks import FloatArray
+from gmm_np.checks import FloatArray, counted
 from gmm_np.commands.options import open_data, read_data
 from gmm_np.progress import Progress
 from gmm_np.tables import Table, TableError
@@ -30,7 +30,7 @@ class Samples(NamedTuple):
         """Return what was read, for people."""
         left_out = self.table.n_dropped
         more = f"; left out for a missing value: {left_out}" if left_out else ""
-        return f"{self.table.file}: {n_samples} rows of {', '.join(self.names)}{more}"
+        return f"{self.table.file}: {counted(n_samples, 'row')} of {', '.join(self.names)}{more}"
 
     def blocks(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
         """Yield rows and weights, block by block."""
@@ -167,8 +167,8 @@ def _pair(
             )
     if len(table.names) != columns.n_features:
         raise TableError(
-            f"{table.file}: has {len(table.names)} columns where the model was fitted to "
-            f"{columns.n_features}; choose as many with --columns"
+            f"{table.file}: has {counted(len(table.names), 'column')} where the model was fitted "
+            f"to {columns.n_features}; choose as many with --columns"
         )
     if by_position or named == table.named:
         return table, []
@@ -196,7 +196,7 @@ def check_distinct(samples: Samples, n_components: int) -> None:
         raise ValueError(f"{samples.table.file}: has 1 row; a fit needs 2 or more")
     of = "" if samples.weight is None else " of positive weight"
     raise ValueError(
-        f"{samples.table.file}: has {len(distinct)} distinct rows{of}, too few for K = "
+        f"{samples.table.file}: has {counted(len(distinct), 'distinct row')}{of}, too few for K = "
         f"{n_components}; use fewer components"
     )
 

@@ -54,7 +54,7 @@ def add_command(commands: Commands) -> None:
         type=_csv,
         metavar="CSV",
         help="write, for each row, its log density, the number of the component most likely to "
-        "have made it, from 1, and that component's responsibility; with --missing drop its line "
+        "have made it, from 0, and that component's responsibility; with --missing drop its line "
         "in DATA, too",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -105,7 +105,7 @@ def _write_rows(model: Any, samples: Samples, path: Path, *, with_places: bool) 
         for index, block in enumerate(samples.table.blocks()):
             rows = block.values[:, :n_features]
             resp = model.predict_proba(rows)  # [N, K]
-            columns = [model.score_samples(rows), resp.argmax(axis=1) + 1, resp.max(axis=1)]
+            columns = [model.score_samples(rows), resp.argmax(axis=1), resp.max(axis=1)]
             if with_places:
                 columns.insert(0, np.asarray(block.places))
             lines = csv_lines(np.column_stack(columns), names, whole=whole)

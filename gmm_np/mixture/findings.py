@@ -1,6 +1,6 @@
 """What a fit has to say of collapsed components and of its floor, in words for every caller.
 
-Python counts components, starts and columns without names from 0, the command line from 1.
+Components, starts, and columns without names are counted from 0.
 
 Letters in shapes: K components, D dimensions.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm_np.checks import FloatArray
+from gmm_np.checks import FloatArray, name_components
 from gmm_np.parameters import Parameters
 from gmm_np.solvers.floor import TOO_HIGH, find_floored, floor_shares
 from gmm_np.sufficient_statistics import as_floor
@@ -27,22 +27,15 @@ def column_names(names: Iterable[object] | None, n_features: int) -> list[str]:
     return [f"column {str(name)!r}" for name in names]
 
 
-def name_components(components: Iterable[int], first: int) -> str:
-    """Return "component 0" or "components 0, 2", counted from `first`."""
-    found = [str(k + first) for k in sorted(set(components))]
-    return f"component{'s' if len(found) > 1 else ''} {', '.join(found)}"
-
-
 def name_collapsed(
     components: Sequence[int],
     parameters: Parameters,
     reg_covar: ArrayLike,
     columns: Sequence[str],
-    first: int,
 ) -> str:
     """Return who collapsed, and in which columns where the floor is most of the variance there."""
     verb = "have" if len(components) > 1 else "has"
-    text = f"{name_components(components, first)} {verb} collapsed"
+    text = f"{name_components(components)} {verb} collapsed"
     floored = find_floored(parameters, reg_covar)[list(components)].any(axis=0)  # [D]
     where = [columns[int(j)] for j in np.flatnonzero(floored)]
     if not where or len(where) == len(columns) > 1:

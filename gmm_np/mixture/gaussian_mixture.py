@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmm_np.checks import name_components
 from gmm_np.likelihood import is_stream, statistics
 from gmm_np.mixture import findings, given, model_file
 from gmm_np.mixture.fit_log import Fit, FitLog
@@ -410,7 +411,7 @@ class GaussianMixture(FittedMixture):
             found = fit_adam(data, start, batch_size=BATCH_SIZE, rng=rng, **remedies, **limits)
         if found.collapsed and not (np.any(self.reg_covar) or self.priors):
             raise CollapseError(
-                f"{findings.name_components(found.collapsed, 0)} collapsed: the samples span less "
+                f"{name_components(found.collapsed)} collapsed: the samples span less "
                 "than D dimensions, so that the likelihood has no maximum. Components are counted "
                 "from 0.",
                 found.collapsed,
@@ -570,14 +571,12 @@ class GaussianMixture(FittedMixture):
             )
         if best.reseeded:
             self._warn(
-                f"{findings.name_components(best.reseeded, 0).capitalize()} collapsed on the way "
+                f"{name_components(best.reseeded).capitalize()} collapsed on the way "
                 "and were started again at random rows. Components are counted from 0."
             )
         if best.collapsed:
             columns = self._columns()
-            who = findings.name_collapsed(
-                best.collapsed, best.parameters, self.reg_covar, columns, 0
-            )
+            who = findings.name_collapsed(best.collapsed, best.parameters, self.reg_covar, columns)
             self._warn(
                 f"{who[0].upper()}{who[1:]}: in some direction reg_covar, a prior or a kept "
                 "covariance gives more of the variance than the samples do. Use fewer components, "

@@ -28,9 +28,9 @@ EDGE: Final = "#A0A0A0"
 
 
 def look(number: int) -> dict[str, Any]:
-    """Return colour, marker, line style and hatching of the component or curve `number`, from 1."""
+    """Return colour, marker, line style and hatching of the component or curve `number`, from 0."""
     looks = {"color": _COLOURS, "marker": _MARKERS, "linestyle": _STYLES, "hatch": _HATCHES}
-    return {name: choices[(number - 1) % len(choices)] for name, choices in looks.items()}
+    return {name: choices[number % len(choices)] for name, choices in looks.items()}
 
 
 def line_look(number: int) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def ellipse(mean: ArrayLike, factor: ArrayLike, radius: float, n_points: int = 1
 
 
 class Mixture(NamedTuple):
-    """The components that are on, with their numbers from 1."""
+    """The components that are on, with their numbers from 0."""
 
     numbers: list[int]
     pi: FloatArray  # [K]
@@ -71,7 +71,7 @@ class Mixture(NamedTuple):
         factors = FAMILIES[parameters.family].expand(scale, *means.shape)
         on = np.flatnonzero(~np.isneginf(logits))
         arrays = (softmax(logits), logits, means, factors)
-        return cls((on + 1).tolist(), *(array[on] for array in arrays))
+        return cls(on.tolist(), *(array[on] for array in arrays))
 
     def evaluate(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Log density of the mixture [P] and responsibilities [P, K]."""

@@ -60,10 +60,10 @@ def plot_history(
     figure = new_figure(8.4, 6.0)
     above, below = figure.subplots(2, 1, sharex=True)
     handles = []
-    for number, (name, values) in enumerate(curves.items(), start=1):
+    for number, (name, values) in enumerate(curves.items()):
         style: dict[str, Any] = {**line_look(number), "linewidth": 1.8, "markersize": 6}
         iterations = np.arange(1, len(values) + 1)
-        style["markevery"] = _marked(len(values), (number - 1) / len(curves))
+        style["markevery"] = _marked(len(values), number / len(curves))
         label = f"{name}:\n{values[-1]:.6f} after {len(values)}"
         handles += above.plot(iterations, values, label=label, gid=f"loss {name}", **style)
         excess = np.where(values > least, values - least, np.nan)

@@ -50,7 +50,7 @@ def plot_bic(
     figure = new_figure(8.4, 6.0)
     above, below = figure.subplots(2, 1, sharex=True)
     handles = []
-    for number, (family, by_k) in enumerate(curves.items(), start=1):
+    for number, (family, by_k) in enumerate(curves.items()):
         places = [k for k in ks if k in scores[family]]
         values = np.array([by_k.get(k, np.nan) for k in places])
         style: dict[str, Any] = {**line_look(number), "linewidth": 1.8, "markersize": 7}

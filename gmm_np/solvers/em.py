@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_np.checks import FloatArray, check_choice
+from gmm_np.checks import FloatArray, check_choice, name_components
 from gmm_np.covariance.family import Bools
 from gmm_np.parameters import Parameters
 from gmm_np.priors import Prior, conjugate
@@ -253,9 +253,9 @@ class EM:
             raise CollapseError(_collapse_message(found, statistics, shared=shared), found)
         if len(self.reseeded) + len(found) > MOST_RESEEDS:
             raise CollapseError(
-                f"components collapsed {MOST_RESEEDS} times, the last time {_name(found)}: there "
-                "are too many for these data. Use fewer components, a larger reg_covar, or a "
-                "prior. Components are counted from 0.",
+                f"components collapsed {MOST_RESEEDS} times, the last time "
+                f"{name_components(found)}: there are too many for these data. Use fewer "
+                "components, a larger reg_covar, or a prior. Components are counted from 0.",
                 found,
             )
         if self._sample is None:
@@ -287,11 +287,6 @@ def _far(statistics: Statistics, limit: float = FAR) -> NDArray[np.bool_]:
     return np.asarray(np.abs(moved).max(axis=1) > limit)
 
 
-def _name(components: tuple[int, ...]) -> str:
-    plural = "s" if len(components) > 1 else ""
-    return f"component{plural} {', '.join(map(str, components))}"
-
-
 def _collapse_message(components: tuple[int, ...], statistics: Statistics, *, shared: bool) -> str:
     if shared:
         return (
@@ -301,7 +296,8 @@ def _collapse_message(components: tuple[int, ...], statistics: Statistics, *, sh
         )
     weights = ", ".join(f"{statistics.n_k[k]:.3g}" for k in components)
     return (
-        f"{_name(components)} collapsed: the samples of such a component (of weight {weights}) "
+        f"{name_components(components)} collapsed: the samples of such a component (of weight "
+        f"{weights}) "
         "span less than D dimensions, so that its covariance is singular and the likelihood has "
         'no maximum. Use a larger reg_covar, a prior, on_collapse="reseed", or fewer components. '
         "Components are counted from 0."
