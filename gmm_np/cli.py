@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import Final
 
 from gmm_np import __version__
-from gmm_np.commands.options import Parser
+from gmm_np.commands.options import Parser, in_options
+from gmm_np.mixture.model_file import ModelFileError
+from gmm_np.tables import TableError
 
 ERROR, INTERRUPTED = 2, 130
 
@@ -55,8 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, like `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        return _fail(str(error))
+    except (TableError, ModelFileError, OSError, ImportError) as error:
+        return _fail(str(error))  # of files, in their own names
+    except (ValueError, TypeError) as error:
+        return _fail(in_options(str(error)))
     except MemoryError as error:
         return _fail(f"out of memory: {error}; use fewer columns or rows")
     except KeyboardInterrupt as interrupt:

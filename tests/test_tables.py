@@ -531,13 +531,13 @@ def test_a_name_that_two_columns_bear_is_refused(write):
 
 
 def test_an_empty_list_of_columns_is_refused(write):
-    assert "columns is an empty list; name a column" in refusal(write("1,2\n"), columns=[])
+    assert "no column is chosen (--columns); name one" in refusal(write("1,2\n"), columns=[])
 
 
 @pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n"])
 def test_an_impossible_delimiter_is_refused(write, delimiter):
     message = refusal(write("1,2\n"), delimiter=delimiter)
-    assert message.endswith("cannot separate cells; name one character")
+    assert message.endswith("cannot separate cells (--delimiter); name one character")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray, counted, name_components
-from gmm_np.commands.options import tell
+from gmm_np.commands.options import in_options, tell
 from gmm_np.commands.report import TOLERANCES, criteria, n_parameters
 from gmm_np.commands.samples import Samples, Score, check_distinct, check_range, score
 from gmm_np.covariance import FAMILIES
@@ -94,10 +94,13 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> list[Candid
             return done
         except (ValueError, np.linalg.LinAlgError) as error:
             check_range(samples)
-            what = _collapse(error, family) if isinstance(error, CollapseError) else str(error)
+            if isinstance(error, CollapseError):
+                what = _collapse(error, family)
+            else:
+                what = in_options(" ".join(str(error).split()))
             if len(choices) == 1:
                 raise ValueError(what) from error
-            candidate.error = " ".join(what.split())
+            candidate.error = what
             print(f"gmm-np: {candidate.name}: {candidate.error}", file=sys.stderr)
         done.append(candidate)
         done.sort(key=lambda c: c.criteria["bic"] if c.score else np.inf)
@@ -139,7 +142,8 @@ def _fit(candidate: Candidate, samples: Samples) -> None:
             candidate.model.fit(samples.x, sample_weight=samples.weight, callback=report)
     for warning in caught:  # what the estimator has found is said in the command line's words
         if not issubclass(warning.category, (convergence_warning(), RegCovarWarning)):
-            print(f"gmm-np: warning: {' '.join(str(warning.message).split())}", file=sys.stderr)
+            said = in_options(" ".join(str(warning.message).split()))
+            print(f"gmm-np: warning: {said}", file=sys.stderr)
     candidate.score = score(candidate.model, samples)
 
 

@@ -116,9 +116,10 @@ def add_command(commands: Commands) -> None:
         choices=ON_COLLAPSE,
         default="raise",
         metavar="WHAT",
-        help="what em does with a component whose rows span less than all dimensions: raise (an "
-        "error), reseed (start it again at a random row) or keep (its covariance) (default: "
-        "%(default)s)",
+        help="what em does with a component whose rows span less than all dimensions where "
+        "--reg-covar is too small to hold it up: raise an error, reseed it at a random row, or "
+        "keep its covariance (default: %(default)s; the default --reg-covar holds it up, and a "
+        "warning names it)",
     )
     group = parser.add_argument_group("what is written")
     group.add_argument("--out", type=model_file, metavar="MODEL", help="the model, an .npz file")

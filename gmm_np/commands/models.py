@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gmm_np import GaussianMixture
+from gmm_np.mixture.model_file import ModelFileError
 
 
 def save_model(model: GaussianMixture, names: Sequence[str] | None, path: Path) -> None:
@@ -32,7 +33,7 @@ def load_model(path: Path) -> tuple[GaussianMixture, list[str] | None]:
     try:
         if not zipfile.is_zipfile(path):  # says no where there is no file as well
             path.stat()
-            raise ValueError(f"{path}: is not a model file; {remedy}")
+            raise ModelFileError(f"{path}: is not a model file; {remedy}")
         model = GaussianMixture.load(path)
     except FileNotFoundError:
         what = f"no such file; relative paths start from {Path.cwd()}"

@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,26 @@ from gmm_np.progress import Progress
 from gmm_np.tables import Table, open_table
 from gmm_np.tables.cells import number_reader, read_range
 from gmm_np.tables.writing import check_target
+
+# What the library's messages call what an option gives.
+_OPTIONS: Final = {
+    "n_components": "--components",
+    "covariance_type": "--family",
+    "sample_weight": "--weights",
+    "reg_covar": "--reg-covar",
+    "on_collapse": "--on-collapse",
+    "max_iter": "--max-iter",
+    "n_init": "--n-init",
+    "random_state": "--seed",
+    "solver": "--solver",
+    "tol": "--tol",
+    "x": "DATA",
+    "X": "DATA",
+}
+_ARGUMENT: Final = re.compile(
+    rf"'[^']*'|(?<![-\w./\\])(?P<name>{'|'.join(_OPTIONS)})(?![-\w/\\]|\.\w)"
+    r'(?:="?(?P<value>[\w.+-]+)"?)?'
+)
 
 Commands = Any  # what argparse's add_subparsers returns has no public name
 Run = Callable[[argparse.Namespace], int]
@@ -117,6 +137,17 @@ def open_data(options: argparse.Namespace, **other: Any) -> Table:
     """Open DATA as the options say, or some in their place; all its columns."""
     names = ("missing", "header", "skip_lines", "delimiter", "decimal", "encoding", "key")
     return open_table(options.data, **{name: getattr(options, name) for name in names} | other)
+
+
+def in_options(message: str) -> str:
+    """Return a message of the library in the words of the command line; names in quotes stay."""
+
+    def say(found: re.Match[str]) -> str:
+        if found["name"] is None:
+            return found[0]
+        return " ".join(filter(None, (_OPTIONS[found["name"]], found["value"])))
+
+    return _ARGUMENT.sub(say, message)
 
 
 def tell(notes: Iterable[str]) -> None:

@@ -182,7 +182,7 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def check_distinct(samples: Samples, n_components: int) -> None:
-    """Raise ValueError unless there are two rows, and as many distinct ones of positive weight."""
+    """Raise TableError unless there are two rows, and as many distinct ones of positive weight."""
     distinct: set[bytes] = set()
     n_rows = 0
     for rows, weight in samples.blocks():
@@ -193,9 +193,9 @@ def check_distinct(samples: Samples, n_components: int) -> None:
             if len(distinct) >= n_components and n_rows > 1:
                 return
     if n_rows == 1:
-        raise ValueError(f"{samples.table.file}: has 1 row; a fit needs 2 or more")
+        raise TableError(f"{samples.table.file}: has 1 row; a fit needs 2 or more")
     of = "" if samples.weight is None else " of positive weight"
-    raise ValueError(
+    raise TableError(
         f"{samples.table.file}: has {counted(len(distinct), 'distinct row')}{of}, too few for K = "
         f"{n_components}; use fewer components"
     )

@@ -104,7 +104,7 @@ class Table:
         """
         wanted = [columns] if isinstance(columns, str) else list(columns)
         if not wanted:
-            what = "columns is an empty list; name a column, or leave columns out"
+            what = "no column is chosen (--columns); name one, or leave the choice out"
             raise table_error(self.file, what)
         numbers = [number for column in wanted for number in self._numbers_of(column)]
         number, times = Counter(numbers).most_common(1)[0]
@@ -251,7 +251,7 @@ def open_table(
     file = Path(path)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"#\r\n'):
         raise table_error(
-            file, f"delimiter={delimiter!r} cannot separate cells; name one character"
+            file, f"{delimiter!r} cannot separate cells (--delimiter); name one character"
         )
     if block_rows < 1:
         raise ValueError(f"block_rows must be at least 1; got {block_rows}.")
