@@ -7,14 +7,14 @@ from pathlib import Path
 
 from gmm_np.commands.options import (
     Commands,
+    add_picture_options,
+    add_solver_options,
     new_command,
     not_negative,
-    picture,
     picture_directory,
     whole_number,
 )
 from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
-from gmm_np.mixture import SOLVERS
 
 
 def add_command(commands: Commands) -> None:
@@ -36,13 +36,10 @@ def add_command(commands: Commands) -> None:
         gmm-np demo --clusters 5 --family diag --solver adam --step-logits 0.001 --log-every 100
         """,
     )
-    parser.add_argument(
-        "--plot",
+    add_picture_options(
+        parser,
         "--out",
-        dest="plot",
-        type=picture,
-        metavar="PNG",
-        help="where to write the picture (default: old_faithful.png, or clusters.png)",
+        plot="where to write the picture (default: old_faithful.png, or clusters.png)",
     )
     parser.add_argument(
         "--starts", type=whole_number(1), metavar="N", help="starts of the fit (default: 20, or 3)"
@@ -92,21 +89,7 @@ def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
             metavar="K",
             help="Gaussians to fit (default: as many as clusters)",
         ),
-        group.add_argument(
-            "--solver",
-            choices=SOLVERS,
-            default="lbfgs",
-            metavar="S",
-            help="em, lbfgs or adam (default: %(default)s)",
-        ),
-        group.add_argument(
-            "--max-iter",
-            type=whole_number(1),
-            default=1000,
-            metavar="N",
-            help="iterations of each start at most, for adam passes over the data (default: "
-            "%(default)s)",
-        ),
+        *add_solver_options(group, "lbfgs"),
         group.add_argument(
             "--step-logits",
             type=not_negative,
@@ -125,11 +108,9 @@ def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help="print the loss of every Nth iteration (default: 1, 2, 5, 10, 20, 50, ...)",
         ),
-        group.add_argument(
-            "--plot-history",
-            type=picture,
-            metavar="PNG",
-            help="where to draw the loss by iteration (default: clusters_history.png)",
+        *add_picture_options(
+            group,
+            plot_history="where to draw the loss by iteration (default: clusters_history.png)",
         ),
         group.add_argument(
             "--frames",

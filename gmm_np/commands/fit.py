@@ -12,14 +12,15 @@ from gmm_np.commands.models import save_model
 from gmm_np.commands.options import (
     Commands,
     add_data_options,
+    add_picture_options,
+    add_solver_options,
     model_file,
     new_command,
     not_negative,
-    picture,
     tell,
     whole_number,
 )
-from gmm_np.commands.report import SOLVERS, json_text
+from gmm_np.commands.report import json_text
 from gmm_np.commands.samples import load_samples, names_to_save
 from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
 from gmm_np.solvers.em import ON_COLLAPSE
@@ -72,13 +73,7 @@ def add_command(commands: Commands) -> None:
         help="read DATA anew in each pass rather than hold it in memory; .npy is the fastest",
     )
     group = parser.add_argument_group("the fit")
-    group.add_argument(
-        "--solver",
-        choices=SOLVERS,
-        default="em",
-        metavar="S",
-        help="em, lbfgs or adam (default: %(default)s)",
-    )
+    add_solver_options(group, "em")
     group.add_argument(
         "--n-init",
         type=whole_number(1),
@@ -95,14 +90,6 @@ def add_command(commands: Commands) -> None:
         metavar="T",
         help="end where an iteration gains less (em), or no entry of the gradient is larger "
         "(lbfgs, adam), in nats a sample (default: 1e-6, for adam 1e-4)",
-    )
-    group.add_argument(
-        "--max-iter",
-        type=whole_number(1),
-        default=1000,
-        metavar="N",
-        help="iterations of each start at most, for adam passes over the data (default: "
-        "%(default)s)",
     )
     group.add_argument(
         "--reg-covar",
@@ -123,18 +110,12 @@ def add_command(commands: Commands) -> None:
     )
     group = parser.add_argument_group("what is written")
     group.add_argument("--out", type=model_file, metavar="MODEL", help="the model, an .npz file")
-    group.add_argument("--plot", type=picture, metavar="PNG", help="a picture of data and mixture")
-    group.add_argument(
-        "--plot-history", type=picture, metavar="PNG", help="a picture of the loss by iteration"
-    )
-    group.add_argument(
-        "--plot-responsibilities",
-        type=picture,
-        metavar="PNG",
-        help="a picture of which component made which row",
-    )
-    group.add_argument(
-        "--plot-bic", type=picture, metavar="PNG", help="a picture of the BIC by K and family"
+    add_picture_options(
+        group,
+        plot="a picture of data and mixture",
+        plot_history="a picture of the loss by iteration",
+        plot_responsibilities="a picture of which component made which row",
+        plot_bic="a picture of the BIC by K and family",
     )
     group.add_argument("--json", action="store_true", help="print one JSON document")
 

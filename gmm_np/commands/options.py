@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np.mixture import SOLVERS
 from gmm_np.progress import Progress
 from gmm_np.tables import Table, open_table
 from gmm_np.tables.cells import number_reader, read_range
@@ -131,6 +132,42 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--key", metavar="NAME", help="the array of an .npz file (default: x, or the only one)"
     )
+
+
+def add_solver_options(group: Any, default: str) -> list[argparse.Action]:
+    """Add which solver fits, and for how long."""
+    return [
+        group.add_argument(
+            "--solver",
+            choices=SOLVERS,
+            default=default,
+            metavar="S",
+            help="em, lbfgs or adam (default: %(default)s)",
+        ),
+        group.add_argument(
+            "--max-iter",
+            type=whole_number(1),
+            default=1000,
+            metavar="N",
+            help="iterations of each start at most, for adam passes over the data (default: "
+            "%(default)s)",
+        ),
+    ]
+
+
+def add_picture_options(group: Any, *aliases: str, **what: str) -> list[argparse.Action]:
+    """Add an option for each picture, under its name in `what`, which has its help."""
+    return [
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            *aliases,
+            dest=name,
+            type=picture,
+            metavar="PNG",
+            help=text,
+        )
+        for name, text in what.items()
+    ]
 
 
 def open_data(options: argparse.Namespace, **other: Any) -> Table:
