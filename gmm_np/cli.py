@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from typing import Final
 
@@ -21,6 +22,7 @@ ERROR, INTERRUPTED = 2, 130
 COMMANDS: Final = {
     "fit": "gmm_np.commands.fit",
     "score": "gmm_np.commands.score",
+    "assign": "gmm_np.commands.assign",
     "sample": "gmm_np.commands.sample",
     "info": "gmm_np.commands.info",
     "check": "gmm_np.commands.check",
@@ -51,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = [name for name in arguments[:1] if name in COMMANDS]
     try:
         options = _build_parser(known or list(COMMANDS)).parse_args(arguments)
-        code: int = options.run(options)
+        with ExitStack() as options.files:
+            code: int = options.run(options)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, like `head`, has seen enough

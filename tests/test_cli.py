@@ -1,5 +1,8 @@
 """The command line as a user meets it: what it prints and writes, and says of bad input."""
 
+import csv
+import gzip
+import io
 import json
 import os
 import signal
@@ -358,8 +361,9 @@ def renamed(tmp_path, capsys):
 @pytest.mark.parametrize(
     "columns", [[], ["--columns", "b_cm,a_kg"], ["--columns", "2,1"], ["--columns", "a_kg"]]
 )
-def test_score_refuses_other_names_than_those_of_the_fit(renamed, capsys, columns):
-    message = refusal(capsys, "score", *renamed, *columns)
+@pytest.mark.parametrize("command", ["score", "assign"])
+def test_other_names_than_those_of_the_fit_are_refused(renamed, capsys, columns, command):
+    message = refusal(capsys, command, *renamed, *columns)
     assert (
         f"{renamed[1]}: no column named 'a', 'b': the model was fitted to 'a', 'b', the " in message
     )
@@ -514,6 +518,63 @@ def test_what_was_assumed_of_a_table_is_said_on_stderr(tmp_path, capsys, command
     assert "3 rows of a, b\n" in printed.out
 
 
+def piped(monkeypatch, path):
+    """Let a file be the standard input."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npy", ".npz", ".csv.gz"])
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_data_come_from_the_standard_input_too(geyser, capsys, monkeypatch, suffix, stream):
+    path = geyser.with_name(f"piped{suffix}")
+    if suffix == ".csv.gz":
+        path.write_bytes(gzip.compress(geyser.read_bytes()))
+    else:
+        write_table(path, *read_table(geyser))
+    options = ["-k", 2, *stream, "--json"]
+    expected = strict(run(capsys, "fit", path, *options))
+    piped(monkeypatch, path)
+    assert strict(run(capsys, "fit", "-", *options)) == expected
+
+
+def test_every_command_that_reads_data_reads_the_standard_input(geyser, model, capsys, monkeypatch):
+    for command in (["score", model, "-"], ["assign", model, "-"], ["check", "-"]):
+        piped(monkeypatch, geyser)
+        out = run(capsys, *command)
+        assert out.startswith("standard input: 272 rows of") or out.count("\n") == 273
+
+
+def test_a_fault_of_the_standard_input_is_named_as_such(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,2\n3,x\n")
+    piped(monkeypatch, path)
+    message = refusal(capsys, "fit", "-", "-k", 1)
+    assert message.startswith("gmm-np: error: standard input, line 3, column 2 ('b'): 'x' is not a")
+
+
+def test_a_column_of_text_is_left_out_and_that_is_said(tmp_path, capsys):
+    path, model = tmp_path / "x.csv", tmp_path / "m.npz"
+    path.write_text("a,species,b,w\n1,s,2,1\n3,s,5,1\n9,v,1,2\n")
+    options = ["-k", "1", "--weights", "w", "--json"]
+    assert main(["fit", str(path), *options, "--out", str(model)]) == 0
+    printed = capsys.readouterr()
+    assert strict(printed.out)["columns"] == ["a", "b"]
+    said = f"gmm-np: note: {path}: column 2 ('species') holds text and is left out\n"
+    assert printed.err == said
+    assert main(["check", str(path)]) == 0
+    assert said in capsys.readouterr().err
+    scored = strict(run(capsys, "score", model, path, "--weights", "w", "--json"))
+    assert scored["nll"] == strict(printed.out)["nll"]
+    assert "'s' is not a number" in refusal(capsys, "fit", path, "-k", 1, "--columns", "a,species")
+
+
+def test_names_of_rows_are_told_beside_weights_too(tmp_path, capsys):
+    path = tmp_path / "x.csv"
+    path.write_text(",a,w\nx,1,1\ny,3,1\n")
+    assert main(["fit", str(path), "-k", "1", "--weights", "w"]) == 0
+    assert "column 1 is taken for names of the rows" in capsys.readouterr().err
+
+
 def test_a_file_is_read_as_the_options_say(tmp_path, capsys):
     path = tmp_path / "data.csv"
     text = "Messung\n\nLänge;Höhe\ncm;cm\n1.234,5;2\n2,5;3\n3;5,5\n"
@@ -540,6 +601,115 @@ def test_score_writes_a_line_a_row(geyser, model, capsys):
     assert values[:, 1].tolist() == fitted.predict(x).tolist()
     assert values[:, 2].tolist() == fitted.predict_proba(x).max(axis=1).tolist()
     assert path.read_text().splitlines()[1].split(",")[1] in ("0", "1")  # not 1.0
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Two clusters with text, a missing value, and what has to be quoted, as a CSV file."""
+    x = np.concatenate([np.random.default_rng(0).normal(c, 1, (100, 2)) for c in (0, 9)])
+    rows = [[f"{a:.3f}", f"{b:.2f}", 'a "b", c'] for a, b in x.tolist()]
+    rows[7][1] = "NA"
+    path = tmp_path / "labelled.csv"
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([["b", "a", "component"], *rows])
+    return path
+
+
+def read_cells(path, delimiter=","):
+    with path.open(newline="") as stream:
+        return list(csv.reader(stream, delimiter=delimiter))
+
+
+def test_assign_writes_the_table_and_what_the_model_makes_of_each_row(labelled, capsys):
+    model, path = labelled.with_name("m.npz"), labelled.with_name("out.csv")
+    drop = ["--missing", "drop"]
+    run(capsys, "fit", labelled, "-k", 2, "--columns", "a,b", *drop, "--out", model)
+    out = run(capsys, "assign", model, labelled, *drop, "--all", "--out", path)
+    assert f"{labelled}: 199 rows of a, b; left out for a missing value: 1\n" in out
+    given, found = read_cells(labelled), read_cells(path)
+    assert [row[:3] for row in found] == given  # as it is, quotes and zeros too
+    assert found[0][3:] == [
+        *("component.1", "probability", "probability_0", "probability_1", "log_density"),
+        "outlier_score",
+    ]
+    assert found[8][3:] == [""] * 6
+    whole = [row for i, row in enumerate(found) if i not in (0, 8)]
+    values = np.array([row[3:] for row in whole], float)
+    x = np.array([row[:2] for row in whole], float)[:, ::-1]  # by name: the model's a comes first
+    fitted = GaussianMixture.load(model)
+    del fitted.feature_names_in_
+    resp, density = fitted.predict_proba(x), fitted.score_samples(x)
+    assert values[:, 0].tolist() == fitted.predict(x).tolist()
+    assert values[:, 1].tolist() == resp.max(axis=1).tolist()
+    assert values[:, 2:4].tolist() == resp.tolist()
+    assert values[:, 4].tolist() == density.tolist()
+    for k in (0, 1):
+        assert f"component {k}: {(values[:, 0] == k).sum()} rows\n" in out
+    # The share of draws of less density, by another draw: both err by 0.0016 at most, one sigma.
+    fitted.set_params(random_state=5)
+    draws = fitted.score_samples(fitted.sample(100_000)[0])
+    share = (draws < density[:, None]).mean(axis=1)
+    np.testing.assert_allclose(values[:, 5], share, atol=5 * 0.0016 * 2**0.5)
+
+
+def test_an_outlier_score_is_uniform_on_draws_and_zero_far_away(model, capsys, tmp_path):
+    run(capsys, "sample", model, "-n", 4000, "--seed", 3, "--out", tmp_path / "drawn.csv")
+    with (tmp_path / "drawn.csv").open("a") as stream:
+        stream.write("1e3,1e3\n")
+    out = run(capsys, "assign", model, tmp_path / "drawn.csv")
+    score = np.array([line.split(",")[-1] for line in out.splitlines()[1:]], float)
+    assert score[-1] == 0.0
+    uniform = (np.arange(4000) + 0.5) / 4000
+    assert np.abs(np.sort(score[:-1]) - uniform).max() < 1.95 / 4000**0.5  # Kolmogorov, 0.1 %
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "delimiter"),
+    [
+        ("x.csv", "eruptions;waiting;t\n3,5;70,0;x\n", ["--decimal", ","], ";"),
+        ("x.txt", "eruptions waiting t\n3.5 70.0 x\n", [], ","),
+        ("x.csv", "t,eruptions,waiting\nx,3.5,70.0\n", [], ","),
+    ],
+)
+def test_assigned_rows_are_read_back_with_the_options_of_the_table(
+    model, tmp_path, capsys, name, content, options, delimiter
+):
+    path = tmp_path / name
+    path.write_text(content)
+    out = tmp_path / "out.csv"
+    said = run(capsys, "score", model, path, *options)
+    for again in (path, out):  # and what was written can be assigned again
+        run(capsys, "assign", model, again, *options, "--out", out)
+        assert run(capsys, "score", model, out, *options) == said.replace(str(path), str(out))
+    assert read_cells(out, delimiter)[0][:3] == content.split("\n")[0].replace(" ", ",").replace(
+        ";", ","
+    ).split(",")
+    run(capsys, "assign", model, path, *options, "--out", tmp_path / "out.tsv")
+    assert "\twaiting\t" in (tmp_path / "out.tsv").read_text()
+
+
+def test_a_table_without_names_is_assigned_with_names_for_all(model, tmp_path, capsys):
+    x, _ = load_old_faithful()
+    np.save(tmp_path / "x.npy", x)
+    out = tmp_path / "out.csv"
+    said = strict(run(capsys, "assign", model, tmp_path / "x.npy", "--out", out, "--json"))
+    values, names = read_table(out)
+    assert names[:4] == ["x1", "x2", "component", "probability"]
+    assert values[:, :2].tolist() == x.tolist()
+    assert said["counts"] == np.bincount(values[:, 2].astype(int)).tolist()
+    assert (said["n_samples"], said["n_dropped"], said["n_draws"]) == (272, 0, 100_000)
+    assert said["n_outliers"] == (values[:, -1] < 0.01).sum()
+
+
+def test_an_assignment_that_fails_leaves_what_was_there(model, tmp_path, capsys):
+    path, out = tmp_path / "x.csv", tmp_path / "out.csv"
+    path.write_text("eruptions,waiting\n" + "3,70\n" * 9000 + "3,x\n")
+    out.write_text("before")
+    assert "line 9002, column 2" in refusal(capsys, "assign", model, path, "--out", out)
+    assert out.read_text() == "before"
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".csv", ".csv", ".csv", ".npz"]
+    assert "add --out FILE" in refusal(capsys, "assign", model, path, "--json")
+    assert "must end in .csv or .tsv" in refusal(capsys, "assign", model, path, "--out", "x.npz")
 
 
 def test_infinite_losses_are_null_in_json(model, tmp_path, capsys):

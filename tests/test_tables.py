@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import sys
 import tracemalloc
 from pathlib import Path
@@ -696,6 +697,40 @@ def test_a_first_line_of_words_is_data_where_that_is_said(write):
     path = write("x,1\ny,2\n")
     values, names = read_table(path, header=False, columns=[2])
     assert (values.tolist(), names) == ([[1], [2]], ["2"])
+
+
+# --- columns of text ----------------------------------------------------------------------------
+
+
+def test_columns_of_nothing_but_text_are_left_out_where_that_is_asked_for(write):
+    path = write("a,site,b,when\n1,x,2,2020-01-01\n3,NA,4,2020-01-02\n5,,6,\n")
+    table = open_table(path).without_text()
+    assert table.read().tolist() == [[1, 2], [3, 4], [5, 6]]
+    said = "column 2 ('site'), column 4 ('when') hold text and are left out"
+    assert table.notes == [f"{path}: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (["x"] * 40 + ["7"], "line 2, column 2 ('c'): 'x' is not a number"),
+        (["7"] * 40 + ["x"], "line 42, column 2 ('c'): 'x' is not a number"),
+        (["x"] * 40 + ["1,5"], "line 2, column 2 ('c'): 'x' is not a number"),  # decimals, perhaps
+        (["NA"] * 41, "line 2, column 2 ('c'): 'NA' is not a number"),
+    ],
+)
+def test_a_column_that_mixes_text_and_numbers_or_has_neither_stays(write, column, said):
+    rows = "".join(f"{i};{cell}\n" for i, cell in enumerate(column))
+    table = open_table(write(f"a;c\n{rows}")).without_text()
+    assert table.names == ["a", "c"]
+    with pytest.raises(TableError, match=re.escape(said)):
+        table.read()
+
+
+@pytest.mark.parametrize("content", ["a,b\nx,y\n", "x,1\ny,2\n"])
+def test_of_a_table_of_text_or_without_names_nothing_is_left_out(write, content):
+    table = open_table(write(content), header=content.startswith("a"))
+    assert table.without_text().numbers == [1, 2]
 
 
 # --- what files need ------------------------------------------------------------------------------

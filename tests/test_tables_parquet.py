@@ -1,5 +1,6 @@
 """Parquet is read as other tables are: the same numbers, names, blocks and refusals."""
 
+from datetime import date
 from decimal import Decimal
 
 import numpy as np
@@ -70,6 +71,19 @@ def test_a_column_of_another_type_is_refused_if_it_is_chosen(write, values):
     assert read_table(path, columns=["a"])[0].tolist() == [[1]]
     with pytest.raises(TableError, match=r"column 2 \('b'\): holds .*, not numbers; choose other"):
         read_table(path)
+
+
+@pytest.mark.parametrize("values", [["x"], [date(2020, 1, 1)], pa.array(["x"]).dictionary_encode()])
+def test_a_column_of_text_or_dates_is_left_out_where_that_is_asked_for(write, values):
+    path = write({"a": [1.0], "b": values})
+    table = open_table(path).without_text()
+    assert table.names == ["a"]
+    assert table.notes == [f"{path}: column 2 ('b') holds text and is left out"]
+
+
+def test_rows_are_given_as_text_with_their_places(write):
+    path = write({"a": [1.5, None], "b": ["x", "y"]})
+    assert list(open_table(path).cells()) == [(1, ["1.5", "x"]), (2, ["", "y"])]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])

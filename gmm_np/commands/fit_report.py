@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, Final
 
 from gmm_np.checks import counted
@@ -113,7 +114,8 @@ def draw_fit(candidates: list[Candidate], samples: Samples, options: argparse.Na
 
     best = candidates[0]
     what = f"K = {best.n_components}, {best.family}, NLL {best.criteria['nll']:.4f} nats a sample"
-    title = f"{options.data.name}: {what}"
+    name = Path(str(samples.table.file)).name
+    title = f"{name}: {what}"
     if options.plot or options.plot_responsibilities:
         x = samples.some_rows(5000, options.seed)
         draw = plotting.plot_mixture if x.shape[1] <= 2 else plotting.plot_pairs
@@ -135,5 +137,5 @@ def draw_fit(candidates: list[Candidate], samples: Samples, options: argparse.Na
         for family in options.family:
             own = [c for c in candidates if c.family == family]
             scores[family] = {c.n_components: c.criteria["bic"] if c.score else None for c in own}
-        figure = plotting.plot_bic(scores, title=options.data.name)
+        figure = plotting.plot_bic(scores, title=name)
         plotting.save_figure(figure, options.plot_bic)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import csv
 import re
+import shutil
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -89,7 +91,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DATA",
         help="a table, a row a sample: text (.csv, .tsv, .txt; also .gz, .bz2, .xz), a NumPy array "
-        "(.npy, .npz), or .parquet",
+        "(.npy, .npz), or .parquet; - for the standard input",
     )
     group = parser.add_argument_group("reading DATA")
     group.add_argument(
@@ -173,7 +175,26 @@ def add_picture_options(group: Any, *aliases: str, **what: str) -> list[argparse
 def open_data(options: argparse.Namespace, **other: Any) -> Table:
     """Open DATA as the options say, or some in their place; all its columns."""
     names = ("missing", "header", "skip_lines", "delimiter", "decimal", "encoding", "key")
-    return open_table(options.data, **{name: getattr(options, name) for name in names} | other)
+    given = {name: getattr(options, name) for name in names}
+    if options.data == Path("-"):
+        if "piped" not in options:
+            directory = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+            options.piped = _keep_input(Path(options.files.enter_context(directory)))
+        return open_table(options.piped, name="standard input", **given | other)
+    return open_table(options.data, **given | other)
+
+
+def _keep_input(directory: Path) -> Path:
+    """Write the standard input, which can be read only once, to a file of the suffix it needs."""
+    stream = sys.stdin.buffer
+    start = stream.read(8)
+    suffixes = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PAR1": ".parquet"}
+    found = [suffix for magic, suffix in suffixes.items() if start.startswith(magic)]
+    path = directory / f"input{found[0] if found else '.txt'}"
+    with path.open("xb") as copy:
+        copy.write(start)
+        shutil.copyfileobj(stream, copy)
+    return path
 
 
 def in_options(message: str) -> str:
@@ -196,7 +217,7 @@ def tell(notes: Iterable[str]) -> None:
 def read_data(table: Table) -> NDArray[np.float64]:
     """Read the whole table [N, D], with a progress line."""
     blocks = []
-    with Progress(f"reading {table.file.name}", unit="row") as line:
+    with Progress(f"reading {Path(str(table.file)).name}", unit="row") as line:
         for block in table:
             blocks.append(block)
             line.advance(len(block))

@@ -16,7 +16,7 @@ from gmm_np.parameters import Parameters
 
 SOLVERS: Final = {"em": "EM", "lbfgs": "L-BFGS", "adam": "Adam"}
 TOLERANCES: Final = {"em": 1e-6, "lbfgs": 1e-6, "adam": 1e-4}  # of a fit, nats a sample
-_SHOWN: Final = 20  # components that are printed for people; JSON has all
+SHOWN: Final = 20  # components that are printed for people; JSON has all
 _WIDEST: Final = 6  # dimensions of which the covariances are printed for people
 
 
@@ -82,8 +82,8 @@ def describe(parameters: Parameters, names: Sequence[str]) -> str:
     means, covariances = parameters.means.astype(np.float64), parameters.covariances()
     lines = ["The components, counted from 0:"]
     shown: NDArray[Any] = np.arange(len(weights))
-    if len(weights) > _SHOWN:
-        shown = np.sort(np.argsort(-weights, kind="stable")[:_SHOWN])
+    if len(weights) > SHOWN:
+        shown = np.sort(np.argsort(-weights, kind="stable")[:SHOWN])
     width = max(12, *(min(len(name), 30) for name in names))
     for k in shown:
         lines.append(f"component {k}: weight {weights[k]:.4f}")

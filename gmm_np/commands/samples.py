@@ -110,13 +110,14 @@ def load_samples(
         table = table.choose(options.columns)
     weight = None if options.weights is None else table.number(options.weights)
     if weight is not None and table.numbers != [weight]:
-        table = table.choose([number for number in table.numbers if number != weight])
+        table = table.without([weight])
     elif weight is not None:
-        raise TableError(
-            f"{options.data}: no column is left beside that of the weights; choose some"
-        )
-    notes = table.notes
-    if columns is not None:
+        raise TableError(f"{table.file}: no column is left beside that of the weights; choose some")
+    if columns is None:
+        if options.columns is None:
+            table = table.without_text()
+        notes = table.notes
+    else:
         chosen = options.columns is not None
         table, more = _pair(table, columns, chosen=chosen, by_position=options.by_position)
         notes = [*table.notes, *more]
@@ -165,6 +166,8 @@ def _pair(
                 f"{_quoted(columns.names)}, the table has {_quoted(names)}; rename them, or "
                 "say which are meant, in the order of the model, with --columns and --by-position"
             )
+    if not chosen:
+        table = table.without_text()
     if len(table.names) != columns.n_features:
         raise TableError(
             f"{table.file}: has {counted(len(table.names), 'column')} where the model was fitted "

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from gmm_np.tables.arrays import open_array
 from gmm_np.tables.blocks import Block, Source, column_name
 from gmm_np.tables.cells import read_range
-from gmm_np.tables.errors import TableError, listed, short, table_error
-from gmm_np.tables.numbers import text_blocks
+from gmm_np.tables.errors import File, TableError, listed, short, table_error
+from gmm_np.tables.numbers import text_blocks, text_cells, text_columns
 from gmm_np.tables.parquet import open_parquet
 from gmm_np.tables.text import Text, find_layout
 from gmm_np.tables.writing import write_table
 
-__all__ = ["Table", "TableError", "open_table", "read_table", "write_table"]
+__all__ = ["Table", "TableError", "open_table", "read_table", "unique_names", "write_table"]
 
 
 class Table:
@@ -57,7 +57,7 @@ class Table:
     """
 
     def __init__(
-        self, file: Path, source: Source, block_rows: int, numbers: Sequence[int] | None = None
+        self, file: File, source: Source, block_rows: int, numbers: Sequence[int] | None = None
     ) -> None:
         self.file = file
         self.block_rows = block_rows
@@ -66,8 +66,9 @@ class Table:
         self.first_line = source.first_line
         self.n_dropped = 0
         self._source = source
-        self._all_names = _unique(source.names)
+        self._all_names = unique_names(source.names)
         every = range(1, len(source.names) + 1)
+        self._left_out: list[int] = []  # columns of text, from 1
         self._leaves_out_row_names = numbers is None and bool(source.row_names)
         self.numbers = (
             [number for number in every if number - 1 not in source.row_names]
@@ -78,6 +79,21 @@ class Table:
     @property
     def names(self) -> list[str]:  # noqa: D102
         return [self._all_names[number - 1] for number in self.numbers]
+
+    @property
+    def delimiter(self) -> str:
+        """The character between cells: a blank for white space, a comma where there is none."""
+        return self._source.delimiter
+
+    @property
+    def decimal(self) -> str:
+        """The decimal mark."""
+        return self._source.decimal
+
+    @property
+    def header(self) -> list[str]:
+        """Names of all columns as the file has them, "" for none; empty where it names none."""
+        return list(self._source.names) if self.named else []
 
     @property
     def all_names(self) -> list[str]:
@@ -95,7 +111,30 @@ class Table:
                 which, them = f"columns {', '.join(found)} are", "them"
             every = f"--columns 1-{len(self.all_names)}"
             notes.append(f"{which} taken for names of the rows and left out; {every} keeps {them}")
+        if self._left_out:
+            columns = ", ".join(column_name(self._all_names, j - 1) for j in self._left_out)
+            verb, are = ("hold", "are") if len(self._left_out) > 1 else ("holds", "is")
+            notes.append(f"{columns} {verb} text and {are} left out")
         return [f"{self.file}: {note}" for note in notes]
+
+    def without_text(self) -> Table:
+        """Return the same table without the columns that hold text and no number, if any is left.
+
+        Its notes name them.
+        """
+        text = {j + 1 for j in self._source.text_columns()} & set(self.numbers)
+        if not text or len(text) == len(self.numbers):
+            return self
+        table = self.without(text)
+        table._left_out = sorted(text)
+        return table
+
+    def without(self, numbers: Collection[int]) -> Table:
+        """Return the same table without some of its columns, by their numbers from 1."""
+        kept = [number for number in self.numbers if number not in numbers]
+        table = Table(self.file, self._source, self.block_rows, kept)
+        table._leaves_out_row_names = self._leaves_out_row_names
+        return table
 
     def choose(self, columns: Sequence[str | int]) -> Table:
         """Return the same table with other columns, in this order.
@@ -176,6 +215,11 @@ class Table:
             raise table_error(self.file, what)
         self.n_dropped = n_dropped
 
+    def cells(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield each row as it is written, all columns, with its place in the file."""
+        with _readable(self.file):
+            yield from self._source.cells()
+
     def __iter__(self) -> Iterator[NDArray[np.float64]]:
         """Yield float64 blocks [<= block_rows, D] of finite numbers; TableError at a fault."""
         for block in self.blocks():
@@ -198,6 +242,7 @@ def open_table(
     encoding: str = "utf-8",
     skip_lines: int | Collection[int] = 0,
     block_rows: int = 8192,
+    name: str = "",
 ) -> Table:
     """Open a table of finite numbers in a text file, a `.npy`, `.npz` or `.parquet` file.
 
@@ -233,6 +278,8 @@ def open_table(
         How many lines to skip at the beginning of a text, or the numbers, from 1, of those to skip.
     block_rows : int
         Rows of a block.
+    name : str
+        What messages call the file; by default its path.
 
     Returns
     -------
@@ -248,7 +295,7 @@ def open_table(
     ValueError
         If `missing`, `decimal` or `block_rows` is none of the above.
     """
-    file = Path(path)
+    file = File(Path(path), name)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"#\r\n'):
         raise table_error(
             file, f"{delimiter!r} cannot separate cells (--delimiter); name one character"
@@ -266,17 +313,19 @@ def open_table(
         what = f"no encoding is named {encoding!r} (--encoding); utf-8, utf-16 and cp1252 are some"
         raise table_error(file, what) from None
     drop = missing == "drop"
-    suffix = file.suffix.lower()
+    suffix = file.path.suffix.lower()
     if key is not None and suffix != ".npz":
         raise table_error(file, "only an .npz file has arrays to choose from; leave out --key")
     if skip_lines and suffix in (".npy", ".npz", ".parquet"):
         raise table_error(file, "only a text has lines to skip; leave out --skip-lines")
     with _readable(file):
-        mode = file.stat().st_mode
+        mode = file.path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise table_error(file, "is a directory; name a file in it")
         if not stat.S_ISREG(mode):  # a pipe cannot be read a second time
-            raise table_error(file, "is not a regular file; write the data to a file first")
+            raise table_error(
+                file, "is not a regular file; write the data to a file, or pipe them to DATA -"
+            )
         if suffix in (".npy", ".npz"):
             source = open_array(file, key, drop=drop)
         elif suffix == ".parquet":
@@ -287,13 +336,17 @@ def open_table(
             layout = find_layout(text, delimiter, header, decimal)
             blocks = partial(text_blocks, layout, drop)
             source = Source(
-                layout.names,
-                layout.named,
-                list(range(layout.row_names)),
-                "line",
-                layout.note,
-                layout.first_line,
-                blocks,
+                names=layout.names,
+                named=layout.named,
+                row_names=list(range(layout.row_names)),
+                unit="line",
+                note=layout.note,
+                first_line=layout.first_line,
+                blocks=blocks,
+                text_columns=partial(text_columns, layout),
+                cells=partial(text_cells, layout),
+                delimiter=layout.delimiter or " ",
+                decimal=layout.decimal or ".",
             )
     table = Table(file, source, block_rows)
     return table if columns is None else table.choose(columns)
@@ -319,8 +372,11 @@ def read_table(
     return table.read(), table.names
 
 
-def _unique(names: Sequence[str]) -> list[str]:
-    """Return the names, or numbers from 1 for lack of one, of which no two are equal."""
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Return the names, or numbers from 1 for lack of one, of which no two are equal.
+
+    Of equal names the second and later get ``.1``, ``.2``, ... as in pandas.
+    """
     unique: dict[str, None] = {}
     given = set(names)
     for j, name in enumerate(names, start=1):
@@ -333,7 +389,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def _readable(file: File) -> Iterator[None]:
     """Say what the system refuses, and what helps."""
     try:
         yield

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np.tables.blocks import Block, Source, finite_block
-from gmm_np.tables.errors import listed, short, table_error
+from gmm_np.tables.blocks import Block, Cells, Source, finite_block
+from gmm_np.tables.errors import File, listed, short, table_error
 
 
-def open_array(file: Path, key: str | None, *, drop: bool) -> Source:
+def open_array(file: File, key: str | None, *, drop: bool) -> Source:
     """Open the table [N, D] that a NumPy file holds; that of a `.npy` file stays on disk."""
     found = _load(file, key)
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
@@ -27,11 +26,26 @@ def open_array(file: Path, key: str | None, *, drop: bool) -> Source:
     if found.size == 0:
         raise table_error(file, f"is empty, got shape {found.shape}; save one row a sample")
     blocks = partial(_blocks, file, found, drop)
-    return Source([""] * found.shape[1], False, [], "row", "", [], blocks)
+    return Source(
+        names=[""] * found.shape[1],
+        named=False,
+        row_names=[],
+        unit="row",
+        note="",
+        first_line=[],
+        blocks=blocks,
+        text_columns=list,
+        cells=partial(_cells, found),
+    )
+
+
+def _cells(table: NDArray[Any]) -> Cells:
+    for place, row in enumerate(table, start=1):
+        yield place, [str(value) for value in row.tolist()]
 
 
 def _blocks(
-    file: Path, table: NDArray[Any], drop: bool, picks: list[int], n_rows: int
+    file: File, table: NDArray[Any], drop: bool, picks: list[int], n_rows: int
 ) -> Iterator[Block]:
     """Yield the chosen columns in blocks [<= n_rows, D] of float64, each of its own memory."""
     columns = [f"column {j + 1}" for j in picks]
@@ -41,13 +55,13 @@ def _blocks(
         yield finite_block(file, values, start, columns, drop=drop)
 
 
-def _load(file: Path, key: str | None) -> Any:
-    if file.suffix.lower() == ".npy":
+def _load(file: File, key: str | None) -> Any:
+    if file.path.suffix.lower() == ".npy":
         try:
-            return np.load(file, mmap_mode="r", allow_pickle=False)
+            return np.load(file.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError):  # cannot be mapped: an empty array, objects, damage
             pass
-    with file.open("rb") as stream:
+    with file.path.open("rb") as stream:
         try:
             found = np.load(stream, allow_pickle=False)
             if isinstance(found, np.ndarray):

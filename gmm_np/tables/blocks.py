@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np.tables.errors import short, table_error
+from gmm_np.tables.errors import File, short, table_error
 
 
 class Block(NamedTuple):
@@ -18,6 +17,9 @@ class Block(NamedTuple):
     values: NDArray[np.float64]  # [n, D], finite
     places: Sequence[int]  # [n], line or row of the file, from 1
     n_dropped: int  # rows with a missing value
+
+
+Cells = Iterator[tuple[int, list[str]]]
 
 
 class Source(NamedTuple):
@@ -30,6 +32,10 @@ class Source(NamedTuple):
     note: str  # what was guessed of it; "" where nothing was
     first_line: list[str]  # cells of the first line of a text
     blocks: Callable[[list[int], int], Iterator[Block]]  # of the columns picked, from 0
+    text_columns: Callable[[], list[int]]  # those, from 0, that hold text and no number
+    cells: Callable[[], Cells]  # all rows as text, with their places
+    delimiter: str = ","  # between cells, where there is a character
+    decimal: str = "."  # the decimal mark
 
 
 def column_name(names: Sequence[str], j: int) -> str:
@@ -38,7 +44,7 @@ def column_name(names: Sequence[str], j: int) -> str:
 
 
 def finite_block(
-    file: Path,
+    file: File,
     values: NDArray[np.float64],
     first: int,
     columns: Sequence[str],

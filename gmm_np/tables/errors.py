@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class File:
+    """A file, and what messages call it: by default its path."""
+
+    path: Path
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or str(self.path)
 
 
 class TableError(ValueError):
     """A file that is not a table of numbers: one line with the place and the remedy."""
 
 
-def table_error(file: Path, what: str, *place: str) -> TableError:
+def table_error(file: File | Path, what: str, *place: str) -> TableError:
     """Return the error that says `what` is wrong at a place of the file."""
     path = str(file) if str(file).isprintable() else repr(str(file))
     return TableError(f"{', '.join((path, *place))}: {what}")

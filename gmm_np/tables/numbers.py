@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_np.tables.blocks import Block, column_name
+from gmm_np.tables.blocks import Block, Cells, column_name
 from gmm_np.tables.cells import fault, is_missing, is_word, number_reader
 from gmm_np.tables.errors import short, table_error
 from gmm_np.tables.text import Layout, count_cells, records
@@ -54,6 +54,40 @@ def text_blocks(layout: Layout, drop: bool, picks: list[int], n_rows: int) -> It
         yield Block(values, places[:], 0)
         start = places[-1] + 1
     yield from _cell_by_cell(layout, drop, picks, n_rows, start)
+
+
+def text_cells(layout: Layout) -> Cells:
+    """Yield each row as cells of text, with its line."""
+    for place, cells in records(
+        layout.text.file, layout.text.lines(layout.start), layout.delimiter
+    ):
+        if len(cells) != len(layout.names):
+            raise _ragged(layout, place, cells)
+        yield place, cells
+
+
+def text_columns(layout: Layout) -> list[int]:
+    """Return the columns, from 0, that hold text and no number; marks of missing values apart.
+
+    Rows are read until each column has shown a number. In a table without names there is none: its
+    first row may be of names.
+    """
+    if not layout.named:
+        return []
+    rows = records(layout.text.file, layout.text.lines(layout.start), layout.delimiter)
+    width = len(layout.names)
+    wordy = dict.fromkeys(range(width), False)  # columns without a number: is there a word?
+    for _, cells in rows:
+        if len(cells) != width:
+            break  # reading the numbers says so
+        for j in list(wordy):
+            if is_word(cells[j]):
+                wordy[j] = True
+            elif not is_missing(cells[j]):
+                del wordy[j]
+        if not wordy:
+            break
+    return [j for j, found in wordy.items() if found]
 
 
 def _read_fast(

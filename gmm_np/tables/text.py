@@ -13,11 +13,10 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
-from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from gmm_np.tables.cells import are_row_names, is_missing, is_word
-from gmm_np.tables.errors import table_error
+from gmm_np.tables.errors import File, table_error
 
 Lines = Iterator[tuple[int, str]]
 
@@ -46,13 +45,13 @@ _BY_SUFFIX: Final = (
 class Text(NamedTuple):
     """A text file, perhaps compressed by gzip, bzip2 or xz."""
 
-    file: Path
+    file: File
     encoding: str
     skip_lines: Collection[int]  # numbers of lines to leave out
 
     def lines(self, start: int = 1) -> Lines:
         """Yield each line that holds cells, from line `start` on, with its number."""
-        with self.file.open("rb") as stream, _unpacked(self.file, stream) as content:
+        with self.file.path.open("rb") as stream, _unpacked(self.file, stream) as content:
             # Stray bytes become surrogates, so that the message can say where they are.
             text = io.TextIOWrapper(content, self.encoding, errors="surrogateescape")
             number = 0
@@ -137,18 +136,18 @@ def _count_row_names(names: Sequence[str]) -> int:
 
 
 def _refuse_other_formats(text: Text) -> None:
-    with text.file.open("rb") as stream:
+    with text.file.path.open("rb") as stream:
         what = _by_start(_BY_CONTENT, stream.read(8))
     if what:
         raise table_error(text.file, what)
-    suffix = text.file.suffix
+    suffix = text.file.path.suffix
     if suffix.lower() in _BY_SUFFIX:
         what = f"a {suffix} file is not read here; export the table as .csv, .npy or .npz"
         raise table_error(text.file, what)
 
 
 @contextmanager
-def _unpacked(file: Path, stream: BinaryIO) -> Iterator[Any]:
+def _unpacked(file: File, stream: BinaryIO) -> Iterator[Any]:
     """Give what the stream holds, unpacked; TableError where it is damaged."""
     name = _by_start(_COMPRESSED, stream.read(8))
     stream.seek(0)
@@ -175,7 +174,7 @@ def count_cells(line: str, delimiter: str | None) -> int:
     return len((_QUOTED.sub("q", line) if '"' in line else line).split(delimiter))
 
 
-def records(file: Path, lines: Lines, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
+def records(file: File, lines: Lines, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
     """Yield each row as cells of text, with the number of the line on which it starts."""
     numbers: list[int] = []  # lines of the present row: a quoted cell may span several
 

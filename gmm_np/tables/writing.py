@@ -78,12 +78,22 @@ def write_table(
             stream.writelines(line.encode() for line in csv_lines(values, names, whole=whole))
 
 
+def text_line(cells: Sequence[str], delimiter: str = ",") -> str:
+    """Return a line of cells, in quotes where they would be read as something else."""
+    special = {delimiter, '"', "\n", "\r", "#"} | ({";", "\t"} if delimiter == "," else set())
+    return (
+        delimiter.join(
+            '"' + cell.replace('"', '""') + '"' if special & set(cell) else cell for cell in cells
+        )
+        + "\n"
+    )
+
+
 def csv_lines(
     values: NDArray[np.float64], names: Sequence[str], *, whole: Sequence[int] = ()
 ) -> Iterator[str]:
     """Yield a header and the rows, each number as short as it can be read back exactly."""
-    quoted = ['"' + n.replace('"', '""') + '"' if set(n) & set(',";\t\n#') else n for n in names]
-    yield ",".join(quoted) + "\n"
+    yield text_line(names)
     for row in values:
         cells = row.tolist()
         for j in whole:
