@@ -291,12 +291,95 @@ def test_a_floor_that_is_given_is_used_as_it_is_and_warned_of_where_it_is_too_hi
 
 def test_the_floor_is_scaled_to_each_column_and_said(geyser, capsys):
     out = run(capsys, "fit", geyser, "-k", "2")
-    said = (
-        "added to variances: 1e-06 of each column's, 1.3e-06 to eruptions's, 0.000184 to waiting's"
-    )
+    said = "added to variances: 1e-06 of each column's (eruptions 1.3e-06, waiting 0.000184)\n"
     assert said in out
     out = run(capsys, "fit", geyser, "-k", "2", "--family", "spherical")
     assert "added to variances: 1e-06 of the columns' mean variance, 9.27e-05" in out
+
+
+@pytest.mark.parametrize("how", [[], ["--stream"], ["--weights", "w"]])
+@pytest.mark.parametrize("family", ["full", "tied", "diag", "spherical", "shared_spherical"])
+def test_a_standardised_fit_is_one_of_standardised_columns_in_the_units_of_the_data(
+    tmp_path, capsys, family, how
+):
+    x = two_scales(np.random.default_rng(0)) + np.array([3e-5, 0.0])
+    weight = 1.0 + np.arange(300) % 3 if "--weights" in how else np.ones(300)
+    write_table(tmp_path / "x.csv", np.column_stack([x, weight]), ["a", "b", "w"])
+    columns = [] if "--weights" in how else ["--columns", "a,b"]
+    model, options = tmp_path / "m.npz", ["--family", family, "--reg-covar", "1e-3", *columns, *how]
+    fit = ["fit", str(tmp_path / "x.csv"), "-k", "2", "--standardize", *options]
+    assert main([*fit, "--out", str(model), "--json"]) == 0
+    printed = capsys.readouterr()
+    said = strict(printed.out)
+
+    mean = np.average(x, axis=0, weights=weight)
+    std = np.average((x - mean) ** 2, axis=0, weights=weight) ** 0.5
+    expected = GaussianMixture(
+        2, covariance_type=family, tol=1e-6, max_iter=1000, reg_covar=1e-3, random_state=0
+    ).fit((x - mean) / std, sample_weight=weight)
+    order = [np.argsort(np.asarray(m)[:, 0]) for m in (said["means"], expected.means_)]
+    close = {"rtol": 1e-4 if "--stream" in how else 1e-8}
+    np.testing.assert_allclose(
+        np.asarray(said["means"])[order[0]], mean + std * expected.means_[order[1]], **close
+    )
+    wanted = expected.parameters_.covariances()[order[1]] * np.outer(std, std)
+    held = GaussianMixture.load(model)
+    found = held.parameters_.covariances()[order[0]]
+    np.testing.assert_allclose(found / np.outer(std, std), wanted / np.outer(std, std), **close)
+    nll = -expected.score((x - mean) / std, sample_weight=weight) + np.log(std).sum()
+    assert said["nll"] == pytest.approx(nll, rel=1e-8)
+    np.testing.assert_allclose(said["reg_covar"], 1e-3 * std**2, rtol=1e-10)
+    assert held.lower_bound_ == pytest.approx(-nll, rel=1e-4)
+    weights = [option for option in how if option != "--stream"]
+    scored = strict(run(capsys, "score", model, tmp_path / "x.csv", *weights, "--json"))
+    assert scored["nll"] == pytest.approx(said["nll"], rel=1e-12)
+    is_diag = family in ("spherical", "shared_spherical")
+    assert said["family"] == ("diag" if is_diag else family)
+    assert (f"({family}) is one a column in the units of DATA (diag)" in printed.err) == is_diag
+    assert said["standardized"] is True
+
+
+def test_a_standardised_fit_says_so_and_where_its_floor_is(geyser, capsys):
+    out = run(capsys, "fit", geyser, "-k", 2, "--standardize", "--reg-covar", "0.001")
+    assert "2 components, family full, by EM on standardised columns: converged after" in out
+    assert "added to variances: 0.001 of each column's (eruptions 0.0013, waiting 0.184)\n" in out
+
+
+def test_a_constant_column_is_standardised_by_its_mean_alone(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(40, 2)) * [1.0, 0.0] + [5.0, 7.0]
+    write_table(tmp_path / "x.csv", x, ["a", "b"])
+    options = ["--standardize", "--family", "diag", "--json"]
+    assert main(["fit", str(tmp_path / "x.csv"), "-k", "1", *options]) == 0
+    said = strict(capsys.readouterr().out)
+    np.testing.assert_allclose(said["means"], [x.mean(axis=0)], rtol=1e-12)
+    np.testing.assert_allclose(said["covariances"], [[x[:, 0].var() * (1 + 1e-6), 1e-6]], rtol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["full", "tied", "diag", "spherical"])
+def test_correlations_are_those_of_the_covariances(tmp_path, capsys, family):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 5)) @ rng.normal(size=(5, 5)) * [1, 10, 100, 1e3, 1e-3]
+    write_table(tmp_path / "x.csv", x, list("abcde"))
+    model = tmp_path / "m.npz"
+    options = ["--family", family, "--out", model]
+    said = strict(run(capsys, "fit", tmp_path / "x.csv", "-k", 2, *options, "--json"))
+    out = run(capsys, "fit", tmp_path / "x.csv", "-k", 2, *options)
+    assert strict(run(capsys, "info", model, "--json"))["correlations"] == said["correlations"]
+    info = run(capsys, "info", model)
+    if family in ("diag", "spherical"):
+        assert said["correlations"] is None
+        assert "correlations: " not in out + info
+        return
+    covariances = np.reshape(said["covariances"], (-1, 5, 5))
+    found = np.reshape(said["correlations"], (-1, 5, 5))
+    for covariance, correlation in zip(covariances, found, strict=True):
+        deviations = np.diag(covariance) ** 0.5
+        wanted = covariance / np.outer(deviations, deviations)
+        np.testing.assert_allclose(correlation, wanted, rtol=1e-12)
+    i, j = max(zip(*np.triu_indices(5, 1), strict=True), key=lambda pair: abs(found[0][pair]))
+    for text in (out, info):
+        assert text.count("  the strongest 6 of 10 correlations: ") == 2
+        assert f"{'abcde'[i]} and {'abcde'[j]} {found[0][i, j]:.3f}" in text
 
 
 def test_a_collapse_is_numbered_as_the_components_are_and_names_its_candidate(tmp_path, capsys):

@@ -134,8 +134,8 @@ def _fit(candidate: Candidate, samples: Samples) -> None:
         def report(iteration: int, nll: float) -> None:
             if iteration == 1 or not histories:
                 histories.append([])
-            histories[-1].append(nll)
-            line.advance(note=f"NLL {nll:.6f}")
+            histories[-1].append(nll + samples.log_unit)
+            line.advance(note=f"NLL {histories[-1][-1]:.6f}")
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

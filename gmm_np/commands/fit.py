@@ -22,6 +22,7 @@ from gmm_np.commands.options import (
 )
 from gmm_np.commands.report import json_text
 from gmm_np.commands.samples import load_samples, names_to_save
+from gmm_np.commands.standardize import ColumnUnits
 from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
 from gmm_np.solvers.em import ON_COLLAPSE
 from gmm_np.tables.cells import read_range
@@ -73,6 +74,12 @@ def add_command(commands: Commands) -> None:
         help="read DATA anew in each pass rather than hold it in memory; .npy is the fastest",
     )
     group = parser.add_argument_group("the fit")
+    group.add_argument(
+        "--standardize",
+        action="store_true",
+        help="fit to columns of mean 0 and variance 1; what is printed and written is in the "
+        "units of DATA, but --reg-covar is in standardised ones",
+    )
     add_solver_options(group, "em")
     group.add_argument(
         "--n-init",
@@ -122,14 +129,26 @@ def add_command(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     samples = load_samples(options, stream=options.stream)
-    candidates = fit_candidates(samples, options)
+    units = ColumnUnits.of(samples) if options.standardize else None
+    candidates = fit_candidates(units.standardize(samples) if units else samples, options)
     best = candidates[0]
+    if units is not None:
+        for candidate in candidates:
+            if hasattr(candidate.model, "means_"):
+                units.restore(candidate.model)
     if options.out is not None:
         save_model(best.model, names_to_save(samples.table, samples.names), options.out)
         vars(best.model).pop("feature_names_in_", None)
     if best.interrupted:
         raise KeyboardInterrupt(_what_is_kept(best, options))
     tell(samples.notes)
+    if best.model.covariance_type != best.family:
+        note = (
+            f"one variance for all standardised columns ({best.family}) is one a column in the "
+            "units of DATA (diag), and the model is of that family; the BIC of this fit counts the "
+            f"parameters of {best.family}"
+        )
+        tell([note])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         draw_fit(candidates, samples, options)

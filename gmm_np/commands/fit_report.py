@@ -30,6 +30,7 @@ def fit_document(
         "converged": bool(best.model.converged_),
         "n_iter": int(best.model.n_iter_),
         "solver": options.solver,
+        "standardized": options.standardize,
         "reg_covar": as_floor(best.model.reg_covar, best.model.parameters_),
         "collapsed": best.collapsed,
         "columns": samples.names,
@@ -65,7 +66,7 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
         lines += ["", "of the least BIC:"]
     which = (
         f"{counted(best.n_components, 'component')}, family {best.family}, by "
-        f"{SOLVERS[options.solver]}"
+        f"{SOLVERS[options.solver]}{' on standardised columns' if options.standardize else ''}"
     )
     reached = "converged" if model.converged_ else "not converged; raise --max-iter or --tol:"
     lines += [
@@ -91,15 +92,18 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
 def _floor_text(model: Any, names: list[str], options: argparse.Namespace) -> str:
     """Say what the floor is, and why."""
     floor = as_floor(model.reg_covar, model.parameters_)
+    share = RELATIVE
     if options.reg_covar is not None:
-        return f"{float(floor.max()):.3g}, as --reg-covar says"
+        if not options.standardize:
+            return f"{float(floor.max()):.3g}, as --reg-covar says"
+        share = options.reg_covar
     if floor.ndim == 0:
-        return f"{RELATIVE:g} of the columns' mean variance, {float(floor):.3g}"
-    text = f"{RELATIVE:g} of each column's, "
+        return f"{share:g} of the columns' mean variance, {float(floor):.3g}"
+    text = f"{share:g} of each column's"
     if len(names) > _NAMED:
-        return f"{text}from {floor.min():.3g} to {floor.max():.3g}"
-    each = (f"{value:.3g} to {name}'s" for name, value in zip(names, floor, strict=True))
-    return text + ", ".join(each)
+        return f"{text}, from {floor.min():.3g} to {floor.max():.3g}"
+    each = (f"{name} {value:.3g}" for name, value in zip(names, floor, strict=True))
+    return f"{text} ({', '.join(each)})"
 
 
 def draw_fit(candidates: list[Candidate], samples: Samples, options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -13,10 +14,12 @@ from scipy.special import softmax
 
 from gmm_np.checks import FloatArray, counted
 from gmm_np.parameters import Parameters
+from gmm_np.solvers.covariances import MATRIX_FAMILIES
 
 SOLVERS: Final = {"em": "EM", "lbfgs": "L-BFGS", "adam": "Adam"}
 TOLERANCES: Final = {"em": 1e-6, "lbfgs": 1e-6, "adam": 1e-4}  # of a fit, nats a sample
 SHOWN: Final = 20  # components that are printed for people; JSON has all
+_PAIRS: Final = 6  # correlations of a component that are printed for people
 _WIDEST: Final = 6  # dimensions of which the covariances are printed for people
 
 
@@ -73,7 +76,16 @@ def mixture_document(model: Any) -> dict[str, Any]:
         "weights": model.weights_,
         "means": model.means_,
         "covariances": model.covariances_,
+        "correlations": _correlations(model.covariances_)
+        if model.covariance_type in MATRIX_FAMILIES
+        else None,
     }
+
+
+def _correlations(covariances: FloatArray) -> FloatArray:
+    """Return the correlations [..., D, D] that covariances [..., D, D] say."""
+    deviations = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1))
+    return np.asarray(covariances / (deviations[..., :, None] * deviations[..., None, :]))
 
 
 def describe(parameters: Parameters, names: Sequence[str]) -> str:
@@ -94,10 +106,25 @@ def describe(parameters: Parameters, names: Sequence[str]) -> str:
             else:
                 deviation = np.sqrt(covariances[k, j, j : j + 1])
                 lines.append(f"{line}   standard deviation {_numbers(deviation)}")
+        if parameters.family in MATRIX_FAMILIES and len(names) > 1:
+            lines += _describe_correlations(_correlations(covariances[k]), names)
     if len(weights) > len(shown):
         rest = counted(len(weights) - len(shown), "component")
         lines.append(f"and {rest} of less weight; --json has all")
     return "\n".join(lines)
+
+
+def _describe_correlations(correlations: FloatArray, names: Sequence[str]) -> list[str]:
+    """Return lines that say correlations [D, D], the strongest if there are many."""
+    rows, columns = np.triu_indices(len(names), 1)
+    values = correlations[rows, columns]
+    chosen = np.sort(np.argsort(-np.abs(values), kind="stable")[:_PAIRS])
+    said = [f"{names[rows[i]][:30]} and {names[columns[i]][:30]} {values[i]:.3f}" for i in chosen]
+    many = f"the strongest {len(chosen)} of {len(values)} correlations"
+    what = many if len(values) > _PAIRS else "correlation" + "s" * (len(values) > 1)
+    return textwrap.wrap(
+        f"{what}: {', '.join(said)}", 100, initial_indent="  ", subsequent_indent="    "
+    )
 
 
 def _numbers(values: FloatArray) -> str:

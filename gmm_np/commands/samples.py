@@ -25,6 +25,7 @@ class Samples(NamedTuple):
     weight: Any  # None where there are none
     names: list[str]
     notes: list[str]  # what was assumed
+    log_unit: float = 0.0  # what the NLL in the data's units has beyond that of x
 
     def summary(self, n_samples: int) -> str:
         """Return what was read, for people."""
@@ -238,4 +239,4 @@ def score(model: Any, samples: Samples) -> Score:
             line.advance(len(rows))
     if weight <= 0:
         raise ValueError("the weights are all zero; give at least one row a positive weight")
-    return Score(-total / weight, weight, n_samples)
+    return Score(-total / weight + samples.log_unit, weight, n_samples)

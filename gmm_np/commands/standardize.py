@@ -1,0 +1,80 @@
+"""A fit on standardised columns, given back in the data's units.
+
+With x = mean + std * z the densities differ by the product of the units: -log p(x) is
+-log p(z) + sum(log std). Letters in shapes: K components, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gmm_np import Parameters
+from gmm_np.checks import FloatArray
+from gmm_np.commands.samples import Samples, check_distinct, check_range
+from gmm_np.solvers.covariances import MATRIX_FAMILIES
+from gmm_np.solvers.results import variances
+from gmm_np.sufficient_statistics import as_floor
+
+
+@dataclass(frozen=True)
+class ColumnUnits:
+    """Origin and unit of each column: its mean, and its standard deviation or 1 of a constant."""
+
+    mean: FloatArray  # [D]
+    std: FloatArray  # [D]
+
+    @classmethod
+    def of(cls, samples: Samples) -> ColumnUnits:
+        """Find them in two passes over the data; TableError where a value is too large."""
+        check_distinct(samples, 1)  # there are rows of positive weight
+        variance = variances(samples.blocks())
+        if not np.isfinite(variance).all():
+            check_range(samples)
+        total, weight = np.zeros(len(variance)), 0.0
+        for rows, own in samples.blocks():
+            share = np.ones(len(rows)) if own is None else own
+            total += share @ rows
+            weight += float(share.sum())
+        return cls(total / weight, np.sqrt(np.where(variance > 0, variance, 1.0)))
+
+    def standardize(self, samples: Samples) -> Samples:
+        """Return the samples in these units; what a stream held is read anew in each pass."""
+        scaled = _Scaled(samples.x, self)
+        x = next(iter(scaled)) if isinstance(samples.x, np.ndarray) else scaled
+        return samples._replace(x=x, log_unit=float(np.log(self.std).sum()))
+
+    def restore(self, model: Any) -> None:
+        """Bring a mixture that was fitted in these units into those of the data.
+
+        Where one variance stood for all columns, each gets its own: the mixture is then of the
+        family "diag".
+        """
+        p, std = model.parameters_, self.std
+        scale, family = p.scale, p.family
+        if family in MATRIX_FAMILIES:
+            scale = std[:, None] * scale  # [..., D, D]
+        else:
+            if scale.ndim < 2:
+                scale = np.broadcast_to(scale, p.n_components)[:, None]
+            scale, family = std * scale, "diag"
+        floor = as_floor(model.reg_covar, p) * std**2  # [D]
+        model.set_params(covariance_type=family, reg_covar=floor)
+        model._set_parameters(Parameters(p.pi_logits, self.mean + std * p.means, scale, family))
+        model.lower_bounds_ = [bound - np.log(std).sum() for bound in model.lower_bounds_]
+        model.lower_bound_ -= np.log(std).sum()
+        vars(model).pop("_last_step", None)  # of the standardised data
+
+
+class _Scaled:
+    """Rows of an array, or blocks of rows, in the units of columns."""
+
+    def __init__(self, x: Any, units: ColumnUnits) -> None:
+        self.x, self.units = x, units
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        for block in [self.x] if isinstance(self.x, np.ndarray) else self.x:
+            yield (block - self.units.mean) / self.units.std
