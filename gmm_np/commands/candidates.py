@@ -79,7 +79,7 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> list[Candid
         try:
             _fit(candidate, samples)
             which = f"{candidate.name}: " if len(choices) > 1 else ""
-            for warning in _warnings(candidate, samples.names, spread, options):
+            for warning in _warnings(candidate, samples.labels, spread, options):
                 print(f"gmm-np: warning: {which}{warning}", file=sys.stderr)
             model = candidate.model
             if not explained and (model.collapsed_ or model.reseeded_ or model.dropped_starts_):

@@ -74,9 +74,9 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
         "",
         f"NLL: {found['nll']:.9f} nats a sample (log-likelihood {found['log_likelihood']:.6f})",
         f"BIC {found['bic']:.4f}, AIC {found['aic']:.4f}, {best.n_free} free parameters",
-        f"added to variances: {_floor_text(best.model, samples.names, options)}",
+        f"added to variances: {_floor_text(best.model, samples.labels, options)}",
         "",
-        describe(model.parameters_, samples.names),
+        describe(model.parameters_, samples.labels),
     ]
     written = [
         ("Model", options.out),
@@ -128,7 +128,7 @@ def draw_fit(candidates: list[Candidate], samples: Samples, options: argparse.Na
             (options.plot_responsibilities, plotting.plot_responsibilities),
         ):
             if path is not None:
-                figure = function(x, best.model, labels=samples.names, title=title)
+                figure = function(x, best.model, labels=samples.labels, title=title)
                 plotting.save_figure(figure, path)
     if options.plot_history:
         names = [SOLVERS[options.solver]]

@@ -54,6 +54,6 @@ def _run(options: argparse.Namespace) -> int:
     )
     reached = "converged" if model.converged_ else "not converged"
     print(f"fit: {reached} after {counted(model.n_iter_, 'iteration')}\n")
-    names = given or [f"x{j + 1}" for j in range(n_features)]
+    names = given or [f"column {j + 1}" for j in range(n_features)]
     print(describe(model.parameters_, names))
     return 0

@@ -27,11 +27,16 @@ class Samples(NamedTuple):
     notes: list[str]  # what was assumed
     log_unit: float = 0.0  # what the NLL in the data's units has beyond that of x
 
+    @property
+    def labels(self) -> list[str]:
+        """How people are told of the columns: those without a name by their number."""
+        return self.names if self.table.named else [f"column {name}" for name in self.names]
+
     def summary(self, n_samples: int) -> str:
         """Return what was read, for people."""
         left_out = self.table.n_dropped
         more = f"; left out for a missing value: {left_out}" if left_out else ""
-        return f"{self.table.file}: {counted(n_samples, 'row')} of {', '.join(self.names)}{more}"
+        return f"{self.table.file}: {counted(n_samples, 'row')} of {', '.join(self.labels)}{more}"
 
     def blocks(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
         """Yield rows and weights, block by block."""
