@@ -199,7 +199,7 @@ def test_a_candidate_that_cannot_be_fitted_is_said_and_left_out(tmp_path, capsys
 def test_a_fit_that_does_not_converge_says_so(geyser, capsys):
     assert main(["fit", str(geyser), "-k", "2", "--max-iter", "2", "--tol", "0"]) == 0
     printed = capsys.readouterr()
-    assert "not converged; raise --max-iter or --tol: after 2 iterations" in printed.out
+    assert "by EM: not converged after 2 iterations; raise --max-iter or --tol\n" in printed.out
     assert printed.err.startswith("gmm-np: warning: ")
     assert printed.err.count("\n") == 1
 
@@ -218,6 +218,14 @@ def test_a_collapse_is_an_error_unless_it_is_told_what_to_do(tmp_path, capsys):
     assert strict(printed.out)["collapsed"] == [1]
     assert "component 1 has collapsed" in printed.err
     assert printed.err.count("note: components and starts are counted from 0\n") == 1
+
+
+def test_a_collapse_in_spite_of_a_remedy_names_the_others(tmp_path, capsys):
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n" + "".join(f"{i},{2 * i}\n" for i in range(9)))
+    options = ["fit", path, "-k", "1", "--reg-covar", "0", "--on-collapse"]
+    message = refusal(capsys, *options, "reseed")
+    assert "use a larger --reg-covar, --on-collapse keep, or a smaller -k" in message
 
 
 def test_components_have_the_numbers_of_the_estimator_in_every_output(model, geyser, capsys):
@@ -246,7 +254,7 @@ def test_one_is_singular_in_every_message(geyser, tmp_path, capsys, n_iter):
     assert f"{components}, family" in printed.out
     said = run(capsys, "info", path)
     assert f"{components} in 1 dimension," in said
-    for text, end in ((printed.out, "\n"), (printed.err, ";"), (said, "\n")):
+    for text, end in ((printed.out, ";"), (printed.err, ";"), (said, "\n")):
         assert f"after {iterations}{end}" in text
     assert "1 row of eruptions" in run(capsys, "sample", path, "-n", 1, "--out", tmp_path / "x.csv")
 

@@ -15,6 +15,8 @@ from gmm_np.commands.models import load_model
 from gmm_np.commands.options import (
     Commands,
     add_data_options,
+    add_model,
+    add_pairing_option,
     new_command,
     tell,
     whole_number,
@@ -50,13 +52,9 @@ def add_command(commands: Commands) -> None:
         gmm-np assign model.npz data.csv --all | head
         """,
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an .npz file of gmm-np fit")
+    add_model(parser)
     add_data_options(parser)
-    parser.add_argument(
-        "--by-position",
-        action="store_true",
-        help="pair columns with those of the fit in their order, whatever their names",
-    )
+    add_pairing_option(parser)
     parser.add_argument(
         "--out",
         type=_text_file,

@@ -95,7 +95,7 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> list[Candid
         except (ValueError, np.linalg.LinAlgError) as error:
             check_range(samples)
             if isinstance(error, CollapseError):
-                what = _collapse(error, family)
+                what = _collapse(error, family, options.on_collapse)
             else:
                 what = in_options(" ".join(str(error).split()))
             if len(choices) == 1:
@@ -185,14 +185,15 @@ def _warnings(
         )
 
 
-def _collapse(error: CollapseError, family: str) -> str:
+def _collapse(error: CollapseError, family: str, on_collapse: str) -> str:
     """Say of a fit that failed what the estimator says, in the options of the command."""
     who = name_components(error.components) + ", counted from 0,"
     if not FAMILIES[family].per_component:
         who = "the shared covariance"
+    others = " or ".join(way for way in ("reseed", "keep") if way != on_collapse)
     return (
         f"{who} collapsed: the rows there span less than all dimensions, so that the likelihood "
-        "has no maximum; use a larger --reg-covar, --on-collapse reseed or keep, or a smaller -k"
+        f"has no maximum; use a larger --reg-covar, --on-collapse {others}, or a smaller -k"
     )
 
 

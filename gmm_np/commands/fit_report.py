@@ -68,9 +68,11 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
         f"{counted(best.n_components, 'component')}, family {best.family}, by "
         f"{SOLVERS[options.solver]}{' on standardised columns' if options.standardize else ''}"
     )
-    reached = "converged" if model.converged_ else "not converged; raise --max-iter or --tol:"
+    reached = f"converged after {counted(model.n_iter_, 'iteration')}"
+    if not model.converged_:
+        reached = f"not {reached}; raise --max-iter or --tol"
     lines += [
-        f"{which}: {reached} after {counted(model.n_iter_, 'iteration')}",
+        f"{which}: {reached}",
         "",
         f"NLL: {found['nll']:.9f} nats a sample (log-likelihood {found['log_likelihood']:.6f})",
         f"BIC {found['bic']:.4f}, AIC {found['aic']:.4f}, {best.n_free} free parameters",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from gmm_np.checks import counted
 from gmm_np.commands.models import load_model
-from gmm_np.commands.options import Commands, new_command
+from gmm_np.commands.options import Commands, add_model, new_command
 from gmm_np.commands.report import (
     describe,
     json_text,
@@ -29,7 +28,7 @@ def add_command(commands: Commands) -> None:
         gmm-np info model.npz --json
         """,
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an .npz file of gmm-np fit")
+    add_model(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 

@@ -84,6 +84,20 @@ def new_command(
     return parser
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add MODEL."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an .npz file of gmm-np fit")
+
+
+def add_pairing_option(parser: argparse.ArgumentParser) -> None:
+    """Add how the columns of DATA are found for those of MODEL."""
+    parser.add_argument(
+        "--by-position",
+        action="store_true",
+        help="pair columns with those of the fit in their order, whatever their names",
+    )
+
+
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add DATA and how it is to be read."""
     parser.add_argument(

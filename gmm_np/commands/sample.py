@@ -10,7 +10,7 @@ import numpy as np
 
 from gmm_np.checks import counted
 from gmm_np.commands.models import load_model
-from gmm_np.commands.options import Commands, new_command, whole_number, writable
+from gmm_np.commands.options import Commands, add_model, new_command, whole_number, writable
 from gmm_np.commands.report import json_text
 from gmm_np.tables import write_table
 from gmm_np.tables.writing import csv_lines
@@ -31,7 +31,7 @@ def add_command(commands: Commands) -> None:
         gmm-np sample model.npz -n 10 --labels --seed 7
         """,
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an .npz file of gmm-np fit")
+    add_model(parser)
     parser.add_argument("-n", type=whole_number(1), required=True, metavar="N", help="rows to draw")
     parser.add_argument(
         "--out",

@@ -12,6 +12,8 @@ from gmm_np.commands.models import load_model
 from gmm_np.commands.options import (
     Commands,
     add_data_options,
+    add_model,
+    add_pairing_option,
     new_command,
     tell,
     writable,
@@ -39,13 +41,9 @@ def add_command(commands: Commands) -> None:
         gmm-np score model.npz new.csv --out rows.csv
         """,
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an .npz file of gmm-np fit")
+    add_model(parser)
     add_data_options(parser)
-    parser.add_argument(
-        "--by-position",
-        action="store_true",
-        help="pair columns with those of the fit in their order, whatever their names",
-    )
+    add_pairing_option(parser)
     parser.add_argument(
         "--weights", metavar="COLUMN", help="a column with a weight for each row, not to be scored"
     )
