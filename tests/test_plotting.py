@@ -312,7 +312,9 @@ def test_without_matplotlib_the_error_says_what_to_install(geyser, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError) as caught:
         plot_mixture(x, parameters)
-    assert str(caught.value) == 'plotting needs matplotlib: pip install "gmm_np[cli]"'
+    assert str(caught.value) == (
+        "pictures need matplotlib, which is not installed: pip install matplotlib"
+    )
 
 
 # --- no global state ----------------------------------------------------------------------------

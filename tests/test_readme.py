@@ -1,5 +1,6 @@
 """The README's example runs and prints what it says; its links lead somewhere."""
 
+import configparser
 import contextlib
 import io
 import re
@@ -39,6 +40,16 @@ def test_links_lead_to_files(page):
 def test_tour_names_every_module():
     named = set(re.findall(r"\(gmm_np/(\w+\.py)\)", README))
     assert named == {path.name for path in (ROOT / "gmm_np").glob("[a-z]*.py")} - {"progress.py"}
+
+
+def test_messages_name_packages_that_an_index_has():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    required = " ".join(config["options.extras_require"].values())
+    known = {line.split(">")[0].strip() for line in required.splitlines()}
+    source = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "gmm_np").rglob("*.py"))
+    named = set(re.findall(r"pip install [\"']?([\w\[\].-]+)", source))
+    assert {"matplotlib", "pyarrow"} <= named <= known
 
 
 @pytest.mark.needs_extras  # pictures need matplotlib

@@ -602,7 +602,7 @@ def test_a_pickle_is_never_loaded(tmp_path):
 
 def test_parquet_without_pyarrow_says_what_to_install(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    said = 'Parquet needs pyarrow, which is not installed: pip install "gmm_np[parquet]"'
+    said = "Parquet needs pyarrow, which is not installed: pip install pyarrow"
     assert refusal(write(b"PAR1", "t.PARQUET")) == f"t.PARQUET: {said}"
 
 

@@ -285,9 +285,9 @@ def _check_matplotlib() -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        raise argparse.ArgumentTypeError(
-            'drawing needs matplotlib, which is not installed: pip install "gmm_np[cli]"'
-        )
+        from gmm_np.plotting.canvas import NEEDS_MATPLOTLIB
+
+        raise argparse.ArgumentTypeError(NEEDS_MATPLOTLIB)
 
 
 def model_file(text: str) -> Path:

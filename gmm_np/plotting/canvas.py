@@ -25,6 +25,7 @@ _MARKERS: Final = ("o", "^", "s", "D", "v", "P", "X", "<", ">")
 _STYLES: Final = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 _HATCHES: Final = ("///", "\\\\\\", "|||", "---")
 EDGE: Final = "#A0A0A0"
+NEEDS_MATPLOTLIB: Final = "pictures need matplotlib, which is not installed: pip install matplotlib"
 
 
 def look(number: int) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def new_figure(width: float = 8.4, height: float = 5.0) -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('plotting needs matplotlib: pip install "gmm_np[cli]"') from error
+        raise ImportError(NEEDS_MATPLOTLIB) from error
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray, check_x
 from gmm_np.plotting.canvas import (
+    NEEDS_MATPLOTLIB,
     axis_names,
     draw_some,
     dress,
@@ -146,7 +147,7 @@ def save_animation(
     try:
         from matplotlib.animation import PillowWriter
     except ImportError as error:
-        raise ImportError('plotting needs matplotlib: pip install "gmm_np[cli]"') from error
+        raise ImportError(NEEDS_MATPLOTLIB) from error
     writer, size, figure = PillowWriter(fps=fps), None, None
     # The writer wants a path and writes there in parts.
     with whole_file(path) as stream, TemporaryDirectory() as folder:

@@ -97,7 +97,7 @@ def _opened(file: File) -> Iterator[Any]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        what = 'Parquet needs pyarrow, which is not installed: pip install "gmm_np[parquet]"'
+        what = "Parquet needs pyarrow, which is not installed: pip install pyarrow"
         raise table_error(file, what) from None
     with file.path.open("rb") as stream:
         try:
