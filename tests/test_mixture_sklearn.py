@@ -7,13 +7,15 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.base import clone
+import sklearn
+from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_digits, load_iris, load_wine
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError, UnsetMetadataPassedError
 from sklearn.mixture import GaussianMixture as Theirs
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_html_repr
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -212,6 +214,100 @@ def test_pipeline_clone_search_and_cross_validation():
     np.testing.assert_array_equal(copied.fit(x).means_, fitted.means_)
     for other in (copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
         np.testing.assert_array_equal(other.predict_proba(x), fitted.predict_proba(x))
+
+
+@pytest.fixture
+def routing():
+    with sklearn.config_context(enable_metadata_routing=True):
+        yield
+
+
+def requests_of(estimator):
+    """Return what each method asks for; those that scikit-learn has and nobody takes left out."""
+    requests = estimator.get_metadata_routing()
+    methods = [name for name in vars(requests) if name != "owner"]
+    return {name: getattr(requests, name).requests for name in methods}
+
+
+@pytest.mark.usefixtures("routing")
+def test_weights_are_routed_to_fit_and_score_of_a_pipeline_and_of_a_search():
+    x = load_iris().data
+    weight = np.random.default_rng(0).uniform(0.0, 3.0, len(x))
+    scaler = StandardScaler().set_fit_request(sample_weight=False)
+    mixture = GaussianMixture(2, random_state=0)
+    assert mixture.set_fit_request(sample_weight=True) is mixture
+    assert mixture.set_score_request(sample_weight=True) is mixture
+    pipeline = make_pipeline(scaler, mixture).fit(x, sample_weight=weight)
+    scaled = StandardScaler().fit_transform(x)
+    alone = GaussianMixture(2, random_state=0).fit(scaled, sample_weight=weight)
+    np.testing.assert_array_equal(pipeline[-1].means_, alone.means_)
+    expected = np.average(alone.score_samples(scaled), weights=weight)
+    assert pipeline.score(x, sample_weight=weight) == pytest.approx(expected, rel=1e-14)
+    assert abs(pipeline.score(x) - expected) > 1e-3
+    np.testing.assert_array_equal(
+        pipeline.fit_predict(x, sample_weight=weight), alone.predict(scaled)
+    )
+
+    folds = KFold(3, shuffle=True, random_state=0)
+    search = GridSearchCV(clone(mixture), {"n_components": [1, 2]}, cv=folds)
+    search.fit(x, sample_weight=weight)
+    for n_components, found in zip((1, 2), search.cv_results_["mean_test_score"], strict=True):
+        by_hand = [
+            GaussianMixture(n_components, random_state=0)
+            .fit(x[train], sample_weight=weight[train])
+            .score(x[test], sample_weight=weight[test])
+            for train, test in folds.split(x)
+        ]
+        assert found == pytest.approx(np.mean(by_hand), rel=1e-12)
+
+
+@pytest.mark.usefixtures("routing")
+def test_requests_are_those_that_scikit_learn_reads_from_the_methods():
+    class Both(GaussianMixture, BaseEstimator):
+        get_metadata_routing = BaseEstimator.get_metadata_routing
+
+    assert requests_of(GaussianMixture()) == requests_of(Both())
+    assert requests_of(GaussianMixture())["fit"] == {"sample_weight": None, "callback": None}
+
+
+@pytest.mark.usefixtures("routing")
+def test_copies_keep_requests_and_share_none():
+    mixture = GaussianMixture(2).set_fit_request(sample_weight="mass", callback=False)
+    mixture.set_partial_fit_request(sample_weight=True)
+    asked = requests_of(mixture)
+    assert asked["fit"] == {"sample_weight": "mass", "callback": False}
+    assert asked["partial_fit"] == {"sample_weight": True}
+    copies = (clone(mixture), copy.deepcopy(mixture), pickle.loads(pickle.dumps(mixture)))
+    mixture.set_fit_request(sample_weight=False)
+    assert requests_of(mixture)["fit"] == {"sample_weight": False, "callback": False}
+    for other in copies:
+        assert requests_of(other) == asked
+    mixture.get_metadata_routing().fit.add_request(param="sample_weight", alias=True)
+    assert requests_of(mixture)["fit"]["sample_weight"] is False
+
+
+@pytest.mark.usefixtures("routing")
+def test_weights_by_another_name_are_routed_and_those_not_asked_for_are_an_error():
+    x = load_iris().data
+    weight = np.arange(1.0, len(x) + 1)
+    named = make_pipeline(GaussianMixture(2, random_state=0).set_fit_request(sample_weight="mass"))
+    alone = GaussianMixture(2, random_state=0).fit(x, sample_weight=weight)
+    np.testing.assert_array_equal(named.fit(x, mass=weight)[-1].means_, alone.means_)
+    with pytest.raises(UnsetMetadataPassedError, match=r"GaussianMixture\.set_fit_request"):
+        make_pipeline(GaussianMixture(2)).fit(x, sample_weight=weight)
+    with pytest.raises(ValueError, match=r"valid identifier or one of .* value is: `2`"):
+        GaussianMixture(2).set_score_request(sample_weight=2)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "score"])
+def test_requests_need_routing_to_be_enabled(method):
+    with pytest.raises(RuntimeError, match=r"set_config\(enable_metadata_routing=True\)"):
+        getattr(GaussianMixture(), f"set_{method}_request")(sample_weight=True)
+
+
+def test_a_pipeline_is_drawn_with_the_mixture_in_it():
+    pipeline = make_pipeline(StandardScaler(), GaussianMixture(3))
+    assert "GaussianMixture(n_components=3)" in estimator_html_repr(pipeline)
 
 
 def test_priors_survive_a_clone():

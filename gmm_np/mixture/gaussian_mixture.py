@@ -24,6 +24,7 @@ from gmm_np.mixture.hyperparameters import (
     as_generator,
     check_hyperparameters,
 )
+from gmm_np.mixture.metadata_routing import MetadataRequester
 from gmm_np.mixture.sklearn_speech import (
     RegCovarWarning,
     check_array,
@@ -48,7 +49,7 @@ __all__ = ["COVARIANCE_TYPES", "SOLVERS", "GaussianMixture"]
 BATCH_SIZE: Final = 256
 
 
-class GaussianMixture(FittedMixture):
+class GaussianMixture(MetadataRequester, FittedMixture):
     """Gaussian mixture, fitted to data by maximum likelihood.
 
     Parameters, attributes and methods have the names and meanings of scikit-learn's class of this
@@ -124,6 +125,19 @@ class GaussianMixture(FittedMixture):
         Where the data were a data frame whose columns have names.
     parameters_ : Parameters
         + The same mixture for the functions of `gmm_np`.
+
+    Notes
+    -----
+    scikit-learn's meta-estimators, such as Pipeline and GridSearchCV, pass `sample_weight` on where
+    ``sklearn.set_config(enable_metadata_routing=True)`` was called and the mixture asks for it::
+
+        mixture = GaussianMixture().set_fit_request(sample_weight=True)
+        mixture.set_score_request(sample_weight=True)
+        GridSearchCV(mixture, {"n_components": [1, 2, 3]}).fit(x, sample_weight=weight)
+
+    Each model is then fitted to weighted rows, and chosen by the weighted mean of `score`. Without
+    such a request an estimator is not given weights; asked for neither with True nor False, they
+    are an error.
 
     Examples
     --------
@@ -386,11 +400,21 @@ class GaussianMixture(FittedMixture):
         self._warn_of(Fit(updated, [], True, tuple(self.collapsed_)))
         return self
 
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.int64]:
-        """Fit the mixture to X, and return the most probable component of each row, [N]."""
+    def fit_predict(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        callback: Callback | None = None,
+    ) -> NDArray[np.int64]:
+        """Fit the mixture to X, and return the most probable component of each row, [N].
+
+        Takes and raises what `fit` does, but no stream of blocks.
+        """
         if is_stream(X):
             raise ValueError("fit_predict needs an array: call fit, then predict for each block.")
-        return self.fit(X, y, sample_weight).predict(X)
+        return self.fit(X, y, sample_weight, callback=callback).predict(X)
 
     def _solve(
         self, data: Data, start: Parameters, rng: np.random.Generator, before: float, log: FitLog
