@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -761,6 +762,35 @@ def test_parameters_are_shown_set_and_got():
     assert g.tol == 1e-5
 
 
+def rows_of(html):
+    """Return the rows of a table, each as what its cells say."""
+    # The parser refuses what is not well formed, a value that is not escaped above all.
+    tree = ET.fromstring(f"<body>{html}</body>")
+    return [["".join(cell.itertext()) for cell in row] for row in tree.iter("tr")]
+
+
+def test_a_notebook_shows_parameters_in_a_table_and_whether_there_was_a_fit(x):
+    g = GaussianMixture(3, tol=1e-4, means_init=np.zeros((3, 500)))
+    rows = dict(rows_of(g._repr_html_()))
+    assert [*rows] == [*GaussianMixture._defaults()]
+    assert rows["n_components"] == "3"
+    assert rows["covariance_type"] == "'full'"
+    assert rows["means_init"].startswith("array([[0.,")
+    assert len(rows["means_init"]) == 100  # an array is cut, and on one line
+    assert rows["means_init"].endswith(" ...")
+    assert "\n" not in rows["means_init"]
+    assert "not fitted" in g._repr_html_()
+    assert "not fitted" not in g.set_params(means_init=None).fit(x)._repr_html_()
+    assert "<b>tol</b>" in g._repr_html_()  # what differs from its default stands out
+    assert "<b>reg_covar</b>" not in g._repr_html_()
+
+
+def test_a_notebook_shows_values_as_text_and_not_as_html():
+    g = GaussianMixture(covariance_type="<script>alert('a & b')</script>")
+    assert "<script" not in g._repr_html_()
+    assert dict(rows_of(g._repr_html_()))["covariance_type"] == repr(g.covariance_type)
+
+
 @pytest.mark.parametrize("kind", TYPES)
 def test_copies_and_files_predict_the_same(x, kind, tmp_path):
     g = fitted(x, kind)
@@ -1013,6 +1043,11 @@ def test_everything_works_without_scikit_learn():
         "    warnings.simplefilter('always')\n"
         "    GaussianMixture(2, tol=0, max_iter=2).fit(x)\n"
         "assert [w.category for w in seen] == [ConvergenceWarning], seen\n"
+        "assert 'not fitted' in GaussianMixture()._repr_html_()\n"
+        "for method in (g.get_metadata_routing, g.set_fit_request):\n"
+        "    try: method()\n"
+        "    except ImportError as error: assert 'pip install scikit-learn' in str(error)\n"
+        "    else: raise SystemExit('no error')\n"
         "assert not [n for n in sys.modules if n.startswith('sklearn.')]\n"
         "print('works')\n"
     )

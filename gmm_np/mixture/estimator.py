@@ -6,11 +6,15 @@ their own names and checked when they are used.
 
 from __future__ import annotations
 
+from html import escape
 from importlib import import_module
 from inspect import signature
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+
+# Characters of a value in a notebook.
+SHOWN: Final = 100
 
 
 class Estimator:
@@ -51,13 +55,38 @@ class Estimator:
             setattr(self, name, value)
         return self
 
-    def __repr__(self) -> str:
-        changed = [
-            f"{name}={value!r}"
+    def _changed(self) -> dict[str, Any]:
+        """Return the parameters that differ from their defaults."""
+        return {
+            name: value
             for name, default in self._defaults().items()
             if not _same(value := getattr(self, name), default)
-        ]
-        return f"{type(self).__name__}({', '.join(changed)})"
+        }
+
+    def __repr__(self) -> str:
+        changed = ", ".join(f"{name}={value!r}" for name, value in self._changed().items())
+        return f"{type(self).__name__}({changed})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: a table of all parameters, those changed in bold."""
+        state = "fitted" if self.__sklearn_is_fitted__() else "not fitted"
+        changed, rows = self._changed(), []
+        for name in self._defaults():
+            value = " ".join(repr(getattr(self, name)).split())  # an array, on one line
+            if len(value) > SHOWN:
+                value = value[: SHOWN - 4] + " ..."
+            label = f"<b>{name}</b>" if name in changed else name
+            cells = (label, f"<code>{escape(value)}</code>")
+            row = "".join(f'<td style="text-align: left">{cell}</td>' for cell in cells)
+            rows.append(f"<tr>{row}</tr>")
+        return (
+            f"<details open=''><summary>{type(self).__name__}, {state}</summary>"
+            f"<table>{''.join(rows)}</table></details>"
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there was a fit."""
+        raise NotImplementedError
 
     def __sklearn_tags__(self) -> Any:
         """Return what scikit-learn asks about an estimator; called by it alone."""
