@@ -94,7 +94,20 @@ class FittedMixture(Estimator):
         return log_prob(self._check_data(X), p.pi_logits, p.means, p.scale, family=p.family)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the mean log-likelihood of the rows, in nats a sample; + weighted."""
+        """Return the mean log-likelihood of the rows, in nats a sample; higher is better.
+
+        Parameters
+        ----------
+        X : array_like, shape [N, D]
+        y : ignored
+        sample_weight : array_like, shape [N], optional
+            + A weight of two counts as a repeated row: the mean is over the sum of the weights.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X or the weights cannot be what they have to be, or there was no fit.
+        """
         del y
         log_likelihood = self.score_samples(X)
         weight = check_weight(sample_weight, len(log_likelihood))
@@ -154,7 +167,9 @@ class FittedMixture(Estimator):
         return x + p.means[y], y
 
     def bic(self, X: Any, sample_weight: Any = None) -> float:
-        """Return the Bayesian information criterion on X; lower is better.
+        """Return the Bayesian information criterion on X, in nats; lower is better.
+
+        Minus twice the log-likelihood of all rows, and log N for each free parameter.
 
         Parameters
         ----------
@@ -162,17 +177,38 @@ class FittedMixture(Estimator):
         sample_weight : array_like, shape [N], optional
             + Those of the fit, if it had some. A weight of two counts as a repeated row: the sum of
             the weights stands where the number of rows does.
+
+        Returns
+        -------
+        bic : float
+            A sum over rows, where `score` is a mean.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `score` does.
         """
         log_likelihood, weight = self._log_likelihood(X, sample_weight)
         return float(-2 * log_likelihood + self._n_parameters() * np.log(weight))
 
     def aic(self, X: Any, sample_weight: Any = None) -> float:
-        """Return Akaike's information criterion on X; lower is better.
+        """Return Akaike's information criterion on X, in nats; lower is better.
+
+        Minus twice the log-likelihood of all rows, and 2 for each free parameter.
 
         Parameters
         ----------
         X, sample_weight
             As for `bic`.
+
+        Returns
+        -------
+        aic : float
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `score` does.
         """
         return float(-2 * self._log_likelihood(X, sample_weight)[0] + 2 * self._n_parameters())
 
