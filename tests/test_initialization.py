@@ -14,6 +14,11 @@ def start_of(x, n_components, *, weight=None, seed=0, **options):
     return make_start(Data(x, weight).sample(rng), n_components, rng, **options)
 
 
+def mixture_of_blobs():
+    rng = np.random.default_rng(9)
+    return rng.normal(0, 3, (4, 3))[rng.integers(0, 4, 200)] + rng.standard_normal((200, 3))
+
+
 def test_kmeans_start_is_a_partition_of_the_data():
     x, _ = load_old_faithful()
     start = kmeans_start(x, 3, np.random.default_rng(0))
@@ -49,6 +54,27 @@ def test_kmeans_finds_clusters_that_lie_apart():
     expected = x.reshape(4, 40, 2).mean(axis=1)
     found = start.means[np.lexsort(start.means.T)]
     np.testing.assert_allclose(found, expected[np.lexsort(expected.T)], rtol=1e-12, atol=1e-12)
+
+
+def test_kmeans_goes_on_from_the_best_of_its_beginnings():
+    # Sixteen clusters: a beginning may set two centres into one, from where none leaves. Of single
+    # beginnings 31 in 40 find all clusters, of the best of three 37.
+    centres = 6.0 * np.array([[i, j] for i in range(4) for j in range(4)])
+    x = np.repeat(centres, 30, axis=0) + np.random.default_rng(8).standard_normal((480, 2))
+    found = [np.exp(start_of(x, 16, seed=seed).pi_logits) for seed in range(40)]
+    assert sum(np.allclose(weights, 1 / 16, rtol=0.3) for weights in found) >= 35
+
+
+@pytest.mark.parametrize("family", ["full", "tied", "diag"])
+@pytest.mark.parametrize("init", STARTS)
+def test_start_is_the_same_in_other_units_of_the_columns(init, family):
+    x = mixture_of_blobs()
+    units = np.array([1.0, 1e4, 1e-3])
+    near, far = (start_of(x * unit, 4, init=init, family=family) for unit in (1.0, units))
+    np.testing.assert_allclose(far.pi_logits, near.pi_logits, rtol=1e-12)
+    np.testing.assert_allclose(far.means, near.means * units, rtol=1e-12)
+    scale = near.scale * (units if family == "diag" else units[:, None])
+    np.testing.assert_allclose(far.scale, scale, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
