@@ -3,13 +3,34 @@
 import configparser
 import contextlib
 import io
+import os
 import re
+import shutil
+import subprocess
+import sys
+import venv
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import gmm_np
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+# Commands that are not run here, and why.
+NOT_RUN = {
+    "bash scripts/test": "runs this test, and takes minutes",
+    "pip install .": "fetches packages",
+    'pip install ".[cli]"': "fetches packages",
+    "gmm-np demo --clusters 2 --components 5 --frames pictures": "draws for half a minute; "
+    "tests/test_demo.py has it with fewer pictures",
+}
+# Commands that end with another exit code than 0.
+EXIT_CODES = {"gmm-np exercises check practice/exercises.py": 1}  # nothing is solved yet
 
 
 def test_example_prints_what_the_readme_says():
@@ -18,6 +39,79 @@ def test_example_prints_what_the_readme_says():
     with contextlib.redirect_stdout(out):
         exec(code, {})
     assert out.getvalue() == printed
+
+
+def test_python_runs_as_printed_one_block_after_the_other():
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(blocks) == README.count("```python") >= 3
+    names, out = {}, io.StringIO()
+    with contextlib.redirect_stdout(out):
+        for block in blocks:
+            exec(block, names)
+    assert names["report"].passed
+    assert "every gradient agrees" in out.getvalue()
+    of_all = gmm_np.nll_value_and_grad(*(names[n] for n in ("x", "pi_logits", "means", "scale")))[1]
+    for found, expected in zip(names["gradients"][:3], of_all[:3], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def commands():
+    """Return the shell commands of the README in their order, those within sentences too."""
+    pieces = re.findall(r"```(\w*)\n(.*?)```|(?<!`)`([^`]+)`(?!`)", README, re.S)
+    found = []
+    for language, block, inline in pieces:
+        if language == "sh":
+            found += [re.sub(r"\s+#.*", "", line) for line in block.splitlines()]
+        elif re.match(r"(gmm-np|bash|pip|python|\.) ", inline):
+            found.append(" ".join(inline.split()))
+    return found
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Return a copy of the tree, in which nothing is left to be fetched for scripts/demo."""
+    copy = tmp_path / "checkout"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "*.egg-info", "build", "dist"))
+    venv.create(copy / ".venv", symlinks=True)
+    program = copy / ".venv/bin/gmm-np"  # as pip writes it
+    program.write_text('#!/bin/sh\nexec "$(dirname "$0")/python" -m gmm_np "$@"\n')
+    program.chmod(0o755)
+    (copy / ".venv/.installed-cli").touch()
+    return copy
+
+
+@pytest.mark.slow
+@pytest.mark.needs_extras  # pictures need matplotlib
+def test_commands_run_as_printed_one_after_the_other(checkout):
+    found = commands()
+    assert "bash scripts/demo" in found
+    assert set(NOT_RUN) | set(EXIT_CODES) <= set(found)
+    script = "export PYTHONWARNINGS=error\n"
+    for command in found:
+        if command not in NOT_RUN:
+            expected = EXIT_CODES.get(command, 0)
+            script += f"status=0\n{command} || status=$?\n[ $status = {expected} ]\n"
+    # No gmm-np of another environment, and packages where this one has them.
+    system = os.pathsep.join(path for path in os.defpath.split(os.pathsep) if path)
+    packages = {str(Path(find_spec(name).origin).parents[1]) for name in ("numpy", "matplotlib")}
+    environment = {
+        **{k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONHOME")},
+        "PATH": system,
+        "PYTHON": sys.executable,
+        "PYTHONPATH": os.pathsep.join([str(checkout), *packages]),
+    }
+    done = subprocess.run(
+        ["bash", "-ex", "-c", script],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert ". .venv/bin/activate" in done.stderr
+    assert {"old_faithful.png", "fit.png", "model.npz"} <= {p.name for p in checkout.iterdir()}
 
 
 @pytest.mark.parametrize(
