@@ -5,7 +5,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import subprocess
 import sys
 import venv
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT, copy_tree
 
 import gmm_np
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -70,8 +69,7 @@ def commands():
 @pytest.fixture
 def checkout(tmp_path):
     """Return a copy of the tree, in which nothing is left to be fetched for scripts/demo."""
-    copy = tmp_path / "checkout"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "*.egg-info", "build", "dist"))
+    copy = copy_tree(tmp_path / "checkout")
     venv.create(copy / ".venv", symlinks=True)
     program = copy / ".venv/bin/gmm-np"  # as pip writes it
     program.write_text('#!/bin/sh\nexec "$(dirname "$0")/python" -m gmm_np "$@"\n')

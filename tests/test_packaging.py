@@ -1,0 +1,56 @@
+"""The source distribution holds all that the tests need, and they run in it."""
+
+import subprocess
+import sys
+
+import pytest
+from checkout import copy_tree
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs_extras]  # setuptools
+
+FOLDERS = ("gmm_np", "tests", "docs", "scripts")
+# Of each kind of need one: helpers, documents, scripts, data of the package.
+TESTS = ("test_families.py", "test_readme.py", "test_mistakes.py", "test_datasets.py")
+
+
+def run(*command, cwd):
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return copy_tree(tmp_path_factory.mktemp("packaging") / "tree")
+
+
+@pytest.fixture(scope="module")
+def unpacked(tree):
+    code = "import setuptools.build_meta as b; b.build_sdist('dist')"
+    run(sys.executable, "-c", code, cwd=tree)
+    (archive,) = (tree / "dist").glob("gmm_np-*.tar.gz")
+    run("tar", "-xzf", archive, cwd=tree.parent)
+    return tree.parent / archive.name.removesuffix(".tar.gz")
+
+
+def test_source_distribution_has_all_files(tree, unpacked):
+    files = [path for folder in FOLDERS for path in (tree / folder).rglob("*") if path.is_file()]
+    files += [path for path in tree.glob("*.*") if path.suffix in (".md", ".cfg", ".toml", ".in")]
+    assert len(files) > 200
+    names = [path.relative_to(tree) for path in [*files, tree / "LICENSE"]]
+    assert not [str(name) for name in names if not (unpacked / name).is_file()]
+
+
+def test_installed_command_is_the_command_line(unpacked):
+    entry = (unpacked / "gmm_np.egg-info/entry_points.txt").read_text(encoding="utf-8")
+    assert "gmm-np = gmm_np.cli:main" in entry
+
+
+def test_tests_run_in_the_source_distribution(unpacked):
+    pytest_there = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    where = "import gmm_np, pathlib; print(pathlib.Path(gmm_np.__file__).resolve().parents[1])"
+    assert run(sys.executable, "-c", where, cwd=unpacked).strip() == str(unpacked.resolve())
+    found = run(*pytest_there, "--collect-only", "tests", cwd=unpacked)
+    assert "error" not in found.splitlines()[-1]
+    few = [f"tests/{name}" for name in TESTS]
+    assert " passed" in run(*pytest_there, "-m", "not slow", *few, cwd=unpacked)
