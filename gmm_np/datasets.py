@@ -7,6 +7,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np.covariance import FAMILIES
 from gmm_np.parameters import Parameters
 
 __all__ = ["load_old_faithful", "make_clusters", "make_covariances"]
@@ -165,9 +166,13 @@ def make_covariances(
             "make_covariances needs n_covariances >= 1 and n_features >= 1; got "
             f"{n_covariances} and {n_features}."
         )
-    rng = np.random.default_rng(seed)
+    if family not in FAMILIES:
+        *known, last = (f'"{name}"' for name in FAMILIES)
+        raise ValueError(f"family must be {', '.join(known)} or {last}; got {family!r}.")
+    rng, form = np.random.default_rng(seed), FAMILIES[family]
     shape = (n_covariances, n_features, n_features)
-    if family in ("full", "tied"):
+    n_drawn = 1 if form.shared else n_covariances
+    if form.has_factors and form.learned:
         if n_observations is None:
             n_observations = max(10, 2 * n_features)
         if n_observations <= n_features:
@@ -175,25 +180,18 @@ def make_covariances(
                 f"n_observations must be more than n_features, {n_features}, or the covariances "
                 f"are singular; got {n_observations}."
             )
-        n_drawn = n_covariances if family == "full" else 1
         observations = rng.standard_normal((n_drawn, n_features, n_observations))
         lower = np.tril([np.atleast_2d(np.corrcoef(o)) for o in observations])
         correlations = lower + np.tril(lower, -1).swapaxes(1, 2)  # corrcoef rounds each triangle
         return np.array(np.broadcast_to(correlations, shape))
     if n_observations is not None:
+        correlated = [f'"{f.name}"' for f in FAMILIES.values() if f.has_factors and f.learned]
         raise ValueError(
-            f'n_observations is for the correlations of "full" and "tied"; family '
+            f"n_observations is for the correlations of {' and '.join(correlated)}; family "
             f"{family!r} has none: leave it out."
         )
-    if family == "constant":
+    if not form.learned:
         return np.array(np.broadcast_to(np.eye(n_features), shape))
-    drawn = {
-        "diag": (n_covariances, n_features),
-        "spherical": (n_covariances, 1),
-        "shared_spherical": (1, 1),
-    }
-    if family not in drawn:
-        known = '"full", "tied", "diag", "spherical", "shared_spherical" or "constant"'
-        raise ValueError(f"family must be {known}; got {family!r}.")
-    variances = 1.0 - rng.random(drawn[family])  # (0, 1], never zero
+    n_columns = n_features if form.structure.by_column else 1
+    variances = 1.0 - rng.random((n_drawn, n_columns))  # (0, 1], never zero
     return np.array(np.broadcast_to(variances[:, :, None] * np.eye(n_features), shape))

@@ -349,8 +349,8 @@ def _by_reference(
     blocks[2] = family.reduce(blocks[2])
     own = (parameters.pi_logits, parameters.means, parameters.scale)
     cast_back = [cast_gradient(b, q.dtype) for b, q in zip(blocks, own, strict=True)]
-    learned = None if family.name == "constant" else cast_back[2]
-    return value, Gradients(cast_back[0], cast_back[1], learned)
+    d_scale = cast_back[2] if family.learned else None
+    return value, Gradients(cast_back[0], cast_back[1], d_scale)
 
 
 def checked_statistics(

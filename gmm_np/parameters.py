@@ -5,7 +5,6 @@ Letters in shapes: K components, D dimensions, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -22,46 +21,8 @@ from gmm_np.checks import (
     first_of,
     is_finite,
 )
+from gmm_np.covariance import FAMILIES, Family
 
-
-class ScaleForm(NamedTuple):
-    """What the scale of a family has to be, and its covariances, which have the same shape."""
-
-    axes: str
-    shape: Callable[[int, int], tuple[int, ...]]  # of K and D
-    places: tuple[str, ...]  # what its axes are called in messages
-    holds: str  # of what {} stands for
-    factors: bool = False  # Cholesky factors, and not standard deviations
-
-    def describe(self, *, covariances: bool = False) -> str:
-        """Say what there has to be, in words."""
-        names = ("Cholesky factor", "covariance matrix", "standard deviation", "variance")
-        return self.holds.format(names[2 * (not self.factors) + covariances])
-
-
-_FACTORS: Final = ScaleForm(
-    "[K, D, D]",
-    lambda k, d: (k, d, d),
-    ("component", "row", "column"),
-    "one D x D {} for each component",
-    factors=True,
-)
-SCALES: Final[dict[str, ScaleForm]] = {
-    "full": _FACTORS,
-    "tied": ScaleForm(
-        "[D, D]", lambda _, d: (d, d), ("row", "column"), "one D x D {}", factors=True
-    ),
-    "diag": ScaleForm(
-        "[K, D]",
-        lambda k, d: (k, d),
-        ("component", "column"),
-        "one {} for each component and column",
-    ),
-    "spherical": ScaleForm("[K]", lambda k, _: (k,), ("component",), "one {} for each component"),
-    "shared_spherical": ScaleForm("[]", lambda _k, _d: (), (), "a single {}"),
-    "constant": _FACTORS,
-}
-FAMILIES: Final = tuple(SCALES)
 _AXES_OF_MEANS: Final = ("component", "column")
 # What rounding may leave of symmetry, relative to the standard deviations of row and column: that
 # of covariances computed in single precision.
@@ -130,7 +91,7 @@ class Parameters:
     def __init__(
         self, pi_logits: ArrayLike, means: ArrayLike, scale: ArrayLike, family: str = "full"
     ) -> None:
-        check_choice("family", family, FAMILIES)
+        check_choice("family", family, tuple(FAMILIES))
         logits, centres, scales = check_mixture(pi_logits, means, scale, family=family)
         for name, original, array in (
             ("pi_logits", pi_logits, logits),
@@ -180,7 +141,7 @@ class Parameters:
         >>> mixture.scale.tolist()
         [[[2.0]]]
         """
-        check_choice("family", family, FAMILIES)
+        check_choice("family", family, tuple(FAMILIES))
         logits, centres, scale = check_covariances(weights, means, covariances, family)
         return cls(
             cast_gradient(logits, gradient_dtype(weights)),
@@ -223,13 +184,8 @@ class Parameters:
         Where a model is wanted as one of full covariances: the work of the library is done at the
         family's own cost.
         """
-        k, d = self.means.shape
         scale = self.scale.astype(np.float64)
-        if not SCALES[self.family].factors:
-            # A standard deviation a component is one for all columns, so that axes go last.
-            scale = scale.reshape(scale.shape + (1,) * (2 - scale.ndim)) * np.ones((k, d))
-            scale = scale[:, :, None] * np.eye(d)
-        return np.array(np.broadcast_to(scale, (k, d, d)))
+        return np.array(FAMILIES[self.family].expand(scale, *self.means.shape))
 
     def covariances(self) -> FloatArray:
         """Covariances Sigma_k = L_k L_k^T [K, D, D] in float64, equation (5)."""
@@ -270,7 +226,7 @@ def check_mixture(
         on, a factor is not lower triangular with a positive diagonal, or a standard deviation is
         not positive.
     """
-    form = SCALES[family]
+    form = FAMILIES[family]
     logits = as_float64("pi_logits", pi_logits)
     check_axes("pi_logits", logits, "[K]", "Use np.ravel(pi_logits).")
     centres = check_means(means)
@@ -281,7 +237,7 @@ def check_mixture(
     _check_logits(logits)
     check_finite("means", centres, "Look at the step that computed them.")
     check_finite(scale_name, scales, "Look at the step that computed them.", form.places)
-    if form.factors:
+    if form.has_factors:
         _check_cholesky_factors(scale_name, scales, form.places)
     elif not scales.min() > 0:
         raise ValueError(
@@ -298,7 +254,7 @@ def check_covariances(
     covariances: ArrayLike,
     family: str,
     family_name: str = "family",
-    families: tuple[str, ...] = FAMILIES,
+    families: tuple[str, ...] = tuple(FAMILIES),
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return logits [K], means [K, D] and the family's scale as float64.
 
@@ -309,7 +265,7 @@ def check_covariances(
     TypeError, ValueError
         As `Parameters.from_covariances`.
     """
-    form = SCALES[family]
+    form = FAMILIES[family]
     shares = check_weights("weights", weights)
     centres = check_means(means)
     matrices = as_float64("covariances", covariances, form.places)
@@ -369,7 +325,7 @@ def _check_same_length(name: str, array: FloatArray, means: FloatArray, one: str
         )
 
 
-def _symmetric(covariances: FloatArray, form: ScaleForm) -> FloatArray:
+def _symmetric(covariances: FloatArray, form: Family) -> FloatArray:
     """Return finite covariances [..., D, D] without the asymmetry that rounding leaves.
 
     Raises
@@ -394,7 +350,7 @@ def _symmetric(covariances: FloatArray, form: ScaleForm) -> FloatArray:
     return np.asarray(0.5 * covariances + 0.5 * mirrored)
 
 
-def _check_variances(variances: FloatArray, form: ScaleForm) -> None:
+def _check_variances(variances: FloatArray, form: Family) -> None:
     if not variances.min() > 0:
         raise ValueError(
             "covariances has variances that are not positive: "
@@ -403,7 +359,7 @@ def _check_variances(variances: FloatArray, form: ScaleForm) -> None:
         )
 
 
-def _factor(covariances: FloatArray, form: ScaleForm) -> FloatArray:
+def _factor(covariances: FloatArray, form: Family) -> FloatArray:
     """Return the scale of the family from finite covariances.
 
     Cholesky's factorisation errs by rounding of each entry, whatever the units of the columns and
@@ -414,7 +370,7 @@ def _factor(covariances: FloatArray, form: ScaleForm) -> FloatArray:
     ValueError
         If a covariance is not symmetric and positive definite.
     """
-    if not form.factors:
+    if not form.has_factors:
         _check_variances(covariances, form)
         return np.sqrt(covariances)
     covariances = _symmetric(covariances, form)
@@ -444,13 +400,13 @@ def _wrong_shape(
     means: FloatArray,
     family: str,
     family_name: str = "family",
-    families: tuple[str, ...] = FAMILIES,
+    families: tuple[str, ...] = tuple(FAMILIES),
 ) -> ValueError:
     """Return the error for a scale, or covariances, whose shape is not that of its family."""
-    form = SCALES[family]
+    form = FAMILIES[family]
     wanted = form.describe(covariances=name == "covariances")
     k, d = means.shape
-    fitting = [f'"{other}"' for other in families if SCALES[other].shape(k, d) == scale.shape]
+    fitting = [f'"{other}"' for other in families if FAMILIES[other].shape(k, d) == scale.shape]
     fits = f" This shape would fit {family_name}={' or '.join(fitting)}." if fitting else ""
     if not form.places:
         return ValueError(
@@ -458,7 +414,7 @@ def _wrong_shape(
             f"{scale.shape}. Give {wanted}.{fits}"
         )
     remedy = f"Give {wanted}."
-    if form is _FACTORS:
+    if form.per_component and form.has_factors:
         remedy = f"Use np.stack for a list of matrices, {name}[None] if K = 1."
     try:
         check_axes(name, scale, form.axes, remedy + fits)

@@ -32,8 +32,9 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln, multigammaln
 
 from gmm_np.checks import FloatArray, as_float64, check_finite
+from gmm_np.covariance import FAMILIES
 from gmm_np.linalg.factors import diagonal_of, invert_factors, pull_back_inverse
-from gmm_np.parameters import SCALES, Gradients, Parameters, cast_gradient
+from gmm_np.parameters import Gradients, Parameters, cast_gradient
 from gmm_np.sufficient_statistics import Conjugate
 
 
@@ -90,18 +91,19 @@ class Wishart:
             In the shapes and dtypes of the parameters; zero but for the scale, (39) and (40).
         """
         scale = parameters.scale.astype(np.float64)
-        if parameters.family == "constant":
+        family = FAMILIES[parameters.family]
+        if not family.learned:
             return 0.0, _gradients(parameters)
         d = parameters.n_features
         with np.errstate(all="ignore"):
-            if SCALES[parameters.family].factors:
+            if family.has_factors:
                 inverse = invert_factors(scale)
                 value, d_inverse = self.value_and_grad(inverse.reshape(-1, d, d))
                 # the other way round: here the inverse is Q, and L = Q^-1 is wanted
                 gradient = pull_back_inverse(inverse, d_inverse.reshape(inverse.shape))  # (39)
             else:
                 # A standard deviation stands for `repeated` equal entries of a diagonal.
-                repeated = 1 if parameters.family == "diag" else d
+                repeated = family.structure.n_equal(d)
                 precision = 1 / scale
                 value = self._value(
                     scale.size * repeated // d,
@@ -339,4 +341,4 @@ def _gradients(
         np.zeros_like(own) if gradient is None else cast_gradient(gradient, own.dtype)
         for own, gradient in zip((p.pi_logits, p.means, p.scale), given, strict=True)
     ]
-    return Gradients(blocks[0], blocks[1], None if p.family == "constant" else blocks[2])
+    return Gradients(blocks[0], blocks[1], blocks[2] if FAMILIES[p.family].learned else None)

@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmm_np import extended_range
 from gmm_np.checks import FloatArray, as_reduction
-from gmm_np.covariance import FAMILIES
-from gmm_np.covariance.family import ROUNDING, SMALLEST_VARIANCE, Bools, Family, Sums, Update, merge
+from gmm_np.covariance import FAMILIES, Family
+from gmm_np.covariance.sums import ROUNDING, SMALLEST_VARIANCE, Bools, Sums, Update, merge
 from gmm_np.parameters import Gradients, Parameters, cast_gradient
 
 
@@ -208,12 +208,9 @@ def _gradients(
     d_scale: FloatArray,
 ) -> Gradients:
     """Return the gradients in the dtypes of their parameters."""
-    logits = _double(parameters.pi_logits)
-    pi = np.exp(logits - logits.max())
-    pi /= pi.sum()
     # The mass, not the weight that it equals: then rounding leaves K = 1 an exact zero.
-    d_logits = (mass.sum() * pi - mass) / total
-    learned = parameters.family != "constant"
+    d_logits = (mass.sum() * parameters.weights() - mass) / total
+    learned = FAMILIES[parameters.family].learned
     return Gradients(
         cast_gradient(d_logits, parameters.pi_logits.dtype),
         cast_gradient(d_means, parameters.means.dtype),
@@ -317,10 +314,10 @@ def em_update(
         step = v_bar
         if prior.mean_precision > 0:
             centre = np.broadcast_to(prior.centre, parameters.means.shape) - parameters.means
-            step = family.posterior_step(scale, mass, v_bar, centre, prior.mean_precision)
+            step = family.structure.posterior_step(scale, mass, v_bar, centre, prior.mean_precision)
             central = central + family.outer(mass, step - v_bar)
         means = parameters.means + family.unwhiten_first(scale, step)
-        add = _update_with(prior, as_floor(reg_covar, parameters))
+        add = Update(prior.scatter, prior.freedom, as_floor(reg_covar, parameters))
         sums = Sums(mass, statistics.v_k, central)
         updated, collapsed = family.em_update(scale, sums, lost, add)
     return Parameters(logits, means, updated, parameters.family), collapsed
@@ -343,24 +340,8 @@ def as_floor(reg_covar: ArrayLike, parameters: Parameters) -> FloatArray:
         )
     if not (np.isfinite(floor) & (floor >= 0)).all():
         raise ValueError(f"reg_covar must be finite and not negative; got {floor.tolist()}.")
-    one_for_all = parameters.scale.ndim < 2  # a variance has no axis of columns
-    return np.asarray(floor.mean()) if one_for_all else floor
-
-
-class _ColumnUpdate(Update):
-    """An update whose ridge is one value a column, [D], of which some are positive."""
-
-    __slots__ = ()
-
-    @property
-    def regularises(self) -> bool:
-        return True
-
-
-def _update_with(prior: Conjugate, floor: FloatArray) -> Update:
-    if floor.ndim == 0 or not floor.any():
-        return Update(prior.scatter, prior.freedom, float(floor.max()))
-    return _ColumnUpdate(prior.scatter, prior.freedom, floor)  # type: ignore[arg-type]
+    by_column = FAMILIES[parameters.family].structure.by_column
+    return floor if by_column else np.asarray(floor.mean())
 
 
 def _check_same(parameters: Parameters, statistics: Statistics) -> None:

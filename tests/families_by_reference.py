@@ -10,19 +10,28 @@ import numpy as np
 from gmm_np import Gradients, Parameters
 from gmm_np.reference import nll_backward, nll_forward
 
-LEARNED = ("full", "tied", "diag", "spherical", "shared_spherical")
-FAMILIES = (*LEARNED, "constant")
+# How many axes one covariance has in the scale, whether components share it, and may be learned.
+KINDS = {
+    "full": (2, False, True),
+    "tied": (2, True, True),
+    "diag": (1, False, True),
+    "spherical": (0, False, True),
+    "shared_spherical": (0, True, True),
+    "constant": (2, False, False),
+}
+FAMILIES = tuple(KINDS)
+LEARNED = tuple(name for name, (_, _, learned) in KINDS.items() if learned)
 
 
 def random_scale(seed, family, k, d):
     """Draw a well-conditioned scale of the family."""
     rng = np.random.default_rng([seed, 17])
-    if family in ("full", "tied", "constant"):
+    n_axes, shared, _ = KINDS[family]
+    if n_axes == 2:
         factors = np.tril(rng.normal(size=(k, d, d)), -1) * 0.5 / np.sqrt(d)
         factors += np.exp(0.3 * rng.normal(size=(k, d)))[:, :, None] * np.eye(d)
-        return factors[0] if family == "tied" else factors
-    shape = {"diag": (k, d), "spherical": (k,), "shared_spherical": ()}[family]
-    return np.exp(0.3 * rng.normal(size=shape))
+        return factors[0] if shared else factors
+    return np.exp(0.3 * rng.normal(size=(() if shared else (k,)) + (d,) * n_axes))
 
 
 def random_parameters(seed, family, k, d):
@@ -33,35 +42,28 @@ def random_parameters(seed, family, k, d):
 
 def expand(scale, family, k, d):
     """Factors [K, D, D] that a scale stands for, entry by entry."""
+    n_axes, shared, _ = KINDS[family]
     scale = np.asarray(scale, dtype=np.float64)
     factors = np.zeros((k, d, d))
     for c in range(k):
+        own = scale if shared else scale[c]
         for i in range(d):
             for j in range(i + 1):
-                if family in ("full", "constant"):
-                    factors[c, i, j] = scale[c, i, j]
-                elif family == "tied":
-                    factors[c, i, j] = scale[i, j]
+                if n_axes == 2:
+                    factors[c, i, j] = own[i, j]
                 elif i == j:
-                    factors[c, i, i] = {
-                        "diag": lambda c=c, i=i: scale[c, i],
-                        "spherical": lambda c=c: scale[c],
-                        "shared_spherical": lambda: scale,
-                    }[family]()
+                    factors[c, i, i] = own[i] if n_axes == 1 else own
     return factors
 
 
 def reduce(d_factors, family):
     """Gradient of a family's scale from that of the factors, equation (34)."""
-    diagonal = np.einsum("kii->ki", d_factors)
-    return {
-        "full": lambda: d_factors,
-        "tied": lambda: d_factors.sum(axis=0),
-        "diag": lambda: diagonal,
-        "spherical": lambda: diagonal.sum(axis=1),
-        "shared_spherical": lambda: np.asarray(diagonal.sum()),
-        "constant": lambda: None,
-    }[family]()
+    n_axes, shared, learned = KINDS[family]
+    if not learned:
+        return None
+    found = d_factors if n_axes == 2 else np.einsum("kii->ki", d_factors)
+    found = found.sum(axis=1) if n_axes == 0 else found
+    return np.asarray(found.sum(axis=0)) if shared else found
 
 
 def value_and_grad(x, parameters, **options):

@@ -4,7 +4,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from families_by_reference import FAMILIES, LEARNED, expand, random_parameters, value_and_grad
+from families_by_reference import (
+    FAMILIES,
+    KINDS,
+    LEARNED,
+    expand,
+    random_parameters,
+    value_and_grad,
+)
 from problems import logits_floor
 
 import gmm_np
@@ -107,7 +114,8 @@ def test_a_component_that_is_off_gets_exact_zeros(family, method):
     assert_gradients_close(found, expected, logits_floor(len(x)))
     assert found.pi_logits[1] == 0
     assert not found.means[1].any()
-    if family in ("full", "diag", "spherical"):
+    _, shared, learned = KINDS[family]
+    if learned and not shared:
         assert not np.asarray(found.scale[1]).any()
 
 
@@ -151,6 +159,14 @@ def test_gradients_survive_sums_beyond_the_range(family):
         np.testing.assert_allclose(mine, theirs, rtol=1e-10)
 
 
+def restricted(covariance, n_axes):
+    """The covariance, its diagonal, or the mean of that on the diagonal."""
+    if n_axes == 2:
+        return covariance
+    variances = np.diagonal(covariance)
+    return np.diag(variances if n_axes == 1 else np.full(len(variances), variances.mean()))
+
+
 @learned
 @methods
 def test_em_step_is_the_definition(family, method):
@@ -163,18 +179,12 @@ def test_em_step_is_the_definition(family, method):
         means = resp.T @ x / mass[:, None]
         centred = x - means[:, None]  # [K, N, D]
         scatter = np.einsum("nk,kni,knj->kij", resp, centred, centred)
-        variances = np.einsum("kii->ki", scatter)
+        n_axes, shared, _ = KINDS[family]
         total = mass.sum()
-        if family == "full":
-            expected = scatter / mass[:, None, None]
-        elif family == "tied":
+        expected = scatter / mass[:, None, None]
+        if shared:
             expected = np.stack([scatter.sum(axis=0) / total] * 3)
-        elif family == "diag":
-            expected = (variances / mass[:, None])[:, :, None] * np.eye(3)
-        elif family == "spherical":
-            expected = (variances.mean(axis=1) / mass)[:, None, None] * np.eye(3)
-        else:
-            expected = np.stack([variances.sum() / 3 / total * np.eye(3)] * 3)
+        expected = np.stack([restricted(covariance, n_axes) for covariance in expected])
         found = gmm_np.em_step(
             parameters, gmm_np.statistics(x, parameters, sample_weight=weight, method=method)
         )
@@ -189,8 +199,9 @@ def test_em_step_from_afar_loses_digits_as_the_distance_and_not_as_its_square(fa
     rng = np.random.default_rng(1)
     x = rng.normal(size=(3000, 3))
     x *= [1.0, 0.5, 2.0]
-    unit = {"full": np.eye(3)[None], "tied": np.eye(3), "diag": np.ones((1, 3))}
-    scale = unit.get(family, np.ones(1) if family == "spherical" else 1.0)
+    n_axes, shared, _ = KINDS[family]
+    unit = np.eye(3) if n_axes == 2 else np.ones(3 * n_axes or ())
+    scale = unit if shared else unit[None]
     parameters = Parameters([0.0], np.full((1, 3), distance), scale, family)
     # Sorted, so that no block looks like the whole.
     blocks = np.array_split(x[np.argsort(x[:, 2])], 7)
@@ -199,11 +210,7 @@ def test_em_step_from_afar_loses_digits_as_the_distance_and_not_as_its_square(fa
         sum(gmm_np.statistics(block, parameters, method="direct") for block in blocks),
     ):
         found = gmm_np.em_step(parameters, total).covariances()[0]
-        expected = np.cov(x.T, bias=True)
-        if family == "diag":
-            expected = np.diag(np.diag(expected))
-        elif family.endswith("spherical"):
-            expected = np.eye(3) * np.trace(expected) / 3
+        expected = restricted(np.cov(x.T, bias=True), n_axes)
         # u distance is the rounding of a residual, of which some 3000 add up at random.
         assert np.abs(found - expected).max() <= 1e-13 + 1e-15 * distance
 
@@ -216,8 +223,7 @@ def test_em_reports_a_collapse_and_a_floor_or_a_prior_prevents_it(family):
     kept, collapsed = em_update(parameters, total)
     assert collapsed.all()
     np.testing.assert_array_equal(kept.scale, parameters.scale)
-    shared = family in ("tied", "shared_spherical")
-    message = "the shared covariance collapsed" if shared else "component 0 collapsed"
+    message = "the shared covariance collapsed" if KINDS[family][1] else "component 0 collapsed"
     with pytest.raises(ValueError, match=message):
         gmm_np.em_step(parameters, total)
     floored = gmm_np.em_step(parameters, total, reg_covar=0.25)
@@ -227,7 +233,7 @@ def test_em_reports_a_collapse_and_a_floor_or_a_prior_prevents_it(family):
     np.testing.assert_allclose(mapped.covariances()[0], 0.05 * np.eye(2), atol=1e-12)
 
 
-@pytest.mark.parametrize("family", ["diag", "spherical", "shared_spherical"])
+@pytest.mark.parametrize("family", [name for name in FAMILIES if KINDS[name][0] < 2])
 def test_a_cheap_family_takes_no_array_of_its_full_model(family):
     # diag at D = 600 has 1,200 numbers a component; a full model would have 720,000.
     d, k = 600, 3

@@ -10,7 +10,8 @@ import pytest
 
 import gmm_np
 from gmm_np import Gradients, Parameters
-from gmm_np.parameters import FAMILIES, cast_gradient, gradient_dtype
+from gmm_np.covariance import FAMILIES
+from gmm_np.parameters import cast_gradient, gradient_dtype
 from gmm_np.reference import nll_backward, nll_forward
 from gmm_np.solvers import kmeans_start
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from gmm_np.checks import FloatArray, counted
+from gmm_np.covariance import FAMILIES
 from gmm_np.parameters import Parameters
-from gmm_np.solvers.covariances import MATRIX_FAMILIES
 
 SOLVERS: Final = {"em": "EM", "lbfgs": "L-BFGS", "adam": "Adam"}
 TOLERANCES: Final = {"em": 1e-6, "lbfgs": 1e-6, "adam": 1e-4}  # of a fit, nats a sample
@@ -44,16 +44,7 @@ def _plain(value: Any) -> Any:
 
 def n_parameters(family: str, n_components: int, n_features: int) -> int:
     """Count the free parameters of a mixture."""
-    triangle = n_features * (n_features + 1) // 2
-    covariance = {
-        "full": n_components * triangle,
-        "tied": triangle,
-        "diag": n_components * n_features,
-        "spherical": n_components,
-        "shared_spherical": 1,
-        "constant": 0,
-    }[family]
-    return covariance + n_components * n_features + n_components - 1
+    return FAMILIES[family].n_parameters(n_components, n_features)
 
 
 def criteria(nll: float, weight: float, n_free: int) -> dict[str, float]:
@@ -77,7 +68,7 @@ def mixture_document(model: Any) -> dict[str, Any]:
         "means": model.means_,
         "covariances": model.covariances_,
         "correlations": _correlations(model.covariances_)
-        if model.covariance_type in MATRIX_FAMILIES
+        if FAMILIES[model.covariance_type].has_factors
         else None,
     }
 
@@ -106,7 +97,7 @@ def describe(parameters: Parameters, names: Sequence[str]) -> str:
             else:
                 deviation = np.sqrt(covariances[k, j, j : j + 1])
                 lines.append(f"{line}   standard deviation {_numbers(deviation)}")
-        if parameters.family in MATRIX_FAMILIES and len(names) > 1:
+        if FAMILIES[parameters.family].has_factors and len(names) > 1:
             lines += _describe_correlations(_correlations(covariances[k]), names)
     if len(weights) > len(shown):
         rest = counted(len(weights) - len(shown), "component")

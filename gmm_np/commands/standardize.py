@@ -15,7 +15,7 @@ import numpy as np
 from gmm_np import Parameters
 from gmm_np.checks import FloatArray
 from gmm_np.commands.samples import Samples, check_distinct, check_range
-from gmm_np.solvers.covariances import MATRIX_FAMILIES
+from gmm_np.covariance import FAMILIES
 from gmm_np.solvers.results import variances
 from gmm_np.sufficient_statistics import as_floor
 
@@ -55,7 +55,7 @@ class ColumnUnits:
         """
         p, std = model.parameters_, self.std
         scale, family = p.scale, p.family
-        if family in MATRIX_FAMILIES:
+        if FAMILIES[family].has_factors:
             scale = std[:, None] * scale  # [..., D, D]
         else:
             if scale.ndim < 2:

@@ -1,150 +1,147 @@
-"""What a covariance family has to know, and the sums that it is asked to make sense of.
+"""A covariance family: a structure, whether all components share one, and whether it is learned.
 
 The kernels ask it for whitening, for features and natural parameters, and for sums of second
-moments; the statistics ask it for gradients and updates.
+moments; the statistics ask it for gradients and updates; everything else for shapes and words.
+`scale`, its inverse W and second moments have the family's own shape.
 
-Everything about a component is held in its own whitened coordinates z = W_k (x - mu_k), where
-spreads are about one: the first moment is v = sum w r z [K, D], the second M = sum w r z z^T, of
-which a family keeps what it needs. `scale` and its inverse W have the family's own shape.
-
-Letters in shapes: B samples of a block, K components, G of them, D dimensions, P features.
+Letters in shapes: B samples of a block, N rows, K components, G of them, D dimensions, P features.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Final, NamedTuple, TypeAlias
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gmm_np import extended_range
 from gmm_np.checks import FloatArray
-
-Bools: TypeAlias = NDArray[np.bool_]
-
-# A variance no more than the square of this times D, relative to the second moment that it was
-# computed from, or an eigenvalue of a correlation matrix no more than this times D, is rounding.
-ROUNDING: Final = 64 * float(np.finfo(np.float64).eps)
-# A component's second moment in a block is taken about the block's mean where a variance is less
-# than this part of it: more than three digits would cancel.
-SMALLEST_VARIANCE: Final = 1e-3
+from gmm_np.covariance.spherical import SPHERICAL
+from gmm_np.covariance.structure import Structure
+from gmm_np.covariance.sums import Bools, Sums, Update, about_means
 
 
-def _inverse_or_zero(mass: FloatArray) -> FloatArray:
-    """1 / mass, and 0 where there is none."""
-    return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
+@dataclass(frozen=True)
+class Family:
+    """What a family knows. Its methods hold no state and check nothing.
 
-
-class Sums(NamedTuple):
-    """Weighted sums over samples: n [K], v [K, D], and second moments in the family's shape.
-
-    Second moments are about the components' means (z = 0), or central: about v / n.
+    Attributes
+    ----------
+    name : str
+    structure : Structure
+        Of each covariance.
+    shared : bool
+        Whether all components have one covariance.
+    learned : bool
+        Whether there is a gradient, an update, and second moments to make them of.
+    whitened : bool
+        Whether sums are of whitened residuals z, or (False, where nothing is shared) of plain
+        ones, e = x - mu.
     """
 
-    mass: FloatArray
-    first: FloatArray
-    second: FloatArray
-
-    def centre(self, family: Family) -> Sums:
-        """Return the same with central second moments.
-
-        Where the difference leaves the range of a double, moments stay about z = 0.
-        """
-        with np.errstate(all="ignore"):
-            outer = family.outer(_inverse_or_zero(self.mass), self.first)
-            central = np.where(np.isfinite(outer), self.second - outer, self.second)
-        return Sums(self.mass, self.first, central)
-
-    def about_means(self, family: Family) -> Sums:
-        """Return the same with second moments about z = 0, from those that `centre` gives."""
-        with np.errstate(all="ignore"):
-            outer = family.outer(_inverse_or_zero(self.mass), self.first)
-            second = np.where(np.isfinite(outer), self.second + outer, self.second)
-        return Sums(self.mass, self.first, second)
-
-
-def merge(family: Family, left: Sums, right: Sums) -> Sums:
-    """Add sums with central second moments, without the cancellation that raw ones have."""
-    with np.errstate(all="ignore"):
-        step = left.first * _inverse_or_zero(left.mass)[:, None]
-        step -= right.first * _inverse_or_zero(right.mass)[:, None]
-        mass = left.mass + right.mass
-        share = left.mass * right.mass * _inverse_or_zero(mass)
-        between = family.outer(share, np.where(share[:, None] > 0, step, 0.0))
-        second = np.asarray(left.second + right.second + between)
-    if np.isnan(second).any():  # infinities of both signs
-        second = extended_range.add(extended_range.add(left.second, right.second), between)
-    return Sums(mass, left.first + right.first, second)
-
-
-class Update(NamedTuple):
-    """What the M-step adds to a learned covariance: (scatter + s I) / (mass + f) + ridge I."""
-
-    scatter: float = 0.0
-    freedom: float = 0.0
-    ridge: float = 0.0
+    name: str
+    structure: Structure
+    shared: bool = False
+    learned: bool = True
+    whitened: bool = True
 
     @property
-    def regularises(self) -> bool:
-        """Whether a singular covariance becomes regular."""
-        return self.scatter > 0 or self.ridge > 0
+    def per_component(self) -> bool:
+        """Whether each component has a scale of its own."""
+        return not self.shared
 
-    def times(self, n: int) -> Update:
-        """Return the same for n directions that share one variance."""
-        return Update(n * self.scatter, n * self.freedom, self.ridge)
+    @property
+    def has_factors(self) -> bool:
+        """Whether the scale holds Cholesky factors, and not standard deviations."""
+        return self.structure.has_factors
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What the axes of the scale, and of covariances, are called in messages."""
+        return self.structure.places if self.shared else ("component", *self.structure.places)
 
-class Family(ABC):
-    """What a family knows. Its methods hold no state and check nothing."""
+    @property
+    def axes(self) -> str:
+        """The same in letters, as "[K, D]"."""
+        return f"[{', '.join('K' if place == 'component' else 'D' for place in self.places)}]"
 
-    name: str
-    # Whether each component has a scale of its own.
-    per_component = True
-    # Whether `Frame`s are worth trying: in the data's coordinates (False), in common ones (True).
-    frames: tuple[bool, ...] = (False,)
-    # Whether whitening is a product with a matrix.
-    dense = True
-    # Whether sums are of whitened residuals z, or (False) of plain ones, e = x - mu.
-    whitened = True
+    def shape(self, n_components: int, n_dims: int) -> tuple[int, ...]:
+        """Shape of the scale, and of the covariances."""
+        return tuple(n_components if place == "component" else n_dims for place in self.places)
 
-    # --- the scale -------------------------------------------------------------------------
+    def describe(self, *, covariances: bool = False) -> str:
+        """Say what a scale, or covariances, have to hold."""
+        noun = self.structure.nouns[covariances]
+        each = " and ".join(self.places[:-2] if self.has_factors else self.places)
+        if each:
+            return f"one {noun} for each {each}"
+        return f"one {noun}" if self.has_factors else f"a single {noun}"
 
-    @abstractmethod
+    def n_free(self, n_components: int, n_dims: int) -> int:
+        """Count the numbers in the scale that are learned."""
+        if not self.learned:
+            return 0
+        one = n_dims * (n_dims + 1) // 2 if self.has_factors else n_dims
+        return (1 if self.shared else n_components) * one // self.structure.n_equal(n_dims)
+
+    def n_parameters(self, n_components: int, n_dims: int) -> int:
+        """Count the free parameters of a mixture."""
+        return self.n_free(n_components, n_dims) + n_components * n_dims + n_components - 1
+
     def expand(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
         """Lower Cholesky factors [K, D, D] of the covariances, equation (33)."""
+        factors = self.structure.expand(scale, n_dims)
+        return np.broadcast_to(factors, (n_components, n_dims, n_dims))
 
-    @abstractmethod
     def reduce(self, dense: FloatArray) -> FloatArray:
         """Pull [K, D, D] back through `expand`: gradients, and second moments, equation (34)."""
+        return self._total(self.structure.reduce(dense)) if self.learned else np.zeros(0)
 
-    @abstractmethod
     def densify(self, second: FloatArray, n_components: int, n_dims: int) -> FloatArray:
         """Return second moments [K, D, D] that have the same gradient once they are reduced."""
+        if not self.learned:
+            return np.zeros((n_components, n_dims, n_dims))
+        shares = self.structure.n_equal(n_dims) * (n_components if self.shared else 1)
+        return self.expand(second / shares, n_components, n_dims)
 
-    @abstractmethod
     def half_log_det(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
         """Half the log-determinants [K], equation (8)."""
+        one = self.structure.n_equal(n_dims) * self.structure.half_log_det(scale)
+        return np.broadcast_to(one, n_components)
 
-    @abstractmethod
     def inverse(self, scale: FloatArray) -> FloatArray:
         """Return W, so that whitening is a product."""
+        return self.structure.inverse(scale)
 
-    @abstractmethod
     def inverse_norm(self, inverse: FloatArray) -> FloatArray:
         """Return upper bounds of the spectral norms of W, [K] or []."""
+        return self.structure.inverse_norm(inverse)
+
+    @property
+    def _is_own_frame(self) -> bool:
+        """Whether kernels work where the covariance that all share is the identity."""
+        return self.shared and self.structure.by_column
+
+    @property
+    def frames(self) -> tuple[bool, ...]:
+        """Standardizations to try: in the data's coordinates (False), in common ones (True)."""
+        if self._is_own_frame:
+            return (True,)
+        return self.structure.frames if self.whitened else (False,)
 
     def into_frame(self, scale: FloatArray) -> FloatArray:
         """Return C^-1 of a common factor C, [D, D] or [D], by which data may be multiplied."""
-        raise NotImplementedError
+        return self.inverse(scale) if self.shared else self.structure.into_frame(scale)
 
     def in_frame(self, inverse: FloatArray, into: FloatArray, scale: FloatArray) -> FloatArray:
         """Return W for data that were multiplied by `into`."""
-        raise NotImplementedError
+        if self.shared:
+            return self.structure.from_variances(np.ones(len(inverse)))
+        return self.structure.in_frame(inverse, into, scale)
 
-    # --- direct ----------------------------------------------------------------------------
+    @property
+    def dense(self) -> bool:
+        """Whether whitening is a product with a matrix."""
+        return self.has_factors
 
-    @abstractmethod
     def whiten(
         self,
         inverse: FloatArray,
@@ -158,12 +155,12 @@ class Family(ABC):
 
         Of G components, `part`, with means [G, D]. `spare` [G, D, B] may be written to.
         """
+        self.structure.whiten(inverse if self.shared else inverse[part], x, means, out, spare)
 
-    @abstractmethod
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         """Zeroes to which `add_second_moments` adds."""
+        return np.zeros(self.shape(n_components, n_dims) if self.learned else 0)
 
-    @abstractmethod
     def add_second_moments(
         self, total: FloatArray, part: slice, weighted: FloatArray, z: FloatArray
     ) -> None:
@@ -171,34 +168,43 @@ class Family(ABC):
 
         Both [G, D, B]: `weighted` is w r z, or both are one array, sqrt(w r) z.
         """
+        if self.learned:
+            own = total if self.shared else total[part]
+            self.structure.add_second_moments(own, weighted, z)
 
     def complete(self, second: FloatArray) -> FloatArray:
         """Finish what `add_second_moments` added, in place, and return it."""
-        return second
+        return self.structure.complete(second) if self.learned else second
 
-    @abstractmethod
     def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
         """Second moments of masses [K] at points [K, D]."""
+        if not self.learned:
+            return np.zeros(0)
+        s = self.structure
+        return s.total_outer(mass, vectors) if self.shared else s.outer(mass, vectors)
 
-    @abstractmethod
     def diagonal(self, second: FloatArray) -> FloatArray:
         """View of the diagonals of second moments, that can be written to."""
+        return self.structure.diagonal(second) if self.learned else second
 
-    # --- moments ---------------------------------------------------------------------------
+    @property
+    def _features(self) -> Structure:
+        """The structure whose features the kernel needs."""
+        return SPHERICAL if self._is_own_frame else self.structure
 
-    @abstractmethod
     def n_features(self, n_dims: int) -> int:
         """P, the number of features of a sample."""
+        return self._features.n_features(n_dims)
 
     def n_sums(self, n_dims: int) -> int:
         """How many of them, from the first, are to be summed by component."""
-        return self.n_features(n_dims)
+        only_first = self._is_own_frame or not self.learned
+        return n_dims + 1 if only_first else self.n_features(n_dims)
 
-    @abstractmethod
     def write_features(self, y: FloatArray, out: FloatArray) -> None:
         """Write the features of centred samples y [D, B] to `out` [P, B]."""
+        self._features.write_features(y, out)
 
-    @abstractmethod
     def natural_parameters(
         self, constant: FloatArray, means: FloatArray, inverse: FloatArray
     ) -> FloatArray:
@@ -206,36 +212,44 @@ class Family(ABC):
 
         constant - |W (y - mu)|^2 / 2, written out in the features.
         """
+        if self._is_own_frame:
+            inverse = np.ones(())
+        return self._features.natural_parameters(constant, means, inverse)
 
     def cross_moment(self, n_dims: int) -> FloatArray | None:
-        """Zeroes [D, D] for sum w y y^T over samples, if the family needs it."""
-        return None
+        """Zeroes for the second moments of all samples, sum w y y^T, if the family needs them."""
+        return self.second_moments(1, n_dims) if self._is_own_frame and self.learned else None
 
-    @abstractmethod
     def whitened_moments(
         self, sums: FloatArray, means: FloatArray, inverse: FloatArray, cross: FloatArray | None
     ) -> Sums:
         """Turn weighted sums of the features [K, P] into n [K], v [K, D] and M.
 
-        `means` and `inverse` are those of the frame in which the features were written; `cross`
-        is the lower triangle of sum w y y^T, if the family needs it.
+        `means` and `inverse` are those of the coordinates in which the features were written;
+        `cross` is that of `cross_moment`, if the family needs it.
         """
+        s, (mass, first) = self.structure, about_means(sums, means)
+        v = first if self._is_own_frame or not self.whitened else s.apply(inverse, first)
+        if not self.learned:
+            return Sums(mass, v, np.zeros(0))
+        if cross is not None:
+            half = first + 0.5 * mass[:, None] * means
+            return Sums(mass, v, s.pooled_moments(cross, means, half))
+        own = s.feature_moments(sums, means, first, inverse if self.whitened else None)
+        return Sums(mass, v, self._total(own))
 
-    # --- from statistics -------------------------------------------------------------------
-
-    @abstractmethod
     def unwhiten_first(self, scale: FloatArray, first: FloatArray) -> FloatArray:
         """m_k = L_k v_k [K, D], equation (25)."""
+        return self.structure.apply(scale, first)
 
-    @abstractmethod
     def pull(self, inverse: FloatArray, first: FloatArray) -> FloatArray:
         """Sigma^-1 m_k = W_k^T v_k [K, D], equation (26)."""
+        return self.structure.apply_transposed(inverse, first)
 
-    @abstractmethod
     def unwhiten(self, scale: FloatArray, second: FloatArray) -> FloatArray:
         """S_k = L_k M_k L_k^T, equation (25)."""
+        return self.structure.unwhiten(scale, second) if self.learned else second
 
-    @abstractmethod
     def gradient(
         self,
         scale: FloatArray,
@@ -248,29 +262,11 @@ class Family(ABC):
 
         `second` may be overwritten.
         """
+        if not self.learned:
+            return np.zeros(0)
+        mass = self.structure.n_equal(n_dims) * self._total(mass)
+        return self.structure.gradient(scale, inverse, mass, second)
 
-    def posterior_step(
-        self,
-        scale: FloatArray,
-        mass: FloatArray,
-        mean: FloatArray,
-        centre: FloatArray,
-        precision: float,
-    ) -> FloatArray:
-        """Return the maximising means less the old ones, in whitened coordinates [K, D]: (43).
-
-        `mean` [K, D] is that of the samples, whitened; `centre` [K, D] that of a normal prior of
-        this precision, less the old means.
-        """
-        factors = self.expand(scale, *mean.shape)
-        transposed = factors.swapaxes(1, 2)
-        system = mass[:, None, None] * np.eye(mean.shape[1])
-        system = system + precision * np.matmul(transposed, factors)
-        right = mass[:, None] * mean
-        right = right + precision * np.matmul(transposed, centre[:, :, None])[:, :, 0]
-        return np.linalg.solve(system, right[:, :, None])[:, :, 0]
-
-    @abstractmethod
     def em_update(
         self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
     ) -> tuple[FloatArray, Bools]:
@@ -280,30 +276,32 @@ class Family(ABC):
         many times its own size the rounding error of each may be. A covariance of no samples and
         no prior stays what it is.
         """
+        n_components, n_dims = sums.first.shape
+        if not self.learned:
+            return scale, np.zeros(n_components, dtype=bool)
+        # n directions share one variance: as many times the samples, and the prior as often.
+        s, n = self.structure, self.structure.n_equal(n_dims)
+        mass, add = n * self._total(sums.mass), add.times(n)
+        if not self.shared:
+            return s.em_update(scale, mass, sums.second, lost, add)
+        one = (scale[None], mass[None], sums.second[None], lost[None])
+        updated, collapsed = s.em_update(*one, add)
+        return np.asarray(updated[0]), np.repeat(collapsed, n_components)
 
+    def at_maximum(
+        self, scale: FloatArray, mass: FloatArray, floor: FloatArray, n_dims: int
+    ) -> FloatArray:
+        """Second moments of which `em_update` makes this very scale, if it adds a floor.
 
-def about_means(sums: FloatArray, means: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Masses [K] and first moments about the means [K, D] from sums of 1 and y [K, P]."""
-    mass = sums[:, 0].copy()
-    return mass, sums[:, 1 : means.shape[1] + 1] - mass[:, None] * means
+        Of masses [K], or [] where all share one covariance. Where the floor is higher than a
+        variance there are none.
+        """
+        if not self.learned:
+            return np.zeros(0)
+        s = self.structure
+        unit = s.of_each(mass) * s.unit_moments(scale, floor)
+        return np.asarray(s.n_equal(n_dims) * unit)
 
-
-def write_isotropic_features(y: FloatArray, out: FloatArray) -> None:
-    """Write 1, y and |y|^2."""
-    out[0] = 1.0
-    out[1:-1] = y
-    np.einsum("db,db->b", y, y, out=out[-1])
-
-
-def isotropic_parameters(
-    constant: FloatArray, means: FloatArray, inverse: FloatArray
-) -> FloatArray:
-    """Coefficients [K, D + 2] of 1, y and |y|^2 for inverse deviations [K]."""
-    precision = inverse**2
-    offset = constant - 0.5 * precision * np.einsum("kd,kd->k", means, means)
-    return np.hstack([offset[:, None], precision[:, None] * means, -0.5 * precision[:, None]])
-
-
-def has_update(mass: FloatArray, add: Update) -> Bools:
-    """Whether samples or a prior say anything of a covariance."""
-    return (mass + add.freedom > 0) & ((mass > 0) | (add.scatter > 0))
+    def _total(self, values: FloatArray) -> FloatArray:
+        """Return the sum of values [K, ...] over components that share one covariance."""
+        return np.asarray(values.sum(axis=0)) if self.shared else values

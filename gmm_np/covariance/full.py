@@ -1,116 +1,86 @@
-"""The families of dense covariances: one for each component, one for all, and constant ones.
+"""Dense covariances.
 
-Letters in shapes: B samples of a block, K components, G of them, D dimensions, P features.
+Letters in shapes: N rows, K components, D dimensions; `...` as in `Structure`.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
-from gmm_np.covariance.family import (
-    ROUNDING,
-    Bools,
-    Family,
-    Sums,
-    Update,
-    about_means,
-    has_update,
-    isotropic_parameters,
-    write_isotropic_features,
-)
+from gmm_np.covariance import products
+from gmm_np.covariance.structure import Structure
+from gmm_np.covariance.sums import ROUNDING, Bools, Update
 from gmm_np.linalg import triangles
+from gmm_np.linalg.factors import diagonal_of, invert_factors
 from gmm_np.linalg.triangles import multiply
 
 
-class _Pairs(NamedTuple):
-    """Where the products y_i y_j stand among features and in matrices; read-only.
+class Full(Structure):
+    """Full covariances by their lower Cholesky factors, [..., D, D]."""
 
-    Attributes
-    ----------
-    packed : ndarray, shape [D (D + 1) / 2]
-        Of each product in turn, its place in a lower triangle [D, D].
-    share : ndarray, shape [D (D + 1) / 2]
-        What an entry of the precision there counts in log_joint: -1/2, off the diagonal twice.
-    features : ndarray, shape [D, D]
-        Of each entry of a matrix, the feature that is its product.
-    """
+    places = ("row", "column")
+    nouns = ("D x D Cholesky factor", "D x D covariance matrix")
+    has_factors = True
 
-    packed: NDArray[np.intp]
-    share: FloatArray
-    features: NDArray[np.intp]
+    def n_equal(self, n_dims: int) -> int:
+        return 1
 
-
-@lru_cache(maxsize=16)
-def _pairs(n_dims: int) -> _Pairs:
-    """Return the places of D (D + 1) / 2 products; shared, so read-only."""
-    # y_i y_j with j at a distance of 0, 1, 2... from i, around the end
-    place = np.arange(n_dims * (n_dims + 1) // 2)
-    i = place % n_dims
-    j = (i + place // n_dims) % n_dims
-    features = np.empty((n_dims, n_dims), dtype=np.intp)
-    features[i, j] = features[j, i] = n_dims + 1 + place
-    pairs = _Pairs(
-        np.maximum(i, j) * n_dims + np.minimum(i, j), np.where(i == j, -0.5, -1.0), features
-    )
-    for array in pairs:
-        array.setflags(write=False)
-    return pairs
-
-
-class Full(Family):
-    """Full covariances by their lower Cholesky factors, ``scale`` [K, D, D]."""
-
-    name = "full"
-    frames: tuple[bool, ...] = (False, True)
-
-    def expand(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
+    def expand(self, scale: FloatArray, n_dims: int) -> FloatArray:
         return scale
 
     def reduce(self, dense: FloatArray) -> FloatArray:
         return dense
 
-    def densify(self, second: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        return second
-
-    def half_log_det(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        return np.asarray(np.log(np.diagonal(scale, axis1=1, axis2=2)).sum(axis=1))
+    def half_log_det(self, scale: FloatArray) -> FloatArray:
+        return np.asarray(np.log(np.diagonal(scale, axis1=-2, axis2=-1)).sum(axis=-1))
 
     def inverse(self, scale: FloatArray) -> FloatArray:
-        return triangles.inverses(scale)
+        return invert_factors(scale)
 
     def inverse_norm(self, inverse: FloatArray) -> FloatArray:
-        return triangles.inverse_norms(inverse)
+        return triangles.inverse_norms(_stack(inverse)).reshape(inverse.shape[:-2])
+
+    def deviations(self, scale: FloatArray) -> FloatArray:
+        return np.asarray(np.sqrt(np.einsum("...ij,...ij->...i", scale, scale)))
+
+    def apply(self, scale: FloatArray, vectors: FloatArray) -> FloatArray:
+        return triangles.apply(scale, vectors)
+
+    def apply_to_rows(
+        self, scale: FloatArray, rows: FloatArray, owner: NDArray[np.integer]
+    ) -> FloatArray:
+        if scale.ndim == 2:
+            return np.asarray(rows @ scale.T)
+        out = np.empty_like(rows)
+        for k, factor in enumerate(scale):
+            out[owner == k] = rows[owner == k] @ factor.T
+        return out
+
+    def apply_transposed(self, scale: FloatArray, vectors: FloatArray) -> FloatArray:
+        return triangles.apply(scale.swapaxes(-2, -1), vectors)
 
     def into_frame(self, scale: FloatArray) -> FloatArray:
-        return np.asarray(triangles.inverses(triangles.common_factor(scale)[None])[0])
+        return invert_factors(triangles.common_factor(scale))
 
     def in_frame(self, inverse: FloatArray, into: FloatArray, scale: FloatArray) -> FloatArray:
-        factor = triangles.common_factor(scale)
-        return triangles.products(inverse, factor)
+        return triangles.products(inverse, triangles.common_factor(scale))
 
     def whiten(
-        self,
-        inverse: FloatArray,
-        part: slice,
-        x: FloatArray,
-        means: FloatArray,
-        out: FloatArray,
-        spare: FloatArray,
+        self, w: FloatArray, x: FloatArray, means: FloatArray, out: FloatArray, spare: FloatArray
     ) -> None:
-        triangles.whiten(inverse[part], x, means, out, spare)
+        triangles.whiten(w, x, means, out, spare)
 
-    def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
-        return np.zeros((n_components, n_dims, n_dims))
-
-    def add_second_moments(
-        self, total: FloatArray, part: slice, weighted: FloatArray, z: FloatArray
-    ) -> None:
-        triangles.add_squares(total[part], weighted, z)
+    def add_second_moments(self, total: FloatArray, weighted: FloatArray, z: FloatArray) -> None:
+        if total.ndim == 3:
+            triangles.add_squares(total, weighted, z)
+            return
+        squares = np.zeros((len(z), *total.shape))
+        triangles.add_squares(squares, weighted, z)
+        total += squares.sum(axis=0)
 
     def complete(self, second: FloatArray) -> FloatArray:
         return triangles.complete(second)
@@ -118,25 +88,17 @@ class Full(Family):
     def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
         return (mass[:, None] * vectors)[:, :, None] * vectors[:, None, :]
 
+    def total_outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
+        return triangles.gram(mass[:, None] * vectors, vectors)
+
     def diagonal(self, second: FloatArray) -> FloatArray:
-        return np.asarray(np.einsum("...ii->...i", second))
+        return diagonal_of(second)
 
     def n_features(self, n_dims: int) -> int:
         return (n_dims + 1) * (n_dims + 2) // 2  # 1, y_i, and y_i y_j, each once
 
     def write_features(self, y: FloatArray, out: FloatArray) -> None:
-        n_dims = len(y)
-        out[0] = 1.0
-        out[1 : n_dims + 1] = y
-        # y_i y_j by the distance of j from i, around the end: few loops, and long ones
-        around = np.concatenate([y, y[: n_dims // 2]])
-        n_whole = (n_dims + 1) // 2  # distances of which there are D products
-        shape, strides = (n_whole, *y.shape), (around.strides[0], *around.strides)
-        others: FloatArray = np.ndarray(shape, buffer=around, strides=strides)
-        whole = out[n_dims + 1 :][: n_whole * n_dims]
-        np.multiply(y, others, out=whole.reshape(shape))
-        n_half = n_dims // 2 * (1 - n_dims % 2)
-        np.multiply(y[:n_half], y[n_dims - n_half :], out=out[len(out) - n_half :])
+        products.write_features(y, out)
 
     def natural_parameters(
         self, constant: FloatArray, means: FloatArray, inverse: FloatArray
@@ -146,7 +108,7 @@ class Full(Family):
         theta = np.empty((n_components, self.n_features(n_dims)))
         theta[:, 0] = constant - 0.5 * np.einsum("kd,kd->k", whitened, whitened)
         theta[:, 1 : n_dims + 1] = triangles.apply(inverse.transpose(0, 2, 1), whitened)
-        pairs = _pairs(n_dims)
+        pairs = products.pairs(n_dims)
 
         def write(part: slice) -> None:
             precision = np.empty(inverse[part].shape)
@@ -157,70 +119,83 @@ class Full(Family):
         triangles.each(inverse, write)
         return theta
 
-    def whitened_moments(
-        self, sums: FloatArray, means: FloatArray, inverse: FloatArray, cross: FloatArray | None
-    ) -> Sums:
+    def feature_moments(
+        self, sums: FloatArray, means: FloatArray, first: FloatArray, inverse: FloatArray | None
+    ) -> FloatArray:
         n_components, n_dims = means.shape
-        mass, first = about_means(sums, means)
         # sum (y - mu)(y - mu)^T = sum y y^T - a mu^T - mu a^T with a = first + mass mu / 2
-        half = first + 0.5 * mass[:, None] * means  # [K, D]
-        second, pairs = np.empty((n_components, n_dims, n_dims)), _pairs(n_dims)
+        half = first + 0.5 * sums[:, :1] * means  # [K, D]
+        second, pairs = np.empty((n_components, n_dims, n_dims)), products.pairs(n_dims)
 
-        def whiten(part: slice) -> None:
+        def write(part: slice) -> None:
             matrices = second[part]
-            products = sums[part].take(pairs.features, axis=1)
+            raw = sums[part].take(pairs.features, axis=1)
             columns = np.stack([half[part], means[part]], axis=2)
             rows = np.stack([means[part], half[part]], axis=1)
             multiply(columns, rows, out=matrices)
-            np.subtract(products, matrices, out=matrices)
-            if self.whitened:
+            np.subtract(raw, matrices, out=matrices)
+            if inverse is not None:
                 triangles.congruences(inverse[part], matrices)
 
-        triangles.each(second, whiten)
-        if self.whitened:
-            first = triangles.apply(inverse, first)
-        return Sums(mass, first, second)
+        triangles.each(second, write)
+        return second
 
-    def unwhiten_first(self, scale: FloatArray, first: FloatArray) -> FloatArray:
-        return triangles.apply(scale, first)
-
-    def pull(self, inverse: FloatArray, first: FloatArray) -> FloatArray:
-        return triangles.apply(inverse.swapaxes(-2, -1), first)
+    def pooled_moments(self, cross: FloatArray, means: FloatArray, half: FloatArray) -> FloatArray:
+        product = triangles.gram(half, means)
+        return np.asarray(triangles.complete(cross.copy()) - product - product.T)
 
     def unwhiten(self, scale: FloatArray, second: FloatArray) -> FloatArray:
-        stack = scale.reshape(-1, *scale.shape[-2:])
-        unwhitened = triangles.congruences(stack, np.array(second).reshape(stack.shape))
+        unwhitened = triangles.congruences(_stack(scale), _stack(np.array(second)))
         return unwhitened.reshape(second.shape)
 
     def gradient(
-        self,
-        scale: FloatArray,
-        inverse: FloatArray,
-        mass: FloatArray,
-        second: FloatArray,
-        n_dims: int,
+        self, scale: FloatArray, inverse: FloatArray, mass: FloatArray, second: FloatArray
     ) -> FloatArray:
         # tril(Sigma^-1 S Sigma^-1 L) = tril(L^-T M), which has no cancellation in it.
+        inverses, stack = _stack(inverse), _stack(second)
+
         def write(part: slice) -> None:
-            matrices = second[part]
-            triangles.transposed_times(inverse[part], matrices, out=matrices)
+            matrices = stack[part]
+            triangles.transposed_times(inverses[part], matrices, out=matrices)
             np.negative(matrices, out=matrices)
             triangles.clear_above(matrices)
 
-        triangles.each(second, write)
-        self.diagonal(second)[...] += mass[:, None] / self.diagonal(scale)
-        return second
+        triangles.each(stack, write)
+        gradient = stack.reshape(second.shape)
+        diagonal_of(gradient)[...] += mass[..., None] / diagonal_of(scale)
+        return gradient
+
+    def posterior_step(
+        self,
+        scale: FloatArray,
+        mass: FloatArray,
+        mean: FloatArray,
+        centre: FloatArray,
+        precision: float,
+    ) -> FloatArray:
+        n_components, n_dims = mean.shape
+        factors = np.broadcast_to(scale, (n_components, n_dims, n_dims))
+        transposed = factors.swapaxes(1, 2)
+        system = mass[:, None, None] * np.eye(n_dims)
+        system = system + precision * np.matmul(transposed, factors)
+        right = mass[:, None] * mean
+        right = right + precision * np.matmul(transposed, centre[:, :, None])[:, :, 0]
+        return np.linalg.solve(system, right[:, :, None])[:, :, 0]
 
     def em_update(
-        self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
+        self,
+        scale: FloatArray,
+        mass: FloatArray,
+        central: FloatArray,
+        lost: FloatArray,
+        add: Update,
     ) -> tuple[FloatArray, Bools]:
-        mass, _, central = sums
-        some = np.flatnonzero(has_update(mass, add))
+        some = np.flatnonzero(add.says(mass))
         divisor = (mass[some] + add.freedom)[:, None, None]
         matrices = central[some]
         if add.regularises:
             matrices = triangles.congruences(scale[some], matrices / divisor)
-            self.diagonal(matrices)[...] += add.scatter / divisor[:, 0] + add.ridge
+            diagonal_of(matrices)[...] += add.scatter / divisor[:, 0] + add.ridge
         collapsed = np.zeros(len(mass), dtype=bool)
         for matrix, k in zip(matrices, some, strict=True):
             try:
@@ -237,175 +212,32 @@ class Full(Family):
         updated[some[sound]] = matrices[sound]
         return updated, collapsed
 
+    def unit_moments(self, scale: FloatArray, floor: FloatArray) -> FloatArray:
+        inverse = invert_factors(scale)
+        added = np.matmul(inverse * floor, inverse.swapaxes(-1, -2))
+        return np.asarray(np.eye(scale.shape[-1]) - added)
 
-class Plain(Full):
-    """Full covariances whose sums are of plain residuals, e = x - mu, and not whitened.
+    def scatter(self, rows: FloatArray, weights: FloatArray, means: FloatArray) -> FloatArray:
+        scatter = np.zeros((*means.shape, means.shape[1]))
+        for k, weight in enumerate(weights.T):
+            used = np.flatnonzero(weight)
+            residual = rows[used] - means[k]
+            scatter[k] = (weight[used, None] * residual).T @ residual
+        return scatter
 
-    For gradients in the inverse factors, which are products with these: from whitened sums they
-    would come by the factors, at the price of the digits that those are ill-conditioned by.
-    """
+    def pool(self, scatter: FloatArray) -> FloatArray:
+        return scatter
 
-    frames: tuple[bool, ...] = (False,)
-    whitened = False
-
-
-class Constant(Full):
-    """Full covariances that are not learned: no gradient, no update, no second moments."""
-
-    name = "constant"
-
-    def reduce(self, dense: FloatArray) -> FloatArray:
-        return np.zeros(0)
-
-    def densify(self, second: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        return np.zeros((n_components, n_dims, n_dims))
-
-    def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
-        return np.zeros(0)
-
-    def add_second_moments(
-        self, total: FloatArray, part: slice, weighted: FloatArray, z: FloatArray
-    ) -> None:
-        pass
-
-    def complete(self, second: FloatArray) -> FloatArray:
-        return second
-
-    def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
-        return np.zeros(0)
-
-    def diagonal(self, second: FloatArray) -> FloatArray:
-        return second
-
-    def n_sums(self, n_dims: int) -> int:
-        return n_dims + 1
-
-    def whitened_moments(
-        self, sums: FloatArray, means: FloatArray, inverse: FloatArray, cross: FloatArray | None
-    ) -> Sums:
-        mass, first = about_means(sums, means)
-        return Sums(mass, triangles.apply(inverse, first), np.zeros(0))
-
-    def unwhiten(self, scale: FloatArray, second: FloatArray) -> FloatArray:
-        return second
-
-    def gradient(
-        self,
-        scale: FloatArray,
-        inverse: FloatArray,
-        mass: FloatArray,
-        second: FloatArray,
-        n_dims: int,
-    ) -> FloatArray:
-        return np.zeros(0)
-
-    def em_update(
-        self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
-    ) -> tuple[FloatArray, Bools]:
-        return scale, np.zeros(len(sums.mass), dtype=bool)
+    def from_variances(self, variances: FloatArray) -> FloatArray:
+        return np.diag(variances)
 
 
-class Tied(Full):
-    """One full covariance for all components by its lower Cholesky factor, ``scale`` [D, D]."""
+FULL: Final = Full()
 
-    name = "tied"
-    per_component = False
-    frames: tuple[bool, ...] = (True,)  # in which it is the identity
 
-    def expand(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        return np.broadcast_to(scale, (n_components, n_dims, n_dims))
-
-    def reduce(self, dense: FloatArray) -> FloatArray:
-        return np.asarray(dense.sum(axis=0))
-
-    def densify(self, second: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        return np.broadcast_to(second / n_components, (n_components, n_dims, n_dims))
-
-    def half_log_det(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        return np.full(n_components, np.log(np.diagonal(scale)).sum())
-
-    def inverse(self, scale: FloatArray) -> FloatArray:
-        return np.asarray(triangles.inverses(scale[None])[0])
-
-    def inverse_norm(self, inverse: FloatArray) -> FloatArray:
-        return np.asarray(triangles.inverse_norms(inverse[None])[0])
-
-    def into_frame(self, scale: FloatArray) -> FloatArray:
-        return self.inverse(scale)
-
-    def in_frame(self, inverse: FloatArray, into: FloatArray, scale: FloatArray) -> FloatArray:
-        return np.eye(len(inverse))
-
-    def whiten(
-        self,
-        inverse: FloatArray,
-        part: slice,
-        x: FloatArray,
-        means: FloatArray,
-        out: FloatArray,
-        spare: FloatArray,
-    ) -> None:
-        triangles.whiten(inverse, x, means, out, spare)
-
-    def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
-        return np.zeros((n_dims, n_dims))
-
-    def add_second_moments(
-        self, total: FloatArray, part: slice, weighted: FloatArray, z: FloatArray
-    ) -> None:
-        squares = np.zeros((len(z), *total.shape))
-        triangles.add_squares(squares, weighted, z)
-        total += squares.sum(axis=0)
-
-    def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
-        return triangles.gram(mass[:, None] * vectors, vectors)
-
-    def n_features(self, n_dims: int) -> int:
-        return n_dims + 2  # 1, y_i, |y|^2
-
-    def n_sums(self, n_dims: int) -> int:
-        return n_dims + 1
-
-    def write_features(self, y: FloatArray, out: FloatArray) -> None:
-        write_isotropic_features(y, out)
-
-    def natural_parameters(
-        self, constant: FloatArray, means: FloatArray, inverse: FloatArray
-    ) -> FloatArray:
-        return isotropic_parameters(constant, means, np.ones(len(means)))
-
-    def cross_moment(self, n_dims: int) -> FloatArray | None:
-        return np.zeros((n_dims, n_dims))
-
-    def whitened_moments(
-        self, sums: FloatArray, means: FloatArray, inverse: FloatArray, cross: FloatArray | None
-    ) -> Sums:
-        mass, first = about_means(sums, means)
-        half = first + 0.5 * mass[:, None] * means  # as for "full"
-        product = triangles.gram(half, means)
-        assert cross is not None
-        second = triangles.complete(cross.copy()) - product - product.T
-        return Sums(mass, first, second)
-
-    def gradient(
-        self,
-        scale: FloatArray,
-        inverse: FloatArray,
-        mass: FloatArray,
-        second: FloatArray,
-        n_dims: int,
-    ) -> FloatArray:
-        total = np.atleast_1d(mass.sum())
-        return np.asarray(
-            super().gradient(scale[None], inverse[None], total, second[None], n_dims)[0]
-        )
-
-    def em_update(
-        self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update
-    ) -> tuple[FloatArray, Bools]:
-        all_sums = Sums(np.atleast_1d(sums.mass.sum()), sums.first, sums.second[None])
-        updated, collapsed = super().em_update(scale[None], all_sums, lost[None], add)
-        return updated[0], np.full(len(sums.mass), collapsed[0])
+def _stack(matrices: FloatArray) -> FloatArray:
+    """Return [..., D, D] as [K, D, D]."""
+    return matrices.reshape(-1, *matrices.shape[-2:])
 
 
 def _check_regular(root: FloatArray, central: FloatArray, lost: float) -> None:

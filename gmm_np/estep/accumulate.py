@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gmm_np import extended_range, tuning
 from gmm_np.checks import FloatArray, not_finite
-from gmm_np.covariance.family import Sums
+from gmm_np.covariance.sums import Sums
 from gmm_np.estep.feature_kernel import FeatureKernel
 from gmm_np.estep.prepared_mixture import PreparedMixture, Standardization
 from gmm_np.estep.residual_kernel import OutOfRangeError, ResidualKernel

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gmm_np import tuning
 from gmm_np.checks import FloatArray
-from gmm_np.covariance.family import Sums, merge
+from gmm_np.covariance.sums import Sums, merge
 from gmm_np.estep.accumulate import (
     Accumulator,
     Block,

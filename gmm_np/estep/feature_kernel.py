@@ -8,10 +8,9 @@ import numpy as np
 
 from gmm_np import tuning
 from gmm_np.checks import FloatArray
-from gmm_np.covariance.family import ROUNDING, Sums
+from gmm_np.covariance.sums import ROUNDING, Sums
 from gmm_np.estep.prepared_mixture import UNIT_ROUNDOFF, PreparedMixture, Standardization
 from gmm_np.estep.residual_sums import ActivePairs, Residuals, ResidualSums
-from gmm_np.linalg import triangles
 from gmm_np.linalg.triangles import LONGEST_SUM, equal_slices
 
 
@@ -111,7 +110,8 @@ class FeatureKernel:
         self._add_products(exponentials)
         if self._cross is not None:  # sum w y y^T
             y = self.y[None]
-            triangles.add_squares(self._cross[None], y if weight is None else y * weight, y)
+            structure = self.mixture.family.structure
+            structure.add_second_moments(self._cross[None], y if weight is None else y * weight, y)
 
     def merge(self, other: FeatureKernel) -> None:
         """Add what another kernel for the same mixture and coordinates added."""

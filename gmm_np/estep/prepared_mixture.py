@@ -11,8 +11,8 @@ import numpy as np
 
 from gmm_np import tuning
 from gmm_np.checks import FloatArray, is_finite
-from gmm_np.covariance import FAMILIES
-from gmm_np.covariance.family import Bools, Family, Sums
+from gmm_np.covariance import FAMILIES, Family
+from gmm_np.covariance.sums import Bools, Sums
 from gmm_np.linalg import triangles
 from gmm_np.parameters import Parameters
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gmm_np import tuning
 from gmm_np.checks import FloatArray
-from gmm_np.covariance.family import Sums
+from gmm_np.covariance.sums import Sums
 from gmm_np.estep.prepared_mixture import UNIT_ROUNDOFF, PreparedMixture
 from gmm_np.estep.residual_sums import Residuals, ResidualSums, Significance
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gmm_np import tuning
 from gmm_np.checks import FloatArray
-from gmm_np.covariance.family import SMALLEST_VARIANCE, Bools, Sums, merge
+from gmm_np.covariance.sums import SMALLEST_VARIANCE, Bools, Sums, merge
 from gmm_np.estep.prepared_mixture import PreparedMixture
 
 

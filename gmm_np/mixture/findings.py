@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray, name_components
+from gmm_np.covariance import FAMILIES
 from gmm_np.parameters import Parameters
 from gmm_np.solvers.floor import TOO_HIGH, find_floored, floor_shares
 from gmm_np.sufficient_statistics import as_floor
@@ -54,7 +55,7 @@ def describe_high_floor(
         return None
     share, floor = shares[worst], as_floor(reg_covar, parameters)
     size = f"{100 * share:.2g} % of" if share < 1 else f"{share:.3g} times"
-    if parameters.scale.ndim < 2:
+    if not FAMILIES[parameters.family].structure.by_column:
         whose = f"the columns' mean variance, {variances.mean():.3g}"
     else:
         whose = f"the variance of {columns[worst]}, {variances[worst]:.3g}"

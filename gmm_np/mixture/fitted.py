@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
+from gmm_np.covariance import FAMILIES
+from gmm_np.covariance.conversions import covariances_of, precisions_cholesky_of
 from gmm_np.likelihood import log_prob, responsibilities
 from gmm_np.mixture.estimator import Estimator
 from gmm_np.mixture.given import check_attributes
@@ -22,11 +24,6 @@ from gmm_np.mixture.sklearn_speech import (
     not_fitted_error,
 )
 from gmm_np.parameters import Parameters
-from gmm_np.solvers.covariances import (
-    covariances_of,
-    precisions_cholesky_of,
-    precisions_of,
-)
 
 
 class FittedMixture(Estimator):
@@ -46,7 +43,7 @@ class FittedMixture(Estimator):
         self.means_ = parameters.means.astype(np.float64)
         self.covariances_ = covariances_of(scale, family)
         self.precisions_cholesky_ = precisions_cholesky_of(scale, family)
-        self.precisions_ = precisions_of(self.precisions_cholesky_, family)
+        self.precisions_ = covariances_of(self.precisions_cholesky_, family)
         copies = (a.copy() for a in (self.weights_, self.means_, self.precisions_cholesky_))
         self._fitted = (*copies, parameters)
 
@@ -154,16 +151,7 @@ class FittedMixture(Estimator):
         rng = as_generator(self.random_state)
         y = np.repeat(np.arange(p.n_components), rng.multinomial(n_samples, p.weights()))
         x = rng.standard_normal((len(y), p.n_features))
-        scale = p.scale.astype(np.float64)
-        if p.family == "full":
-            for k in range(p.n_components):
-                x[y == k] = x[y == k] @ scale[k].T
-        elif p.family == "tied":
-            x = x @ scale.T
-        elif p.family == "diag":
-            x *= scale[y]
-        else:
-            x *= scale[y, None] if p.family == "spherical" else scale
+        x = FAMILIES[p.family].structure.apply_to_rows(p.scale.astype(np.float64), x, y)
         return x + p.means[y], y
 
     def bic(self, X: Any, sample_weight: Any = None) -> float:
@@ -222,12 +210,4 @@ class FittedMixture(Estimator):
 
     def _n_parameters(self) -> int:
         """Free parameters of the mixture."""
-        k, d = self.parameters_.means.shape
-        covariance = {
-            "full": k * d * (d + 1) // 2,
-            "tied": d * (d + 1) // 2,
-            "diag": k * d,
-            "spherical": k,
-            "shared_spherical": 1,
-        }[self.covariance_type]
-        return int(covariance + k * d + k - 1)
+        return FAMILIES[self.covariance_type].n_parameters(*self.parameters_.means.shape)

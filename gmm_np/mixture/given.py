@@ -13,13 +13,10 @@ import numpy as np
 
 from gmm_np import checks, parameters
 from gmm_np.checks import FloatArray
+from gmm_np.covariance import FAMILIES
+from gmm_np.covariance.conversions import factor_of_precisions, factor_of_precisions_cholesky
 from gmm_np.mixture.sklearn_speech import as_floats, check_finite
-from gmm_np.parameters import SCALES, Parameters
-from gmm_np.solvers.covariances import (
-    MATRIX_FAMILIES,
-    factor_of_precisions,
-    factor_of_precisions_cholesky,
-)
+from gmm_np.parameters import Parameters
 
 # What rounding may leave beyond a triangle, relative to the largest entry of its row: that of
 # inverses computed in single precision.
@@ -74,9 +71,9 @@ def check_precisions(
     ValueError
         If their shape is another, or a precision is not symmetric and positive definite.
     """
-    shape = SCALES[family].shape(n_components, n_features)
+    shape = FAMILIES[family].shape(n_components, n_features)
     array = _as_array(f"{family} precision", precisions, shape)
-    if family not in MATRIX_FAMILIES:
+    if not FAMILIES[family].has_factors:
         if not (array > 0).all():
             raise ValueError(f"'{family} precision' should be positive")
         return factor_of_precisions(array, family)
@@ -126,7 +123,7 @@ def check_precisions_cholesky(
     TypeError, ValueError
         If there is no such scale.
     """
-    name, form = "precisions_cholesky_", SCALES[family]
+    name, form = "precisions_cholesky_", FAMILIES[family]
     array = checks.as_float64(name, value, form.places)
     shape = form.shape(n_components, n_features)
     if array.shape != shape:
@@ -135,19 +132,19 @@ def check_precisions_cholesky(
             f"{(n_components, n_features)}; got {array.shape}. {_REMEDY}"
         )
     checks.check_finite(name, array, _REMEDY, form.places)
-    diagonal = np.diagonal(array, axis1=-2, axis2=-1) if form.factors else array
+    diagonal = np.diagonal(array, axis1=-2, axis2=-1) if form.has_factors else array
     if not diagonal.min() > 0:
-        what = "diagonal entries" if form.factors else "values"
+        what = "diagonal entries" if form.has_factors else "values"
         remedy = (
             "A column with a negative diagonal entry may be negated: that leaves the precision."
-            if form.factors
+            if form.has_factors
             else "Set 1 / np.sqrt(variances)."
         )
         raise ValueError(
             f"{name} has {what} that are not positive: "
             f"{checks.first_of(diagonal <= 0, form.places, diagonal)}. {remedy}"
         )
-    if form.factors:
+    if form.has_factors:
         # Beside what else is in its row an entry does not depend on the units of the columns.
         size = np.abs(array) / np.abs(array).max(axis=-1, keepdims=True)
         upper, lower = (

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from gmm_np.covariance import FAMILIES
 from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.solvers.em import ON_COLLAPSE
 from gmm_np.solvers.initialization import STARTS
 
-COVARIANCE_TYPES: Final = ("full", "tied", "diag", "spherical", "shared_spherical")
+COVARIANCE_TYPES: Final = tuple(name for name, family in FAMILIES.items() if family.learned)
 SOLVERS: Final = ("em", "lbfgs", "adam")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray, as_float64, check_rows
-from gmm_np.covariance.full import Plain
+from gmm_np.covariance import PLAIN
 from gmm_np.estep import EStep, PreparedMixture
 from gmm_np.linalg import triangles
 from gmm_np.priors import Wishart
@@ -115,7 +115,7 @@ def precision_value_and_grad(
             "q has values whose exponential leaves the range of a double; they must lie between "
             "-745 and 709. Rescale the data."
         )
-    mixture = PreparedMixture(Plain(), logits, means, factors, -log_diagonal.sum(axis=1))
+    mixture = PreparedMixture(PLAIN, logits, means, factors, -log_diagonal.sum(axis=1))
     engine = EStep(mixture, "auto", gradient=True, n_samples=len(rows))
     engine.add(rows, None)
     mass, first, second = engine.sums()

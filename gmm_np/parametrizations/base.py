@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray, as_float64, check_choice, check_finite, is_finite
-from gmm_np.parameters import FAMILIES, SCALES, Gradients, Parameters
+from gmm_np.covariance import FAMILIES, Family
+from gmm_np.parameters import Gradients, Parameters
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,34 +50,36 @@ class Parametrization(ABC):
     factors: ArrayLike | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        check_choice("family", self.family, FAMILIES)
+        check_choice("family", self.family, tuple(FAMILIES))
         if self.n_components < 1 or self.n_features < 1:
             raise ValueError(
                 f"n_components and n_features must be at least 1; got {self.n_components} and "
                 f"{self.n_features}."
             )
-        if self.family != "constant":
+        if self._form.learned:
             if self.factors is not None:
+                fixed = [f'"{name}"' for name, form in FAMILIES.items() if not form.learned]
                 raise ValueError(
-                    f'factors are for family="constant"; family={self.family!r} has its scale in '
-                    "the vector. Leave them out."
+                    f"factors are for family={' or '.join(fixed)}; family={self.family!r} has its "
+                    "scale in the vector. Leave them out."
                 )
             return
         if self.factors is None:
             raise ValueError(
-                'family="constant" has its factors fixed, and not in the vector. Give them as '
-                "factors=, or make the parametrization of existing parameters with of(parameters)."
+                f'family="{self.family}" has its factors fixed, and not in the vector. Give them '
+                "as factors=, or make the parametrization of existing parameters with "
+                "of(parameters)."
             )
         shape = (self.n_components, self.n_features)
-        fixed = Parameters(np.zeros(shape[0]), np.zeros(shape), self.factors, "constant")
-        object.__setattr__(self, "factors", fixed.scale)
+        checked = Parameters(np.zeros(shape[0]), np.zeros(shape), self.factors, self.family)
+        object.__setattr__(self, "factors", checked.scale)
 
     @classmethod
     def of(cls, parameters: Parameters) -> Self:
         """Return the parametrization for parameters of this shape and family."""
         k, d = parameters.means.shape
-        fixed = parameters.scale if parameters.family == "constant" else None
-        return cls(k, d, parameters.family, fixed)
+        learned = FAMILIES[parameters.family].learned
+        return cls(k, d, parameters.family, None if learned else parameters.scale)
 
     @property
     def size(self) -> int:
@@ -100,7 +103,7 @@ class Parametrization(ABC):
                 f"parameters have a logit of -inf at component {off[0]}, which no finite vector "
                 "holds. Leave this component out."
             )
-        if self.family != "constant":
+        if self._form.learned:
             with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
                 scale = self._pack_scale(parameters.scale.astype(np.float64))
             if not is_finite(scale):
@@ -143,7 +146,7 @@ class Parametrization(ABC):
             )
         check_finite("vector", array, "Look at the step that computed it.", ("entry",))
         logits, means, rest = array[:k], array[k : k + k * d].reshape(k, d), array[k + k * d :]
-        if self.family == "constant":
+        if not self._form.learned:
             assert self.factors is not None  # checked when it was made
             return Parameters(logits, means, self.factors, self.family)
         with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
@@ -167,7 +170,7 @@ class Parametrization(ABC):
         """
         self._check(parameters)
         blocks = [gradients.pi_logits, gradients.means.ravel()]
-        if self.family != "constant":
+        if self._form.learned:
             assert gradients.scale is not None  # it is learned
             scale = parameters.scale.astype(np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
@@ -188,13 +191,12 @@ class Parametrization(ABC):
             )
 
     @property
-    def _scale_shape(self) -> tuple[int, ...]:
-        return SCALES[self.family].shape(self.n_components, self.n_features)
+    def _form(self) -> Family:
+        return FAMILIES[self.family]
 
     @property
-    def _has_factors(self) -> bool:
-        """Whether the scale holds Cholesky factors, and not standard deviations."""
-        return SCALES[self.family].factors
+    def _scale_shape(self) -> tuple[int, ...]:
+        return self._form.shape(self.n_components, self.n_features)
 
     @abstractmethod
     def _size_of_scale(self) -> int:

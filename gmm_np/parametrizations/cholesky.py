@@ -5,7 +5,6 @@ Letters in shapes: K components, D dimensions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -30,24 +29,19 @@ class Cholesky(Parametrization):
     """
 
     def _size_of_scale(self) -> int:
-        *lead, last = self._scale_shape or (1,)
-        if self.family == "constant":
-            return 0
-        if self._has_factors:
-            return math.prod(lead[:-1]) * last * (last + 1) // 2
-        return math.prod(lead) * last
+        return self._form.n_free(self.n_components, self.n_features)
 
     def _pack_scale(self, scale: FloatArray) -> FloatArray:
-        return (pack_triangles(scale) if self._has_factors else scale).ravel()
+        return (pack_triangles(scale) if self._form.has_factors else scale).ravel()
 
     def _unpack_scale(self, entries: FloatArray) -> FloatArray:
-        if self._has_factors:
+        if self._form.has_factors:
             rows = entries.reshape(*self._scale_shape[:-2], -1)
             return unpack_triangles(rows, self.n_features)
         return entries.reshape(self._scale_shape)
 
     def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:  # noqa: ARG002
-        return (pack_triangles(d_scale) if self._has_factors else d_scale).ravel()
+        return (pack_triangles(d_scale) if self._form.has_factors else d_scale).ravel()
 
 
 class LogCholesky(Cholesky):
@@ -67,7 +61,7 @@ class LogCholesky(Cholesky):
 
     def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:
         # in unpack: L_ii = exp(theta_ii), so that d_theta_ii = L_ii d_L_ii, (29) and (37)
-        if not self._has_factors:
+        if not self._form.has_factors:
             return super()._pull_scale(scale, scale * d_scale)
         d_theta = d_scale.copy()
         diagonal_of(d_theta)[...] *= diagonal_of(scale)
@@ -77,7 +71,7 @@ class LogCholesky(Cholesky):
         self, function: Callable[[FloatArray], FloatArray], scale: FloatArray
     ) -> FloatArray:
         """Return a copy with `function` applied to diagonals, or to all standard deviations."""
-        if not self._has_factors:
+        if not self._form.has_factors:
             return np.asarray(function(scale))
         mapped: FloatArray = scale.copy()
         diagonal_of(mapped)[...] = function(diagonal_of(mapped))
@@ -103,11 +97,11 @@ class PrecisionFactor(LogCholesky):
 
     def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:
         # in unpack: scale = Q^-1
-        if self._has_factors:
+        if self._form.has_factors:
             d_precision = pull_back_inverse(scale, d_scale)  # (39)
         else:
             d_precision = -(scale**2) * d_scale
         return super()._pull_scale(self._inverse(scale), d_precision)
 
     def _inverse(self, scale: FloatArray) -> FloatArray:
-        return invert_factors(scale) if self._has_factors else 1 / scale
+        return invert_factors(scale) if self._form.has_factors else 1 / scale

@@ -11,7 +11,6 @@ import numpy as np
 
 from gmm_np.checks import FloatArray, first_of
 from gmm_np.linalg.factors import invert_factors
-from gmm_np.parameters import SCALES
 from gmm_np.parametrizations.base import Parametrization
 
 
@@ -32,21 +31,21 @@ class Covariance(Parametrization):
     """
 
     def _size_of_scale(self) -> int:
-        return 0 if self.family == "constant" else math.prod(self._scale_shape)
+        return math.prod(self._scale_shape) if self._form.learned else 0
 
     def _pack_scale(self, scale: FloatArray) -> FloatArray:
-        if not self._has_factors:
+        if not self._form.has_factors:
             return (scale**2).ravel()  # (38)
         return np.ravel(np.matmul(scale, np.swapaxes(scale, -1, -2)))  # (5)
 
     def _unpack_scale(self, entries: FloatArray) -> FloatArray:
         given = entries.reshape(self._scale_shape)
-        if not self._has_factors:
+        if not self._form.has_factors:
             bad = ~(given > 0)
             if bad.any():
                 raise ValueError(
                     "vector has variances that are not positive: "
-                    f"{first_of(bad, SCALES[self.family].places, given)}. Take a shorter step."
+                    f"{first_of(bad, self._form.places, given)}. Take a shorter step."
                 )
             return np.asarray(np.sqrt(given))
         symmetric = 0.5 * given + 0.5 * np.swapaxes(given, -1, -2)
@@ -62,7 +61,7 @@ class Covariance(Parametrization):
             ) from None
 
     def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:
-        if not self._has_factors:
+        if not self._form.has_factors:
             return (0.5 * d_scale / scale).ravel()  # in unpack: sigma = sqrt(v), (38)
         return covariance_gradient(scale, d_scale).ravel()
 

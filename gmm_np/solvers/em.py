@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray, check_choice, name_components
-from gmm_np.covariance.family import Bools
+from gmm_np.covariance.sums import Bools
 from gmm_np.parameters import Parameters
 from gmm_np.priors import Prior, conjugate
-from gmm_np.solvers.covariances import deviations
-from gmm_np.solvers.floor import find_held_up
+from gmm_np.solvers.floor import deviations, find_held_up
 from gmm_np.solvers.results import (
     Callback,
     CollapseError,
@@ -223,10 +222,10 @@ class EM:
 
     def _update(self, statistics: Statistics) -> tuple[Parameters, Bools]:
         """Return the updated parameters and which components collapsed, which keep their scale."""
-        p = statistics.parameters
+        p, family = statistics.parameters, statistics.family
         updated, collapsed = em_update(p, statistics, reg_covar=self.floor, prior=self.prior)
         held = bool(self.floor.any()) or (self.prior is not None and self.prior.scatter > 0)
-        if held or p.family == "constant":
+        if held or not family.learned:
             return updated, collapsed
         # A spread that the doubles next to the mean do not see is none.
         resolution = 8 * np.finfo(np.float64).eps * np.abs(updated.means)
@@ -234,7 +233,7 @@ class EM:
         if not flat.any():
             return updated, collapsed
         scale = np.array(p.scale, np.float64)
-        if scale.ndim and len(scale) == len(flat) and p.family != "tied":
+        if family.per_component:
             scale[~flat] = updated.scale[~flat]
         else:
             flat[:] = True  # one for all
@@ -245,7 +244,7 @@ class EM:
     ) -> Parameters:
         """Do with collapsed components what `on_collapse` says."""
         found = tuple(int(k) for k in components)
-        shared = updated.family in ("tied", "shared_spherical")
+        shared = statistics.family.shared
         if self.on_collapse == "keep":
             self.kept |= set(found)
             return updated

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray
 from gmm_np.covariance import FAMILIES
-from gmm_np.covariance.family import ROUNDING, Bools
+from gmm_np.covariance.conversions import covariances_of
+from gmm_np.covariance.sums import ROUNDING, Bools
 from gmm_np.parameters import Parameters
-from gmm_np.solvers.covariances import MATRIX_FAMILIES, covariances_of, deviations
 from gmm_np.sufficient_statistics import Conjugate, as_floor
 
 # Of a column's variance: what a floor that knows the columns adds, and from where on one that does
@@ -23,6 +23,12 @@ RELATIVE: Final = 1e-6
 TOO_HIGH: Final = 1e-2
 # Where the samples have less than this part of the prior's, it alone holds a component up.
 FROM_SAMPLES: Final = 1e-2
+
+
+def deviations(parameters: Parameters) -> FloatArray:
+    """Return the standard deviation of each component along each axis, [K, D]."""
+    structure, scale = FAMILIES[parameters.family].structure, parameters.scale.astype(np.float64)
+    return np.broadcast_to(structure.deviations(scale), parameters.means.shape)
 
 
 def relative_floor(variances: FloatArray) -> FloatArray:
@@ -42,7 +48,7 @@ def floor_shares(reg_covar: ArrayLike, variances: FloatArray, parameters: Parame
     Where one variance stands for all columns, it is the mean of theirs that counts.
     """
     floor, varies = as_floor(reg_covar, parameters), variances > 0
-    if parameters.scale.ndim < 2:
+    if not FAMILIES[parameters.family].structure.by_column:
         variances = np.full_like(variances, variances.mean())
     return np.divide(floor, variances, out=np.zeros_like(variances), where=varies)
 
@@ -68,14 +74,15 @@ def find_held_up(
         Of that step.
     """
     p, prior = parameters, Conjugate() if prior is None else prior
-    if p.family == "constant":
+    family = FAMILIES[p.family]
+    if not family.learned:
         return ()
-    mass = n_k if FAMILIES[p.family].per_component else np.full(len(n_k), n_k.sum())
+    mass = n_k if family.per_component else np.full(len(n_k), n_k.sum())
     divisor = mass + prior.freedom
     held = np.divide(prior.scatter, divisor, out=np.zeros_like(mass), where=divisor > 0)
     added = 2 * as_floor(reg_covar, p) + (1 + FROM_SAMPLES) * held[:, None]
     added = np.broadcast_to(added, p.means.shape)  # [K, D]
-    if p.family in MATRIX_FAMILIES:
+    if family.has_factors:
         covariances = covariances_of(p.scale.astype(np.float64), p.family)
         covariances = np.broadcast_to(covariances, (*p.means.shape, p.n_features))
         up = [_exceeds(*pair) for pair in zip(added, covariances, strict=True)]

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray, check_choice
+from gmm_np.covariance import FAMILIES
+from gmm_np.covariance.conversions import factor
 from gmm_np.parameters import Parameters
-from gmm_np.solvers.covariances import factor
 from gmm_np.solvers.results import Data, Sample, variances
 
 STARTS: Final = ("kmeans", "k-means++", "random", "random_from_data")
@@ -134,29 +135,14 @@ def _from_responsibilities(
     mass[mass == 0] = 1.0  # of those that are no one's owner
     means = (weighted.T @ rows) / mass[:, None]  # [K, D]
     ridge = RIDGE * _spread(sample) ** 2
-    if family in ("full", "tied", "constant"):
-        scatter = np.zeros((len(mass), rows.shape[1], rows.shape[1]))
-        for k, column in enumerate(weighted.T):
-            used = np.flatnonzero(column)
-            residual = rows[used] - means[k]
-            scatter[k] = (column[used, None] * residual).T @ residual
-        common = scatter.sum(axis=0) / weight.sum() + np.diag(ridge)
-        own = scatter / mass[:, None, None]
+    shared, structure = FAMILIES[family].shared, FAMILIES[family].structure
+    scatter = structure.scatter(rows, weighted, means)
+    common = scatter.sum(axis=0) / weight.sum() + structure.from_variances(ridge)
+    if shared:
+        covariances = structure.pool(common)
     else:
-        scatter = np.stack(
-            [column @ (rows - means[k]) ** 2 for k, column in enumerate(weighted.T)]
-        )  # [K, D]
-        common = scatter.sum(axis=0) / weight.sum() + ridge
-        own = scatter / mass[:, None]
-    covariances = own + COMMON_PART * (common - own)
-    if family == "tied":
-        covariances = common
-    elif family == "spherical":
-        covariances = covariances.mean(axis=1)
-    elif family == "shared_spherical":
-        covariances = common.mean()
-    if covariances.ndim > 0 and family != "tied":
-        covariances = covariances[owner]
+        own = scatter / mass.reshape(-1, *(1 for _ in common.shape))
+        covariances = structure.pool(own + COMMON_PART * (common - own))[owner]
     share = (weighted.sum(axis=0) / weight.sum())[owner] / np.bincount(owner)[owner]
     return Parameters(np.log(share), means[owner], factor(covariances, family), family)
 

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray
+from gmm_np.covariance import FAMILIES
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.parametrizations import LogCholesky
 from gmm_np.priors import Prior, add_log_density, conjugate
-from gmm_np.solvers.covariances import MATRIX_FAMILIES, deviations
 from gmm_np.solvers.em import find_collapsed
-from gmm_np.solvers.floor import find_held_up
+from gmm_np.solvers.floor import deviations, find_held_up
 from gmm_np.solvers.results import Data, FitResult
 from gmm_np.sufficient_statistics import Statistics, as_floor, em_update, gradients
 
@@ -127,7 +127,7 @@ class Objective:
         parts = [d.pi_logits, np.einsum("kji,kj->ki", parameters.factors(), d.means)]
         if d.scale is not None:
             scale, d_scale = parameters.scale, np.array(d.scale, np.float64)
-            is_matrix = parameters.family in MATRIX_FAMILIES
+            is_matrix = FAMILIES[parameters.family].has_factors
             diagonal = np.eye(scale.shape[-1], dtype=bool) if is_matrix else True
             floor = np.sqrt(as_floor(self.reg_covar, parameters))
             floor = floor * (1 + 1e-12)  # exp(log) may be off by so much
@@ -212,10 +212,11 @@ def _packed(space: LogCholesky, start: Parameters, diagonal: FloatArray) -> Floa
     k, d = start.means.shape
     spread = np.sqrt(np.mean(np.square(deviations(start)), axis=0))  # [D]
     means = np.broadcast_to(spread, (k, d))
-    scale = start.scale  # that of "constant" is not in the vector
-    if start.family in MATRIX_FAMILIES and start.family != "constant":
+    family = FAMILIES[start.family]
+    scale = start.scale  # one that is not learned is not in the vector
+    if family.learned and family.has_factors:
         scale = np.tril(np.repeat(spread[:, None], d, axis=1), -1) + diagonal * np.eye(d)
-    elif start.family != "constant":
+    elif family.learned:
         scale = diagonal
     scale = np.broadcast_to(scale, start.scale.shape)
     return space.pack(Parameters(np.ones(k), means, scale, start.family))

@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm_np.checks import FloatArray
 from gmm_np.covariance import FAMILIES
 from gmm_np.parameters import Parameters
 from gmm_np.sufficient_statistics import Statistics, as_floor
@@ -40,17 +39,8 @@ def remember(parameters: Parameters, weight: float, reg_covar: ArrayLike = 0.0) 
     """
     n_k = weight * parameters.weights()  # [K]
     k, d = parameters.means.shape
-    floor = as_floor(reg_covar, parameters)
-    scale, family = parameters.scale.astype(np.float64), parameters.family
-    unit: FloatArray
-    if family in ("full", "tied"):
-        inverse = FAMILIES["full"].inverse(scale.reshape(-1, d, d))
-        unit = np.eye(d) - np.matmul(inverse * floor, inverse.transpose(0, 2, 1))
-        C_k = n_k[:, None, None] * unit if family == "full" else weight * unit[0]
-    else:
-        unit = np.maximum(1.0 - floor / np.square(scale), 0.0)
-        if family == "diag":
-            C_k = n_k[:, None] * unit
-        else:
-            C_k = d * (n_k * unit if family == "spherical" else np.asarray(weight * unit))
+    family = FAMILIES[parameters.family]
+    mass = n_k if family.per_component else np.asarray(weight)
+    scale, floor = parameters.scale.astype(np.float64), as_floor(reg_covar, parameters)
+    C_k = family.at_maximum(scale, mass, floor, d)
     return Statistics(parameters, 0.0, weight, 0, n_k, np.zeros((k, d)), C_k)

@@ -1,23 +1,18 @@
 """Covariances and precisions as people state them, and the factors that the engine works with.
 
-Shapes by family: "full" [K, D, D], "tied" [D, D], "diag" [K, D], "spherical" [K],
-"shared_spherical" []. For the last three a covariance is a variance, and its factor a standard
-deviation.
+All have the shape of the family's scale. Where that holds standard deviations, a covariance is a
+variance.
 
 Letters in shapes: K components, D dimensions.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from gmm_np.checks import FloatArray
 from gmm_np.covariance import FAMILIES
-from gmm_np.parameters import Parameters
-
-MATRIX_FAMILIES: Final = ("full", "tied", "constant")
+from gmm_np.linalg.factors import invert_factors
 
 
 def factor(covariances: FloatArray, family: str) -> FloatArray:
@@ -28,28 +23,23 @@ def factor(covariances: FloatArray, family: str) -> FloatArray:
     numpy.linalg.LinAlgError
         If a covariance matrix is not positive definite.
     """
-    if family in MATRIX_FAMILIES:
+    if FAMILIES[family].has_factors:
         return np.asarray(np.linalg.cholesky(covariances))
     return np.sqrt(covariances)
 
 
 def covariances_of(scale: FloatArray, family: str) -> FloatArray:
-    """Return the covariances of factors, Sigma = L L^T."""
-    if family in MATRIX_FAMILIES:
+    """Return the covariances of factors, Sigma = L L^T; or precisions of theirs, U U^T."""
+    if FAMILIES[family].has_factors:
         return np.asarray(scale @ scale.swapaxes(-1, -2))
     return np.asarray(np.square(scale))
 
 
 def precisions_cholesky_of(scale: FloatArray, family: str) -> FloatArray:
     """Return scikit-learn's factors of the precisions: U = L^-T, upper, Sigma^-1 = U U^T."""
-    if family not in MATRIX_FAMILIES:
+    if not FAMILIES[family].has_factors:
         return np.asarray(1.0 / scale)
-    return np.ascontiguousarray(_inverse(scale).swapaxes(-1, -2), dtype=np.float64)
-
-
-def precisions_of(precisions_cholesky: FloatArray, family: str) -> FloatArray:
-    """Return the precisions U U^T of scikit-learn's factors U."""
-    return covariances_of(precisions_cholesky, family)
+    return np.ascontiguousarray(invert_factors(scale).swapaxes(-1, -2), dtype=np.float64)
 
 
 def factor_of_precisions(precisions: FloatArray, family: str) -> FloatArray:
@@ -64,7 +54,7 @@ def factor_of_precisions(precisions: FloatArray, family: str) -> FloatArray:
     numpy.linalg.LinAlgError
         If a precision matrix is not positive definite.
     """
-    if family not in MATRIX_FAMILIES:
+    if not FAMILIES[family].has_factors:
         return np.asarray(1.0 / np.sqrt(precisions))
     symmetric = 0.5 * (precisions + precisions.swapaxes(-1, -2))
     # P = U U^T with U upper: the Cholesky factor of P with its rows and columns reversed.
@@ -78,12 +68,12 @@ def factor_of_precisions_cholesky(precisions_cholesky: FloatArray, family: str) 
     For any other root R of the precisions, R R^T, as a lower triangle, U is the upper triangle
     with U U^T = R R^T.
     """
-    if family not in MATRIX_FAMILIES:
+    if not FAMILIES[family].has_factors:
         return np.asarray(1.0 / precisions_cholesky)
     upper = precisions_cholesky
     if np.tril(upper, -1).any():
         upper = _upper(upper)
-    return _inverse(np.ascontiguousarray(upper.swapaxes(-1, -2)))
+    return invert_factors(np.ascontiguousarray(upper.swapaxes(-1, -2)))
 
 
 def _upper(roots: FloatArray) -> FloatArray:
@@ -94,19 +84,3 @@ def _upper(roots: FloatArray) -> FloatArray:
     r: FloatArray = np.asarray(np.linalg.qr(roots[..., ::-1, :].swapaxes(-1, -2), mode="r"))
     upper = r.swapaxes(-1, -2)[..., ::-1, ::-1]
     return np.asarray(upper * np.sign(np.diagonal(upper, axis1=-2, axis2=-1))[..., None, :])
-
-
-def deviations(parameters: Parameters) -> FloatArray:
-    """Return the standard deviation of each component along each axis, [K, D]."""
-    scale = parameters.scale.astype(np.float64)
-    if parameters.family in MATRIX_FAMILIES:
-        along = np.sqrt(np.einsum("...ij,...ij->...i", scale, scale))
-    else:
-        along = scale[:, None] if parameters.family == "spherical" else scale
-    return np.broadcast_to(along, parameters.means.shape)
-
-
-def _inverse(triangle: FloatArray) -> FloatArray:
-    """Inverses of lower triangles [K, D, D] or [D, D]."""
-    stack = triangle if triangle.ndim == 3 else triangle[None]
-    return FAMILIES["full"].inverse(stack).reshape(triangle.shape)
