@@ -15,6 +15,7 @@ KINDS = {
     "full": (2, False, True),
     "tied": (2, True, True),
     "diag": (1, False, True),
+    "tied_diag": (1, True, True),
     "spherical": (0, False, True),
     "shared_spherical": (0, True, True),
     "constant": (2, False, False),

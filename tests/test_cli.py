@@ -100,7 +100,9 @@ def test_fit_as_json_says_what_the_library_computes(geyser, capsys):
     assert isinstance(said["n_iter"], int)
 
 
-@pytest.mark.parametrize("family", ["full", "tied", "diag", "spherical", "shared_spherical"])
+@pytest.mark.parametrize(
+    "family", ["full", "tied", "diag", "tied_diag", "spherical", "shared_spherical"]
+)
 def test_a_fit_of_any_family_says_what_the_estimator_says(geyser, capsys, family):
     path = geyser.with_name("m.npz")
     options = ["--family", family, "--out", path, "--json"]

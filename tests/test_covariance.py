@@ -77,6 +77,23 @@ def test_every_combination_has_the_gradient_of_its_full_model(family, method):
                 np.testing.assert_allclose(gradient.scale, expected.scale, rtol=0, atol=1e-12)
 
 
+def test_every_combination_passes_the_gradient_check(family):
+    p = by_reference.random_parameters(4, "new", 2, 3)
+    x = 1.5 * np.random.default_rng(4).normal(size=(20, 3))
+    arguments = {"pi_logits": p.pi_logits, "means": p.means, "scale": p.scale}
+    if not family.learned:
+        del arguments["scale"]
+
+    def value_and_grad(pi_logits, means, scale=p.scale):
+        value, gradients = gmm_np.nll_value_and_grad(x, pi_logits, means, scale, family="new")
+        return value, gradients[: len(arguments)]
+
+    factors = family.learned and family.has_factors
+    free = {"scale": np.broadcast_to(np.tri(3, dtype=bool), p.scale.shape)} if factors else {}
+    report = gmm_np.check_grad(value_and_grad, arguments, free=free)
+    assert report, report
+
+
 def test_every_combination_can_be_fitted(family):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(200, 3)) * [1.0, 3.0, 0.2] + 5 * rng.integers(0, 2, size=(200, 1))

@@ -38,7 +38,7 @@ def test_each_call_gives_its_own_array():
     assert load_old_faithful()[0].all()
 
 
-FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
+FAMILIES = ("full", "tied", "diag", "tied_diag", "spherical", "shared_spherical", "constant")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -47,11 +47,13 @@ def test_clusters_have_the_covariances_of_their_family(family):
     covariances = truth.scale @ truth.scale.transpose(0, 2, 1)
     diagonal = np.diagonal(covariances, axis1=1, axis2=2)
     off = covariances - diagonal[:, :, None] * np.eye(3)
-    alike = family in ("tied", "shared_spherical", "constant")
+    alike = family in ("tied", "tied_diag", "shared_spherical", "constant")
     assert (covariances == covariances[0]).all() == alike
     assert (off == 0).all() == (family not in ("full", "tied"))
     # rtol here and below: correlations, and the squares of square roots, are rounded.
-    assert np.allclose(diagonal, diagonal[:, :1], rtol=1e-14) == (family != "diag")
+    assert np.allclose(diagonal, diagonal[:, :1], rtol=1e-14) == (
+        family not in ("diag", "tied_diag")
+    )
     if family in ("full", "tied", "constant"):
         np.testing.assert_allclose(diagonal, 1.0, rtol=1e-14)
     else:

@@ -110,7 +110,9 @@ def test_clusters_are_drawn_fitted_and_pictured(tmp_path, capsys, solver):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["full", "tied", "diag", "spherical", "shared_spherical"])
+@pytest.mark.parametrize(
+    "family", ["full", "tied", "diag", "tied_diag", "spherical", "shared_spherical"]
+)
 def test_clusters_of_a_family_are_fitted_by_it(tmp_path, capsys, family):
     paths = ["--plot", str(tmp_path / "a.png"), "--plot-history", str(tmp_path / "b.png")]
     options = ["--family", family, "--solver", "em", "--starts", "1"]

@@ -549,6 +549,9 @@ def test_chain_rule_from_full_factors_to_a_family(d):
     for k in range(2):
         found = [sp.diff(loss.xreplace(back), v) for v in s[k]]
         assert same(found, [bars[k][i, i].xreplace(back) for i in range(d)])
+    back = at(sp.diag(*s[0]), sp.diag(*s[0]))
+    found = [sp.diff(loss.xreplace(back), v) for v in s[0]]
+    assert same(found, [(bars[0] + bars[1])[i, i].xreplace(back) for i in range(d)])
     back = at(*(v * sp.eye(d) for v in t))
     for k in range(2):
         assert same(sp.diff(loss.xreplace(back), t[k]), bars[k].trace().xreplace(back))
@@ -598,6 +601,10 @@ def test_gradients_of_the_families_from_whitened_sums(d):
         )
         found = full(one * sp.eye(d), k).trace()
         assert same(found, (d * masses[k] - moments[k].trace()) / one)
+    s = symbols("s", d)
+    found = full(sp.diag(*s), 0) + full(sp.diag(*s), 1)
+    expected = [(sum(masses) - total[i, i]) / s[i] for i in range(d)]
+    assert same([found[i, i] for i in range(d)], expected)
     one = symbols("s")
     found = sum(full(one * sp.eye(d), k).trace() for k in range(2))
     assert same(found, (d * sum(masses) - total.trace()) / one)

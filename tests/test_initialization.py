@@ -6,7 +6,7 @@ from gmm_np.reference import nll_forward
 from gmm_np.solvers.initialization import STARTS, kmeans_start, make_start
 from gmm_np.solvers.results import Data
 
-FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
+FAMILIES = ("full", "tied", "diag", "tied_diag", "spherical", "shared_spherical", "constant")
 
 
 def start_of(x, n_components, *, weight=None, seed=0, **options):

@@ -19,11 +19,12 @@ from gmm_np.mixture.sklearn_speech import convergence_warning, not_fitted_error
 from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.solvers.results import CollapseError
 
-TYPES = ("full", "tied", "diag", "spherical", "shared_spherical")
+TYPES = ("full", "tied", "diag", "tied_diag", "spherical", "shared_spherical")
 SHAPES = {
     "full": (2, 2, 2),
     "tied": (2, 2),
     "diag": (2, 2),
+    "tied_diag": (2,),
     "spherical": (2,),
     "shared_spherical": (),
 }
@@ -77,7 +78,7 @@ def test_scores_are_those_of_the_library(x, kind):
     np.testing.assert_array_equal(g.predict(x), g.predict_proba(x).argmax(axis=1))
     assert g.lower_bound_ == pytest.approx(g.score(x), abs=1e-6)
     log_likelihood, n = g.score(x) * len(x), len(x)
-    free = {"full": 11, "tied": 8, "diag": 9, "spherical": 7, "shared_spherical": 6}[kind]
+    free = dict(zip(TYPES, (11, 8, 9, 7, 7, 6), strict=True))[kind]
     assert g.bic(x) == pytest.approx(-2 * log_likelihood + free * np.log(n), rel=1e-13)
     assert g.aic(x) == pytest.approx(-2 * log_likelihood + 2 * free, rel=1e-13)
 

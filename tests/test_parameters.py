@@ -513,6 +513,7 @@ SCALES = {
     "full": FACTORS,
     "tied": FACTORS[1],
     "diag": np.array([[1.0, 0.5], [2.0, 4.0]]),
+    "tied_diag": np.array([3.0, 0.25]),
     "spherical": np.array([0.5, 2.0]),
     "shared_spherical": np.array(3.0),
     "constant": FACTORS,
@@ -521,6 +522,7 @@ EXPANDED = {
     "full": FACTORS,
     "tied": [[[3.0, 0.0], [-1.0, 0.25]]] * 2,
     "diag": [[[1.0, 0.0], [0.0, 0.5]], [[2.0, 0.0], [0.0, 4.0]]],
+    "tied_diag": [[[3.0, 0.0], [0.0, 0.25]]] * 2,
     "spherical": [[[0.5, 0.0], [0.0, 0.5]], [[2.0, 0.0], [0.0, 2.0]]],
     "shared_spherical": [[[3.0, 0.0], [0.0, 3.0]]] * 2,
     "constant": FACTORS,
@@ -529,11 +531,12 @@ AXES = {
     "full": "[K, D, D] = (2, 2, 2)",
     "tied": "[D, D] = (2, 2)",
     "diag": "[K, D] = (2, 2)",
+    "tied_diag": "[D] = (2,)",
     "spherical": "[K] = (2,)",
     "constant": "[K, D, D] = (2, 2, 2)",
 }
 EACH_FAMILY = pytest.mark.parametrize("family", SCALES)
-DEVIATIONS = ["diag", "spherical", "shared_spherical"]
+DEVIATIONS = ["diag", "tied_diag", "spherical", "shared_spherical"]
 FACTORED = ["full", "tied", "constant"]
 
 
@@ -591,6 +594,7 @@ def test_components_and_dimensions_are_not_mixed_up(k, d):
     deviations = rng.uniform(1, 2, (k, d))
     for family, scale, expected in (
         ("diag", deviations, deviations),
+        ("tied_diag", deviations[0], np.tile(deviations[0], (k, 1))),
         ("spherical", deviations[:, 0], np.repeat(deviations[:, :1], d, axis=1)),
         ("shared_spherical", deviations[0, 0], np.full((k, d), deviations[0, 0])),
     ):
@@ -624,11 +628,11 @@ def test_scale_that_is_shared_by_all_is_a_single_number(shape):
 @pytest.mark.parametrize(
     ("shape", "family", "fitting"),
     [
-        ((2,), "full", '"spherical"'),
+        ((2,), "full", '"tied_diag" or "spherical"'),
         ((2, 2), "full", '"tied" or "diag"'),
         ((2, 2, 2), "diag", '"full" or "constant"'),
         ((), "spherical", '"shared_spherical"'),
-        ((2,), "shared_spherical", '"spherical"'),
+        ((2,), "shared_spherical", '"tied_diag" or "spherical"'),
     ],
 )
 def test_scale_of_another_family_is_recognised(shape, family, fitting):
@@ -646,6 +650,7 @@ LAST = {
     "full": " at component 1, row 1, column 1",
     "tied": " at row 1, column 1",
     "diag": " at component 1, column 1",
+    "tied_diag": " at column 1",
     "spherical": " at component 1",
     "shared_spherical": "",
     "constant": " at component 1, row 1, column 1",
@@ -834,6 +839,7 @@ COVARIANCES = {
     "full": FACTORS @ FACTORS.transpose(0, 2, 1),
     "tied": FACTORS[0] @ FACTORS[0].T,
     "diag": np.array([[1.0, 4.0], [9.0, 0.25]]),
+    "tied_diag": np.array([4.0, 0.25]),
     "spherical": np.array([4.0, 0.25]),
     "shared_spherical": np.array(4.0),
     "constant": FACTORS @ FACTORS.transpose(0, 2, 1),
@@ -858,6 +864,7 @@ def test_parameters_from_covariances_have_those_weights_and_covariances(family):
     np.testing.assert_allclose(parameters.weights(), [0.25, 0.75], rtol=1e-15)
     np.testing.assert_array_equal(parameters.means, MEANS)
     dense = {"diag": [np.diag(v) for v in COVARIANCES["diag"]]}
+    dense["tied_diag"] = np.diag(COVARIANCES["tied_diag"])
     dense["spherical"] = [v * np.eye(2) for v in COVARIANCES["spherical"]]
     expected = np.broadcast_to(
         dense.get(family, given * np.eye(2) if given.ndim == 0 else given), (2, 2, 2)
@@ -943,6 +950,7 @@ def test_covariances_that_are_not_positive_are_refused_with_their_place(family):
     bad = COVARIANCES[family].copy()
     bad[(-1,) * bad.ndim] = 0.0
     named = {"tied": "row 1", "diag": "component 1, column 1", "spherical": "component 1"}
+    named["tied_diag"] = "column 1"
     place = "" if family == "shared_spherical" else f"at {named.get(family, 'component 1, row 1')}."
     covariances_refused(("covariances has variances that are not positive", place), bad, family)
     bad[(-1,) * bad.ndim] = np.nan

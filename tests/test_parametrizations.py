@@ -99,6 +99,7 @@ def test_sizes_count_what_is_free():
         "full": {"LogCholesky": 30, "PrecisionFactor": 30, "Cholesky": 30, "Covariance": 48},
         "tied": {"LogCholesky": 10, "PrecisionFactor": 10, "Cholesky": 10, "Covariance": 16},
         "diag": dict.fromkeys(SPACES, 12),
+        "tied_diag": dict.fromkeys(SPACES, 4),
         "spherical": dict.fromkeys(SPACES, 3),
         "shared_spherical": dict.fromkeys(SPACES, 1),
     }

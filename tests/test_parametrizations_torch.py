@@ -59,7 +59,12 @@ def factors_of(space, family, entries, k, d, fixed):
         Covariance: torch.sqrt,
         PrecisionFactor: lambda v: torch.exp(-v),
     }[space](entries)
-    shape = {"diag": (k, d), "spherical": (k, 1), "shared_spherical": (1, 1)}[family]
+    shape = {
+        "diag": (k, d),
+        "tied_diag": (1, d),
+        "spherical": (k, 1),
+        "shared_spherical": (1, 1),
+    }[family]
     return torch.diag_embed(deviations.reshape(shape).expand(k, d))
 
 

@@ -432,6 +432,7 @@ SCALES = {
     "full": np.array([[[1.0, 0.0], [0.5, 2.0]], [[0.3, 0.0], [0.1, 0.4]]]),
     "tied": np.array([[1.0, 0.0], [0.5, 2.0]]),
     "diag": np.array([[1.0, 2.0], [0.3, 0.4]]),
+    "tied_diag": np.array([1.0, 2.0]),
     "spherical": np.array([1.5, 0.4]),
     "shared_spherical": np.array(0.7),
     "constant": np.array([[[1.0, 0.0], [0.5, 2.0]], [[0.3, 0.0], [0.1, 0.4]]]),
@@ -446,6 +447,7 @@ def covariances_of(family):
         "constant": lambda k: scale[k] @ scale[k].T,
         "tied": lambda _: scale @ scale.T,
         "diag": lambda k: np.diag(scale[k] ** 2),
+        "tied_diag": lambda _: np.diag(scale**2),
         "spherical": lambda k: scale[k] ** 2 * np.eye(2),
         "shared_spherical": lambda _: scale**2 * np.eye(2),
     }[family]
@@ -463,7 +465,9 @@ def test_ellipses_are_those_of_the_family(family):
         np.testing.assert_allclose(reach, 2.0, rtol=1e-12)
 
 
-@pytest.mark.parametrize("family", ["full", "tied", "diag", "spherical", "shared_spherical"])
+@pytest.mark.parametrize(
+    "family", ["full", "tied", "diag", "tied_diag", "spherical", "shared_spherical"]
+)
 @pytest.mark.parametrize("draw", [plot_mixture, plot_pairs, plot_responsibilities])
 def test_a_fitted_estimator_is_drawn_as_its_parameters_are(geyser, family, draw, tmp_path):
     x, _, _ = geyser

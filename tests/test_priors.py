@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from families_by_reference import FAMILIES, LEARNED, random_parameters, value_and_grad
+from families_by_reference import FAMILIES, KINDS, LEARNED, random_parameters, value_and_grad
 from problems import random_problem
 from scipy.stats import dirichlet, norm, wishart
 
@@ -25,7 +25,7 @@ EACH_FAMILY = pytest.mark.parametrize("family", FAMILIES)
 
 
 def shared(family):
-    return family in ("tied", "shared_spherical")
+    return KINDS[family][1]
 
 
 def by_scipy(prior, parameters):
@@ -110,6 +110,7 @@ def test_density_of_a_shared_covariance_counts_once():
     for family, scale, times in (
         ("shared_spherical", deviation, 1),
         ("tied", deviation * np.eye(2), 1),
+        ("tied_diag", [deviation] * 2, 1),
         ("spherical", [deviation] * 3, 3),
         ("diag", [[deviation] * 2] * 3, 3),
         ("full", [deviation * np.eye(2)] * 3, 3),
@@ -148,8 +149,9 @@ def test_logits_far_apart_have_a_density():
 @pytest.mark.parametrize("family", LEARNED)
 @pytest.mark.parametrize("deviation", [1e-200, 1e200, 5e-324])
 def test_densities_beyond_the_range_are_infinite_and_never_nan(family, deviation):
-    shape = {"full": np.eye(2)[None], "tied": np.eye(2), "diag": np.ones((1, 2))}
-    scale = deviation * shape.get(family, np.ones(1 if family == "spherical" else ()))
+    n_axes, one_for_all, _ = KINDS[family]
+    unit = np.eye(2) if n_axes == 2 else np.ones((2,) * n_axes)
+    scale = deviation * (unit if one_for_all else unit[None])
     parameters = Parameters([0.0], [[0.0, 1e200]], scale, family)
     for prior in (Wishart(1.0, 1.0), Normal(-1e200, 1e-100)):
         value, _ = prior.log_density_and_grad(parameters)

@@ -16,7 +16,12 @@ def precisions(scale, family, k, d):
     """Precision matrices that are learned, from a scale."""
     if family in ("full", "tied"):
         return torch.linalg.inv(scale @ scale.mT).reshape(-1, d, d)
-    shape = {"diag": (k, d), "spherical": (k, 1), "shared_spherical": (1, 1)}[family]
+    shape = {
+        "diag": (k, d),
+        "tied_diag": (1, d),
+        "spherical": (k, 1),
+        "shared_spherical": (1, 1),
+    }[family]
     deviations = scale.reshape(shape).expand(-1, d)
     return torch.diag_embed(deviations**-2)
 

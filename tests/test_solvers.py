@@ -12,7 +12,7 @@ from gmm_np.solvers.em import EM, find_collapsed
 from gmm_np.solvers.floor import relative_floor
 from gmm_np.solvers.results import CollapseError, Data, FitInterrupted, variances
 
-FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
+FAMILIES = ("full", "tied", "diag", "tied_diag", "spherical", "shared_spherical", "constant")
 PRIORS = (Wishart(0.5, 1.0), Dirichlet(2.0), Normal([3.5, 70.0], 20.0))
 
 
@@ -150,7 +150,7 @@ def test_a_collapse_is_an_error_that_names_component_and_remedy():
 
 def test_a_collapse_of_the_shared_covariance_is_an_error():
     x = np.repeat([[0.0, 0.0], [1.0, 1.0]], 5, axis=0)
-    for family in ("tied", "shared_spherical"):
+    for family in ("tied", "tied_diag", "shared_spherical"):
         start = kmeans_start(x, 2, np.random.default_rng(0), family=family)
         with pytest.raises(CollapseError, match="the shared covariance collapsed"):
             fit_em(x, start, on_collapse="reseed")

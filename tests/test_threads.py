@@ -23,7 +23,7 @@ from gmm_np.linalg import threads
 from gmm_np.parametrizations import precision_value_and_grad
 from gmm_np.reference import nll_backward, nll_forward
 
-FAMILIES = ("full", "tied", "diag", "spherical", "shared_spherical", "constant")
+FAMILIES = ("full", "tied", "diag", "tied_diag", "spherical", "shared_spherical", "constant")
 
 
 METHODS = ("auto", "direct", "moments")
@@ -53,6 +53,7 @@ def parameters_of(problem, family):
         "constant": problem.scale_tril,
         "tied": problem.scale_tril[0],
         "diag": rng.uniform(0.5, 2.0, (k, d)),
+        "tied_diag": rng.uniform(0.5, 2.0, d),
         "spherical": rng.uniform(0.5, 2.0, k),
         "shared_spherical": np.array(1.3),
     }[family]

@@ -20,6 +20,7 @@ FAMILIES: Final[dict[str, Family]] = {
         Family("full", FULL),
         Family("tied", FULL, shared=True),
         Family("diag", DIAGONAL),
+        Family("tied_diag", DIAGONAL, shared=True),
         Family("spherical", SPHERICAL),
         Family("shared_spherical", SPHERICAL, shared=True),
         Family("constant", FULL, learned=False),
