@@ -133,9 +133,9 @@ def make_covariances(
     family : str
         "full": each is the matrix of sample correlations of independent standard normal
         observations, so that variances are 1 and a correlation has mean 0 and variance
-        1 / (n_observations - 1). "tied": one such, K times. "diag", "spherical" and
-        "shared_spherical": variances uniform on (0, 1], one for each dimension of each covariance,
-        for each covariance, or for all. "constant": the identity.
+        1 / (n_observations - 1). "tied": one such, K times. "diag", "tied_diag", "spherical"
+        and "shared_spherical": variances uniform on (0, 1], one for each dimension of each
+        covariance, for each dimension, for each covariance, or for all. "constant": the identity.
     n_observations : int, optional
         For "full" and "tied": how many observations of each dimension are correlated, more than D,
         or the matrix would be singular; the larger of 10 and 2 D by default. Fewer give stronger

@@ -51,9 +51,9 @@ def nll(
     means : array_like, shape [K, D]
     scale : array_like
         Of the family: lower Cholesky factors of the covariances for "full" and "constant"
-        [K, D, D] and "tied" [D, D], standard deviations for "diag" [K, D], "spherical" [K] and
-        "shared_spherical" [].
-    family : {"full", "tied", "diag", "spherical", "shared_spherical", "constant"}
+        [K, D, D] and "tied" [D, D], standard deviations for "diag" [K, D], "tied_diag" [D],
+        "spherical" [K] and "shared_spherical" [].
+    family : {"full", "tied", "diag", "tied_diag", "spherical", "shared_spherical", "constant"}
         Covariance family; "constant" factors are not learned.
     sample_weight : array_like, shape [N], optional
         Weights w_n, not negative; 1 for each sample by default.

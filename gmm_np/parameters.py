@@ -62,7 +62,7 @@ class Parameters:
     means : array_like, shape [K, D]
     scale : array_like
         Square roots of the covariances; its shape and meaning depend on the family.
-    family : {"full", "tied", "diag", "spherical", "shared_spherical", "constant"}
+    family : {"full", "tied", "diag", "tied_diag", "spherical", "shared_spherical", "constant"}
         Covariance family:
 
         ==================  ===========  ==================================================
@@ -72,6 +72,7 @@ class Parameters:
                                          diagonal, equation (5)
         "tied"              [D, D]       one such factor, shared by all components
         "diag"              [K, D]       standard deviations
+        "tied_diag"         [D]          standard deviations shared by all components
         "spherical"         [K]          one standard deviation a component
         "shared_spherical"  []           one standard deviation for all
         "constant"          [K, D, D]    Cholesky factors that are not learned
@@ -118,8 +119,9 @@ class Parameters:
         means : array_like, shape [K, D]
         covariances : array_like
             Symmetric and positive definite [K, D, D] for "full" and "constant", [D, D] for "tied";
-            variances [K, D] for "diag", [K] for "spherical", [] for "shared_spherical".
-        family : {"full", "tied", "diag", "spherical", "shared_spherical", "constant"}
+            variances [K, D] for "diag", [D] for "tied_diag", [K] for "spherical", [] for
+            "shared_spherical".
+        family : {"full", "tied", "diag", "tied_diag", "spherical", "shared_spherical", "constant"}
 
         Returns
         -------

@@ -48,8 +48,9 @@ class Statistics:
         Sums of z.
     C_k : ndarray
         Sums of (z - v_k / n_k)(z - v_k / n_k)^T: [K, D, D] for "full"; their sum [D, D] for
-        "tied"; their diagonals [K, D] for "diag"; their traces [K] for "spherical", and the sum
-        of these for "shared_spherical"; none, [0], for "constant".
+        "tied"; their diagonals [K, D] for "diag", and the sum of these [D] for "tied_diag"; their
+        traces [K] for "spherical", and the sum of these for "shared_spherical"; none, [0], for
+        "constant".
     """
 
     parameters: Parameters

@@ -59,8 +59,9 @@ class GaussianMixture(MetadataRequester, FittedMixture):
     ----------
     n_components : int
         K.
-    covariance_type : {"full", "tied", "diag", "spherical", "shared_spherical"}
-        Covariance family. + "shared_spherical": one variance for all components.
+    covariance_type : {"full", "tied", "diag", "tied_diag", "spherical", "shared_spherical"}
+        Covariance family. + "tied_diag", "shared_spherical": the variances of columns, or one
+        variance, for all components.
     tol : float
         EM stops where the mean log-likelihood changes by less in one iteration, in nats a sample.
         For "lbfgs" it is the largest entry of the gradient.
@@ -101,10 +102,11 @@ class GaussianMixture(MetadataRequester, FittedMixture):
         + Set by hand they need not add up to 1: they count in proportion to their sum.
     means_ : ndarray, shape [K, D]
     covariances_, precisions_, precisions_cholesky_ : ndarray
-        Shape [K, D, D] for "full", [D, D] for "tied", [K, D] for "diag", [K] for "spherical", []
-        for "shared_spherical". The last are upper triangles U, or roots: precision = U U^T. They
-        are what counts, with `weights_` and `means_`, where attributes are set by hand, and may be
-        lower triangles then, as `numpy.linalg.cholesky` gives them; see also `from_parameters`.
+        Shape [K, D, D] for "full", [D, D] for "tied", [K, D] for "diag", [D] for "tied_diag", [K]
+        for "spherical", [] for "shared_spherical". The last are upper triangles U, or roots:
+        precision = U U^T. They are what counts, with `weights_` and `means_`, where attributes are
+        set by hand, and may be lower triangles then, as `numpy.linalg.cholesky` gives them; see
+        also `from_parameters`.
     converged_ : bool
     n_iter_ : int
         Of the best start.
@@ -225,7 +227,7 @@ class GaussianMixture(MetadataRequester, FittedMixture):
         means : array_like, shape [K, D]
         covariances : array_like
             In the shape of `covariances_`, symmetric and positive definite.
-        covariance_type : {"full", "tied", "diag", "spherical", "shared_spherical"}
+        covariance_type : {"full", "tied", "diag", "tied_diag", "spherical", "shared_spherical"}
         **options
             The other parameters of the class but `n_components`, such as `random_state`.
 
