@@ -51,16 +51,17 @@ class ColumnUnits:
         """Bring a mixture that was fitted in these units into those of the data.
 
         Where one variance stood for all columns, each gets its own: the mixture is then of the
-        family "diag".
+        family with diagonals.
         """
         p, std = model.parameters_, self.std
         scale, family = p.scale, p.family
         if FAMILIES[family].has_factors:
             scale = std[:, None] * scale  # [..., D, D]
         else:
-            if scale.ndim < 2:
-                scale = np.broadcast_to(scale, p.n_components)[:, None]
-            scale, family = std * scale, "diag"
+            if not FAMILIES[family].structure.by_column:
+                scale = scale[..., None]
+                family = "tied_diag" if FAMILIES[family].shared else "diag"
+            scale = std * scale  # [..., D]
         floor = as_floor(model.reg_covar, p) * std**2  # [D]
         model.set_params(covariance_type=family, reg_covar=floor)
         model._set_parameters(Parameters(p.pi_logits, self.mean + std * p.means, scale, family))

@@ -10,6 +10,7 @@ Letters in shapes: B samples of a block, N rows, K components, G of them, D dime
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,29 +44,30 @@ class Family:
     learned: bool = True
     whitened: bool = True
 
-    @property
+    @cached_property
     def per_component(self) -> bool:
         """Whether each component has a scale of its own."""
         return not self.shared
 
-    @property
+    @cached_property
     def has_factors(self) -> bool:
         """Whether the scale holds Cholesky factors, and not standard deviations."""
         return self.structure.has_factors
 
-    @property
+    @cached_property
     def places(self) -> tuple[str, ...]:
         """What the axes of the scale, and of covariances, are called in messages."""
         return self.structure.places if self.shared else ("component", *self.structure.places)
 
-    @property
+    @cached_property
     def axes(self) -> str:
         """The same in letters, as "[K, D]"."""
         return f"[{', '.join('K' if place == 'component' else 'D' for place in self.places)}]"
 
     def shape(self, n_components: int, n_dims: int) -> tuple[int, ...]:
         """Shape of the scale, and of the covariances."""
-        return tuple(n_components if place == "component" else n_dims for place in self.places)
+        one = (n_dims,) * len(self.structure.places)
+        return one if self.shared else (n_components, *one)
 
     def describe(self, *, covariances: bool = False) -> str:
         """Say what a scale, or covariances, have to hold."""
@@ -115,12 +117,12 @@ class Family:
         """Return upper bounds of the spectral norms of W, [K] or []."""
         return self.structure.inverse_norm(inverse)
 
-    @property
+    @cached_property
     def _is_own_frame(self) -> bool:
         """Whether kernels work where the covariance that all share is the identity."""
         return self.shared and self.structure.by_column
 
-    @property
+    @cached_property
     def frames(self) -> tuple[bool, ...]:
         """Standardizations to try: in the data's coordinates (False), in common ones (True)."""
         if self._is_own_frame:
@@ -137,7 +139,7 @@ class Family:
             return self.structure.from_variances(np.ones(len(inverse)))
         return self.structure.in_frame(inverse, into, scale)
 
-    @property
+    @cached_property
     def dense(self) -> bool:
         """Whether whitening is a product with a matrix."""
         return self.has_factors
@@ -187,7 +189,7 @@ class Family:
         """View of the diagonals of second moments, that can be written to."""
         return self.structure.diagonal(second) if self.learned else second
 
-    @property
+    @cached_property
     def _features(self) -> Structure:
         """The structure whose features the kernel needs."""
         return SPHERICAL if self._is_own_frame else self.structure
