@@ -12,8 +12,8 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from gmm_np import GaussianMixture, nll, responsibilities
-from gmm_np.datasets import load_old_faithful
+from gmm_np import GaussianMixture, Parameters, nll, responsibilities
+from gmm_np.datasets import load_old_faithful, make_clusters
 from gmm_np.mixture import RegCovarWarning
 from gmm_np.mixture.sklearn_speech import convergence_warning, not_fitted_error
 from gmm_np.priors import Dirichlet, Normal, Wishart
@@ -1077,3 +1077,52 @@ def test_the_estimator_is_loaded_when_it_is_first_asked_for():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
     )
     assert run.stdout == "module 'gmm_np' has no attribute 'nonsense'\n", run.stderr
+
+
+# --- starts that are given ------------------------------------------------------------------------
+
+
+def test_a_fit_starts_where_it_is_told_and_there_alone():
+    x, _, _ = make_clusters(200, 3, 2, seed=0)
+    first = GaussianMixture(3, random_state=1, max_iter=2, tol=0.0)
+    with pytest.warns(UserWarning, match="did not converge"):
+        first.fit(x)
+    start = first.parameters_
+    second = GaussianMixture(3, n_init=5, init_params="random").fit(x, start=start)
+    own = nll(x, start.pi_logits, start.means, start.scale)
+    assert second.lower_bounds_[0] == pytest.approx(-own, rel=1e-12)
+    # Nor is there anything of a fit before.
+    again = GaussianMixture(3, warm_start=True).fit(x)
+    again.fit(x, start=start)
+    assert again.lower_bounds_ == second.lower_bounds_
+
+
+@pytest.mark.parametrize(
+    ("start", "error", "message"),
+    [
+        ("kmeans", TypeError, "start must be gmm_np.Parameters; got str"),
+        (
+            Parameters([0.0], [[0.0, 0.0]], [np.eye(2)]),
+            ValueError,
+            r"\(1, 2, 'full'\), but this fit",
+        ),
+    ],
+)
+def test_a_start_of_another_kind_is_refused(start, error, message):
+    with pytest.raises(error, match=message):
+        GaussianMixture(2).fit(np.eye(4)[:, :2], start=start)
+
+
+def test_a_model_file_keeps_which_components_collapsed(tmp_path):
+    x = np.concatenate([np.random.default_rng(0).normal(size=(50, 2)), np.full((20, 2), 9.0)])
+    mixture = GaussianMixture(2, random_state=0)
+    with pytest.warns(UserWarning, match="collapsed"):
+        mixture.fit(x)
+    assert len(mixture.collapsed_) == 1
+    mixture.save(tmp_path / "m.npz")
+    assert GaussianMixture.load(tmp_path / "m.npz").collapsed_ == mixture.collapsed_
+    with np.load(tmp_path / "m.npz") as archive:
+        members = {name: archive[name] for name in archive.files}
+    np.savez(tmp_path / "wrong.npz", **{**members, "collapsed": np.array([2])})
+    with pytest.raises(ValueError, match="collapsed names components that are not there"):
+        GaussianMixture.load(tmp_path / "wrong.npz")

@@ -270,6 +270,7 @@ class GaussianMixture(MetadataRequester, FittedMixture):
         sample_weight: Any = None,
         *,
         callback: Callback | None = None,
+        start: Parameters | None = None,
     ) -> GaussianMixture:
         """Fit the mixture.
 
@@ -283,6 +284,8 @@ class GaussianMixture(MetadataRequester, FittedMixture):
             + A weight of two counts as a repeated row, one of zero as a dropped row.
         callback : callable, optional
             + Called with the iteration, from 1, and the mean negative log-likelihood.
+        start : Parameters, optional
+            + Start there, and there alone, in place of what the parameters of the class say.
 
         Returns
         -------
@@ -308,23 +311,27 @@ class GaussianMixture(MetadataRequester, FittedMixture):
         check_hyperparameters(self)
         data = self._check_fit_data(X, sample_weight)
         rng = as_generator(self.random_state)
-        resume = bool(self.warm_start) and self.__sklearn_is_fitted__()
+        if start is not None:
+            self._check_start(start)
+        resume = start is None and bool(self.warm_start) and self.__sklearn_is_fitted__()
         # What the lower bounds of EM depend on, beside the parameters.
         objective = self._objective(data) if self.warm_start else None
         before = self._value_before(objective) if resume else np.inf
         best: Fit | None = None
         collapse: CollapseError | None = None
         dropped = []
-        for start_index in range(1 if resume else self.n_init):
+        given_start = self.parameters_ if resume else start
+        n_starts = self.n_init if given_start is None else 1
+        for start_index in range(n_starts):
             log = FitLog(self.verbose, self.verbose_interval, callback)
             log.begin(start_index)
-            start = self.parameters_ if resume else self._start(data, rng)
+            first = self._start(data, rng) if given_start is None else given_start
             try:
-                found = self._solve(data, start, rng, before, log)
+                found = self._solve(data, first, rng, before, log)
             except CollapseError as error:
                 collapse = error
                 dropped.append(start_index)
-                if self.n_init > 1:
+                if n_starts > 1:
                     self._warn(f"Start {start_index} was dropped: {error}")
                 continue
             except FitInterrupted as stop:
@@ -445,6 +452,20 @@ class GaussianMixture(MetadataRequester, FittedMixture):
         bounds = [-value for value in found.history or (found.nll,)]
         return Fit(found.parameters, bounds, found.converged, found.collapsed)
 
+    def _check_start(self, start: object) -> None:
+        if not isinstance(start, Parameters):
+            raise TypeError(
+                f"start must be gmm_np.Parameters; got {type(start).__name__}. Leave it out, or "
+                "give the parameters_ of a fitted mixture."
+            )
+        found = (start.n_components, start.n_features, start.family)
+        wanted = (int(self.n_components), self.n_features_in_, self.covariance_type)
+        if found != wanted:
+            raise ValueError(
+                f"start has (n_components, columns, covariance_type) = {found}, but this fit has "
+                f"{wanted}. Give parameters of this kind."
+            )
+
     def _start(self, data: Data, rng: np.random.Generator) -> Parameters:
         """Make a start, from what the user gives and from the data."""
         n_components, n_features = int(self.n_components), self.n_features_in_
@@ -535,6 +556,7 @@ class GaussianMixture(MetadataRequester, FittedMixture):
             list(getattr(self, "lower_bounds_", [])),
             int(getattr(self, "n_iter_", 0)),
             float(getattr(self, "_weight_seen", 0.0)),
+            list(getattr(self, "collapsed_", [])),
         )
         model_file.save(path, stored)
 
@@ -560,6 +582,7 @@ class GaussianMixture(MetadataRequester, FittedMixture):
             stored.lower_bounds, converged=stored.converged, weight_seen=stored.weight_seen
         )
         mixture.n_iter_ = stored.n_iter
+        mixture.collapsed_ = stored.collapsed
         return mixture
 
     # --- checks ------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ MEMBERS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
     "lower_bounds": ("f", (1,)),
     "n_iter": ("iu", (0,)),
     "weight_seen": ("f", (0,)),
+    "collapsed": ("i", (1,)),
 }
 
 
@@ -42,6 +43,7 @@ class Stored(NamedTuple):
     lower_bounds: list[float]
     n_iter: int
     weight_seen: float
+    collapsed: list[int]
 
 
 def save(path: str | PathLike[str], stored: Stored) -> None:
@@ -70,6 +72,7 @@ def save(path: str | PathLike[str], stored: Stored) -> None:
         "lower_bounds": np.array(stored.lower_bounds, dtype=np.float64),
         "n_iter": np.int64(stored.n_iter),
         "weight_seen": np.float64(stored.weight_seen),
+        "collapsed": np.array(stored.collapsed, dtype=np.int64),
     }
     target = Path(os.path.realpath(path))  # a link stays, and what it points to is replaced
     if not target.parent.is_dir():
@@ -127,6 +130,9 @@ def load(path: str | PathLike[str], names: set[str]) -> Stored:
         raise _wrong(path, "lower_bounds or weight_seen are not finite")
     if int(members["n_iter"]) < 0:
         raise _wrong(path, "n_iter is negative")
+    collapsed = [int(k) for k in members["collapsed"]]
+    if not set(collapsed) <= set(range(parameters.n_components)):
+        raise _wrong(path, f"collapsed names components that are not there: {collapsed}")
     return Stored(
         hyperparameters,
         parameters,
@@ -135,6 +141,7 @@ def load(path: str | PathLike[str], names: set[str]) -> Stored:
         [float(bound) for bound in bounds],
         int(members["n_iter"]),
         weight,
+        collapsed,
     )
 
 
