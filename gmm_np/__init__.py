@@ -10,7 +10,7 @@ from gmm_np.parameters import Gradients, Parameters
 from gmm_np.sufficient_statistics import Statistics, em_step, gradients
 
 if TYPE_CHECKING:
-    from gmm_np import conformance, datasets, plotting, reference, solvers
+    from gmm_np import conformance, datasets, model_selection, plotting, reference, solvers
     from gmm_np.mixture import GaussianMixture
 
 __version__ = "0.1.0"
@@ -29,6 +29,7 @@ __all__ = [
     "em_step",
     "gradients",
     "log_prob",
+    "model_selection",
     "nll",
     "nll_value_and_grad",
     "parametrizations",
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 # Loaded when first asked for.
-_MODULES = ("conformance", "datasets", "plotting", "reference", "solvers")
+_MODULES = ("conformance", "datasets", "model_selection", "plotting", "reference", "solvers")
 
 
 def __getattr__(name: str) -> Any:

@@ -176,7 +176,7 @@ def test_the_least_bic_chooses_among_several(geyser, capsys):
     out = run(capsys, "fit", geyser, "-k", "1-3")
     rows = [line.split() for line in out.splitlines() if line.startswith("full ")]
     assert sorted(int(row[1]) for row in rows) == [1, 2, 3]
-    values = [float(row[2]) for row in rows]
+    values = [float(row[3]) for row in rows]
     assert values == sorted(values)
     assert rows[0][1] == "2"
     assert "of the least BIC:\n2 components, family full" in out
@@ -407,7 +407,7 @@ def test_a_collapse_is_numbered_as_the_components_are_and_names_its_candidate(tm
     rain = np.maximum(rng.normal(1.0, 2.0, 120), 0.0).round(3)
     write_table(tmp_path / "x.csv", np.column_stack([rain, rng.normal(12, 4, 120)]), ["rain", "t"])
     path = str(tmp_path / "x.csv")
-    assert main(["fit", path, "-k", "1-3", "--json"]) == 0
+    assert main(["fit", path, "-k", "1-3", "--allow-collapsed", "--json"]) == 0
     printed = capsys.readouterr()
     said = strict(printed.out)
     lines = printed.err.splitlines()
@@ -421,8 +421,63 @@ def test_a_collapse_is_numbered_as_the_components_are_and_names_its_candidate(tm
     assert said["means"][dry][0] == pytest.approx(0.0, abs=1e-3)
     assert main(["fit", path, "-k", "1,2"]) == 0
     out = capsys.readouterr().out
-    assert f"component {dry}: weight" in out
+    assert "of the least BIC without a collapsed component:\n1 component, family full" in out
     assert [line.split()[1] for line in out.splitlines() if line.endswith("  collapsed")] == ["2"]
+
+
+def test_a_collapsed_candidate_is_marked_and_chosen_only_where_that_is_asked_for(tmp_path, capsys):
+    rng = np.random.default_rng(3)
+    rain = np.maximum(rng.normal(1.0, 2.0, 120), 0.0).round(3)
+    path, model = tmp_path / "x.csv", tmp_path / "m.npz"
+    write_table(path, np.column_stack([rain, rng.normal(12, 4, 120)]), ["rain", "t"])
+    options = ["fit", path, "-k", "1,2", "--json", "--out", model]
+    said = strict(run(capsys, *options))
+    assert [(c["n_components"], len(c["collapsed"])) for c in said["candidates"]] == [
+        (1, 0),
+        (2, 1),
+    ]
+    assert (said["n_components"], said["collapsed"]) == (1, [])
+    assert "has collapsed" not in run(capsys, "info", model)
+    said = strict(run(capsys, *options, "--allow-collapsed"))
+    assert (said["n_components"], len(said["collapsed"])) == (2, 1)
+    (dry,) = said["collapsed"]
+    out = run(capsys, "info", model)
+    assert f"component {dry} has collapsed in rain: what is added" in out
+    floor = 1e-6 * rain.var()
+    assert f"added to variances: {floor:.3g} to rain's, " in out
+    shown = strict(run(capsys, "info", model, "--json"))
+    assert (shown["collapsed"], shown["fitted"]) == ([dry], True)
+    assert shown["reg_covar"][0] == pytest.approx(floor)
+    # Where there is nothing else, the smallest.
+    assert main(["fit", str(path), "-k", "3,2"]) == 0
+    printed = capsys.readouterr()
+    assert "all have a collapsed component; the smallest:\n2 components" in printed.out
+    assert "warning: every candidate has a collapsed component" in printed.err
+
+
+def test_the_criterion_that_is_asked_for_chooses(geyser, capsys):
+    for name in ("bic", "aic", "icl"):
+        said = strict(run(capsys, "fit", geyser, "-k", "1-4", "--criterion", name, "--json"))
+        values = {c["n_components"]: c[name] for c in said["candidates"]}
+        assert said["criterion"] == name
+        assert said["n_components"] == min(values, key=values.get)
+        assert said[name] == min(values.values())
+    out = run(capsys, "fit", geyser, "-k", "1-2", "--criterion", "icl")
+    assert "of the least ICL:\n" in out
+    assert "BIC 2322.1917, AIC 2282.5279, ICL " in out
+
+
+def test_a_mixture_that_was_given_is_not_called_unconverged(tmp_path, capsys):
+    path = tmp_path / "m.npz"
+    given = GaussianMixture.from_parameters([0.5, 0.5], [[0.0], [4.0]], [[[1.0]]] * 2)
+    given.save(path)
+    out = run(capsys, "info", path)
+    assert "given, not fitted" in out
+    assert "converged" not in out
+    assert "added to variances" not in out
+    assert strict(run(capsys, "info", path, "--json"))["fitted"] is False
+    given.partial_fit([[0.1], [3.0], [5.0], [-1.0]]).save(path)
+    assert "fit: not converged after 1 iterations" in run(capsys, "info", path)
 
 
 # --- what is done with a model --------------------------------------------------------------------

@@ -34,6 +34,7 @@ ORDER = (
     "parametrizations",
     "solvers",
     "mixture",
+    "model_selection",
     "gradcheck",
     "datasets",
     "tables",

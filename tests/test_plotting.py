@@ -689,10 +689,32 @@ def test_the_least_bic_is_marked_and_failures_are_gaps(tmp_path):
     assert full.get_xydata().tolist() == [[1, 10], [2, 5], [3, 6]]
     np.testing.assert_array_equal(diag.get_ydata(), [12.0, np.nan, 5.5, np.nan])
     assert artist(figure, "least").get_xydata().tolist() == [[2, 5]]
-    assert legend_of(figure) == ["full", "diag", "the least:\nfull, K = 2,\nBIC 5.0"]
+    assert legend_of(figure) == ["full", "diag", "chosen:\nfull, K = 2,\nBIC 5.0"]
     assert artist(figure, "excess full").get_ydata().tolist() == [5.0, 0.0, 1.0]
     assert full.get_marker() != diag.get_marker()
     save_figure(figure, tmp_path / "bic.png")
+
+
+def test_a_collapsed_mixture_is_crossed_out_and_not_the_choice(tmp_path):
+    scores = {"full": {1: 10.0, 2: 5.0, 3: -40.0}, "diag": {1: 12.0, 2: 9.0, 3: 8.0}}
+    figure = plot_bic(scores, criterion="ICL", collapsed={"full": [3]})
+    np.testing.assert_array_equal(artist(figure, "bic full").get_ydata(), [10.0, 5.0, np.nan])
+    assert artist(figure, "least").get_xydata().tolist() == [[2, 5]]
+    assert artist(figure, "collapsed full").get_xydata().tolist() == [[3, -40]]
+    said = ["full", "diag", "a component collapsed", "chosen:\nfull, K = 2,\nICL 5.0"]
+    assert legend_of(figure) == said
+    assert "ICL" in figure.axes[0].get_ylabel()
+    for axes, value in zip(figure.axes, (-40.0, -45.0), strict=True):
+        (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
+        assert cross.get_xydata().tolist() == [[3, value]]
+        assert axes.get_window_extent().contains(*axes.transData.transform((3, value)))
+    save_figure(figure, tmp_path / "icl.png")
+    everything = plot_bic(
+        {"full": scores["full"]}, collapsed={"full": [1, 2, 3]}, chosen=("full", 1)
+    )
+    assert artist(everything, "least").get_xydata().tolist() == [[1, 10]]
+    with pytest.raises(ValueError, match="chosen must name"):
+        plot_bic(scores, chosen=("full", 4))
 
 
 @pytest.mark.parametrize("best", [1, 2, 30])

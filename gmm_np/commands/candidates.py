@@ -1,4 +1,4 @@
-"""The fits that `gmm-np fit` makes: one, or one for each K and family, of which the BIC chooses."""
+"""The fits that `gmm-np fit` makes: one, or one for each K and family, and what it says of them."""
 
 from __future__ import annotations
 
@@ -6,145 +6,140 @@ import argparse
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import closing
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray, counted, name_components
 from gmm_np.commands.options import in_options, tell
-from gmm_np.commands.report import TOLERANCES, criteria, n_parameters
-from gmm_np.commands.samples import Samples, Score, check_distinct, check_range, score
+from gmm_np.commands.report import TOLERANCES
+from gmm_np.commands.samples import Samples, check_distinct, check_range
 from gmm_np.covariance import FAMILIES
 from gmm_np.mixture import RegCovarWarning, findings
 from gmm_np.mixture.sklearn_speech import convergence_warning
+from gmm_np.model_selection import (
+    Candidate,
+    NothingFittedError,
+    Selection,
+    SelectionInterrupted,
+    select,
+)
 from gmm_np.progress import Progress
 from gmm_np.solvers.floor import RELATIVE, relative_floor
 from gmm_np.solvers.results import CollapseError, variances
 
-
-@dataclass
-class Candidate:
-    """One fit."""
-
-    family: str
-    n_components: int
-    model: Any
-    histories: list[list[float]] = field(default_factory=list)  # NLL by iteration, of each start
-    score: Score | None = None
-    interrupted: bool = False
-    error: str = ""
-
-    @property
-    def name(self) -> str:
-        """Family and K."""
-        return f"{self.family}, K = {self.n_components}"
-
-    @property
-    def collapsed(self) -> list[int]:
-        """Components, from 0, that their rows do not hold up."""
-        return list(getattr(self.model, "collapsed_", []))
-
-    @property
-    def n_free(self) -> int:
-        """Number of free parameters."""
-        return n_parameters(self.family, *self.model.means_.shape)
-
-    @property
-    def criteria(self) -> dict[str, float]:
-        """NLL, log-likelihood, BIC and AIC on the samples."""
-        assert self.score is not None
-        return criteria(self.score.nll, self.score.weight, self.n_free)
+SEVERAL_STARTS = 3  # of each candidate, where there are several
 
 
-def fit_candidates(samples: Samples, options: argparse.Namespace) -> list[Candidate]:
-    """Fit each family with each number of components; the one with the least BIC comes first.
+def fit_candidates(samples: Samples, options: argparse.Namespace) -> Selection:
+    """Fit each family with each number of components, and choose among them.
 
     Of several, one that cannot be fitted is left with its error; of one, the error is raised. An
-    interruption ends the list; it is raised where nothing was fitted yet.
+    interruption is raised with what there is, if there is anything.
     """
-    check_distinct(samples, 1)  # there are rows of positive weight
+    check_distinct(samples, min(options.components))
     spread = variances(samples.blocks())
     if not np.isfinite(spread).all():
         check_range(samples)
     floor = relative_floor(spread) if options.reg_covar is None else options.reg_covar
-    choices = [(family, k) for family in options.family for k in options.components]
-    done: list[Candidate] = []
-    explained = False
-    for family, n_components in choices:
-        candidate = Candidate(
-            family, n_components, _estimator(family, n_components, floor, options)
-        )
+    several = len(options.family) * len(options.components) > 1
+    n_init = options.n_init or (SEVERAL_STARTS if several else 1)
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        closing(_Lines(samples.log_unit)) as lines,
+    ):
+        warnings.simplefilter("always")
         try:
-            _fit(candidate, samples)
-            which = f"{candidate.name}: " if len(choices) > 1 else ""
-            for warning in _warnings(candidate, samples.labels, spread, options):
-                print(f"gmm-np: warning: {which}{warning}", file=sys.stderr)
-            model = candidate.model
-            if not explained and (model.collapsed_ or model.reseeded_ or model.dropped_starts_):
-                tell(["components and starts are counted from 0"])
-                explained = True
-        except KeyboardInterrupt:
-            if not any(other.score for other in done):
-                if not _is_fitted(candidate.model):
-                    raise KeyboardInterrupt("nothing was fitted yet") from None
-                done.append(candidate)
-            done[0].interrupted = True  # what is there is looked at no further
-            return done
-        except (ValueError, np.linalg.LinAlgError) as error:
+            selection = select(
+                samples.x,
+                options.components,
+                families=options.family,
+                criterion=options.criterion,
+                allow_collapsed=options.allow_collapsed,
+                n_init=n_init,
+                sample_weight=samples.weight,
+                random_state=options.seed,
+                reg_covar=floor,
+                tol=TOLERANCES[options.solver] if options.tol is None else options.tol,
+                max_iter=options.max_iter,
+                solver=options.solver,
+                on_collapse=options.on_collapse,
+                callback=lines,
+            )
+        except SelectionInterrupted as stop:
+            if not stop.selection.candidates:
+                raise KeyboardInterrupt("nothing was fitted yet") from None
+            raise
+        except NothingFittedError as error:
             check_range(samples)
-            if isinstance(error, CollapseError):
-                what = _collapse(error, family, options.on_collapse)
-            else:
-                what = in_options(" ".join(str(error).split()))
-            if len(choices) == 1:
-                raise ValueError(what) from error
-            candidate.error = what
-            print(f"gmm-np: {candidate.name}: {candidate.error}", file=sys.stderr)
-        done.append(candidate)
-        done.sort(key=lambda c: c.criteria["bic"] if c.score else np.inf)
-    if done[0].score is None:
-        raise ValueError(f"none of these can be fitted; the last: {done[-1].error}")
-    return done
-
-
-def _estimator(
-    family: str, n_components: int, floor: ArrayLike, options: argparse.Namespace
-) -> Any:
-    from gmm_np import GaussianMixture
-
-    given = {
-        "tol": TOLERANCES[options.solver] if options.tol is None else options.tol,
-        "max_iter": options.max_iter,
-        "n_init": options.n_init,
-        "reg_covar": floor,
-        "random_state": options.seed,
-        "solver": options.solver,
-        "on_collapse": options.on_collapse,
-    }
-    return GaussianMixture(n_components, covariance_type=family, **given)
-
-
-def _fit(candidate: Candidate, samples: Samples) -> None:
-    check_distinct(samples, candidate.n_components)
-    histories = candidate.histories
-    with Progress(f"fit {candidate.name}", unit="iteration") as line:
-
-        def report(iteration: int, nll: float) -> None:
-            if iteration == 1 or not histories:
-                histories.append([])
-            histories[-1].append(nll + samples.log_unit)
-            line.advance(note=f"NLL {histories[-1][-1]:.6f}")
-
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            candidate.model.fit(samples.x, sample_weight=samples.weight, callback=report)
-    for warning in caught:  # what the estimator has found is said in the command line's words
+            failed = error.candidates
+            if len(failed) > 1:
+                _tell_errors(failed, options)
+            what = error_text(failed[-1], options)
+            what = f"none of these can be fitted; the last: {what}" if len(failed) > 1 else what
+            raise ValueError(what) from error
+    if any(c.error for c in selection.candidates):
+        check_range(samples)
+    for warning in caught:  # what the fits have found is said in the command line's words
         if not issubclass(warning.category, (convergence_warning(), RegCovarWarning)):
             said = in_options(" ".join(str(warning.message).split()))
             print(f"gmm-np: warning: {said}", file=sys.stderr)
-    candidate.score = score(candidate.model, samples)
+    _tell_errors(selection.candidates, options)
+    for candidate in selection.candidates:
+        which = f"{candidate.name}: " if several else ""
+        for note in candidate.notes:
+            remedy = "; raise --n-init" if candidate.worse_than is not None else ""
+            print(f"gmm-np: note: {which}{note}{remedy}", file=sys.stderr)
+        for text in _warnings(candidate, samples.labels, spread, options):
+            print(f"gmm-np: warning: {which}{text}", file=sys.stderr)
+    models = [c.model for c in selection.candidates if c.model is not None]
+    if any(m.collapsed_ or m.reseeded_ or m.dropped_starts_ for m in models):
+        tell(["components and starts are counted from 0"])
+    if selection.all_collapsed and several:
+        print(
+            "gmm-np: warning: every candidate has a collapsed component, so that no criterion can "
+            f"choose: the smallest is taken, {selection.best.name}; use a smaller -k, leave out "
+            "--columns that are constant or depend on others, or add --allow-collapsed",
+            file=sys.stderr,
+        )
+    return selection
+
+
+class _Lines:
+    """A progress line for each candidate, one after the other."""
+
+    def __init__(self, log_unit: float) -> None:
+        self.log_unit = log_unit
+        self.candidate: Candidate | None = None
+        self.line: Progress | None = None
+
+    def close(self) -> None:
+        """End the line that is there."""
+        if self.line is not None:
+            self.line.__exit__()
+
+    def __call__(self, candidate: Candidate, iteration: int, loss: float) -> None:
+        del iteration
+        if candidate is not self.candidate or self.line is None:
+            self.close()
+            self.candidate = candidate
+            self.line = Progress(f"fit {candidate.name}", unit="iteration").__enter__()
+        note = f"start {len(candidate.histories) - 1}, NLL {loss + self.log_unit:.6f}"
+        self.line.advance(note=note)
+
+
+def _tell_errors(candidates: list[Candidate], options: argparse.Namespace) -> None:
+    for candidate in candidates:
+        if candidate.error is not None:
+            print(f"gmm-np: {candidate.name}: {error_text(candidate, options)}", file=sys.stderr)
+
+
+def error_text(candidate: Candidate, options: argparse.Namespace) -> str:
+    """Say in one line, and in the options of the command, why a candidate has no fit."""
+    error = candidate.error
+    if isinstance(error, CollapseError):
+        return _collapse(error, candidate.family, options.on_collapse)
+    return in_options(" ".join(str(error).split()))
 
 
 def _warnings(
@@ -155,6 +150,8 @@ def _warnings(
 ) -> Iterator[str]:
     """Yield what needs a look; components and starts are counted from 0."""
     model = candidate.model
+    if model is None:
+        return
     if not model.converged_:
         yield (
             f"not converged after {counted(model.n_iter_, 'iteration')}; raise --max-iter or "
@@ -170,8 +167,8 @@ def _warnings(
     if model.dropped_starts_:
         starts = ", ".join(str(start) for start in model.dropped_starts_)
         yield (
-            f"of {options.n_init} starts these were dropped, because a component collapsed: "
-            f"{starts}; use a larger --reg-covar to keep them"
+            f"of {len(candidate.histories)} starts these were dropped, because a component "
+            f"collapsed: {starts}; use a larger --reg-covar to keep them"
         )
     if model.reseeded_:
         who = name_components(model.reseeded_)
@@ -195,7 +192,3 @@ def _collapse(error: CollapseError, family: str, on_collapse: str) -> str:
         f"{who} collapsed: the rows there span less than all dimensions, so that the likelihood "
         f"has no maximum; use a larger --reg-covar, --on-collapse {others}, or a smaller -k"
     )
-
-
-def _is_fitted(model: Any) -> bool:
-    return hasattr(model, "means_")

@@ -6,7 +6,7 @@ import argparse
 import warnings
 
 from gmm_np.checks import counted
-from gmm_np.commands.candidates import Candidate, fit_candidates
+from gmm_np.commands.candidates import SEVERAL_STARTS, fit_candidates
 from gmm_np.commands.fit_report import draw_fit, fit_document, fit_text
 from gmm_np.commands.models import save_model
 from gmm_np.commands.options import (
@@ -21,9 +21,10 @@ from gmm_np.commands.options import (
     whole_number,
 )
 from gmm_np.commands.report import json_text
-from gmm_np.commands.samples import load_samples, names_to_save
+from gmm_np.commands.samples import Samples, load_samples, names_to_save
 from gmm_np.commands.standardize import ColumnUnits
 from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
+from gmm_np.model_selection import CRITERIA, Selection, SelectionInterrupted
 from gmm_np.solvers.em import ON_COLLAPSE
 from gmm_np.tables.cells import read_range
 
@@ -37,9 +38,9 @@ def add_command(commands: Commands) -> None:
         summary="fit a mixture to a table",
         usage="DATA -k K",
         description="""Fit K Gaussians to the rows of a table, print the mixture, and write it to
-        MODEL for the other commands. With several K or families each is fitted, and the least BIC
-        (Bayesian information criterion) chooses. Ctrl-C ends the fit; with --out the best model so
-        far is kept.""",
+        MODEL for the other commands. With several K or families each is fitted, and a criterion
+        chooses among those without a collapsed component. Ctrl-C ends the fit; with --out the best
+        model so far is kept.""",
         examples="""
         gmm-np fit data.csv -k 3
         gmm-np fit data.csv -k 3 --family diag --out model.npz --plot fit.png
@@ -71,7 +72,7 @@ def add_command(commands: Commands) -> None:
     parser.add_argument(
         "--stream",
         action="store_true",
-        help="read DATA anew in each pass rather than hold it in memory; .npy is the fastest",
+        help="read DATA anew in each pass, not into memory; .npy is the fastest",
     )
     group = parser.add_argument_group("the fit")
     group.add_argument(
@@ -84,9 +85,8 @@ def add_command(commands: Commands) -> None:
     group.add_argument(
         "--n-init",
         type=whole_number(1),
-        default=1,
         metavar="N",
-        help="starts, of which the best is kept (default: %(default)s)",
+        help=f"starts of each fit (default: 1, or {SEVERAL_STARTS} where there are several fits)",
     )
     group.add_argument(
         "--seed", type=whole_number(0), default=0, metavar="N", help="of the starts (default: 0)"
@@ -102,8 +102,7 @@ def add_command(commands: Commands) -> None:
         "--reg-covar",
         type=not_negative,
         metavar="R",
-        help="added to each variance, so that none becomes zero, in the squared units of the "
-        "columns (default: for each column 1e-6 of its variance)",
+        help="added to each variance, in squared units (default: 1e-6 of each column's)",
     )
     group.add_argument(
         "--on-collapse",
@@ -115,6 +114,18 @@ def add_command(commands: Commands) -> None:
         "keep its covariance (default: %(default)s; the default --reg-covar holds it up, and a "
         "warning names it)",
     )
+    group.add_argument(
+        "--criterion",
+        choices=CRITERIA,
+        default="bic",
+        metavar="C",
+        help="of several the least bic, aic, or icl, for components apart (default: bic)",
+    )
+    group.add_argument(
+        "--allow-collapsed",
+        action="store_true",
+        help="choose also a mixture with a component that its rows do not hold up",
+    )
     group = parser.add_argument_group("what is written")
     group.add_argument("--out", type=model_file, metavar="MODEL", help="the model, an .npz file")
     add_picture_options(
@@ -122,7 +133,7 @@ def add_command(commands: Commands) -> None:
         plot="a picture of data and mixture",
         plot_history="a picture of the loss by iteration",
         plot_responsibilities="a picture of which component made which row",
-        plot_bic="a picture of the BIC by K and family",
+        plot_bic="a picture of the criterion by K and family",
     )
     group.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -130,42 +141,52 @@ def add_command(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     samples = load_samples(options, stream=options.stream)
     units = ColumnUnits.of(samples) if options.standardize else None
-    candidates = fit_candidates(units.standardize(samples) if units else samples, options)
-    best = candidates[0]
-    if units is not None:
-        for candidate in candidates:
-            if hasattr(candidate.model, "means_"):
-                units.restore(candidate.model)
-    if options.out is not None:
-        save_model(best.model, names_to_save(samples.table, samples.names), options.out)
-        vars(best.model).pop("feature_names_in_", None)
-    if best.interrupted:
-        raise KeyboardInterrupt(_what_is_kept(best, options))
+    try:
+        selection = fit_candidates(units.standardize(samples) if units else samples, options)
+    except SelectionInterrupted as stop:
+        _save(stop.selection, samples, options, units)
+        raise KeyboardInterrupt(_what_is_kept(stop.selection, options)) from None
+    _save(selection, samples, options, units)
+    best, model = selection.best, selection.model
     tell(samples.notes)
-    if best.model.covariance_type != best.family:
+    if model.covariance_type != best.family:
         note = (
             f"one variance for all standardised columns ({best.family}) is one a column in the "
-            "units of DATA (diag), and the model is of that family; the BIC of this fit counts the "
-            f"parameters of {best.family}"
+            f"units of DATA ({model.covariance_type}), and the model is of that family; the "
+            f"criteria of this fit count the parameters of {best.family}"
         )
         tell([note])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        draw_fit(candidates, samples, options)
+        draw_fit(selection, samples, options)
     tell(dict.fromkeys(str(warning.message) for warning in caught))
     if options.json:
-        print(json_text(fit_document(candidates, samples, options)))
+        print(json_text(fit_document(selection, samples, options)))
     else:
-        print(fit_text(candidates, samples, options))
+        print(fit_text(selection, samples, options))
     return 0
 
 
-def _what_is_kept(best: Candidate, options: argparse.Namespace) -> str:
+def _save(
+    selection: Selection,
+    samples: Samples,
+    options: argparse.Namespace,
+    units: ColumnUnits | None,
+) -> None:
+    """Bring what was fitted into the units of the data, and save the mixture that was chosen."""
+    if units is not None:
+        for candidate in selection.candidates:
+            units.restore(candidate)
+    if options.out is not None:
+        save_model(selection.model, names_to_save(samples.table, samples.names), options.out)
+        vars(selection.model).pop("feature_names_in_", None)
+
+
+def _what_is_kept(selection: Selection, options: argparse.Namespace) -> str:
     if options.out is None:
         return "nothing is kept: --out MODEL keeps the best model so far"
-    which = (
-        f"{best.family}, K = {best.n_components}, after {counted(best.model.n_iter_, 'iteration')}"
-    )
+    k, n_iter = selection.best.n_components, counted(selection.model.n_iter_, "iteration")
+    which = f"{selection.best.family}, K = {k}, after {n_iter}"
     return f"the best model so far ({which}) is in {options.out}"
 
 

@@ -4,66 +4,59 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from gmm_np.checks import counted
-from gmm_np.commands.candidates import Candidate
-from gmm_np.commands.report import SOLVERS, describe, mixture_document
+from gmm_np.commands.candidates import error_text
+from gmm_np.commands.report import SOLVERS, describe, floor_by_column, mixture_document
 from gmm_np.commands.samples import Samples
+from gmm_np.model_selection import CRITERIA, Candidate, Selection
 from gmm_np.solvers.floor import RELATIVE
 from gmm_np.sufficient_statistics import as_floor
 
-_NAMED: Final = 6  # columns of which the floor is printed for people; JSON has all
-
 
 def fit_document(
-    candidates: list[Candidate], samples: Samples, options: argparse.Namespace
+    selection: Selection, samples: Samples, options: argparse.Namespace
 ) -> dict[str, object]:
     """Return what JSON says of the fits, the best of which comes first."""
-    best = candidates[0]
-    assert best.score is not None
+    best, model = selection.best, selection.model
     document = {
-        "n_samples": best.score.n_samples,
+        "n_samples": best.n_samples,
         "n_dropped": samples.table.n_dropped,
-        **mixture_document(best.model),
+        **mixture_document(model),
         **best.criteria,
-        "converged": bool(best.model.converged_),
-        "n_iter": int(best.model.n_iter_),
+        "converged": bool(model.converged_),
+        "n_iter": int(model.n_iter_),
         "solver": options.solver,
         "standardized": options.standardize,
-        "reg_covar": as_floor(best.model.reg_covar, best.model.parameters_),
+        "reg_covar": as_floor(model.reg_covar, model.parameters_),
         "collapsed": best.collapsed,
         "columns": samples.names,
     }
-    if len(candidates) > 1:
+    if len(selection.candidates) > 1:
+        document["criterion"] = selection.criterion
         document["candidates"] = [
             {
                 "family": c.family,
                 "n_components": c.n_components,
-                **({"nll": c.criteria["nll"], "bic": c.criteria["bic"]} if c.score else {}),
+                **c.criteria,
+                "starts": len(c.histories),
                 "collapsed": c.collapsed,
-                "error": c.error or None,
+                "worse_than": c.worse_than,
+                "notes": c.notes,
+                "error": error_text(c, options) if c.error is not None else None,
             }
-            for c in candidates
+            for c in selection.candidates
         ]
     return document
 
 
-def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Namespace) -> str:
+def fit_text(selection: Selection, samples: Samples, options: argparse.Namespace) -> str:
     """Return what is printed for people."""
-    best, model = candidates[0], candidates[0].model
-    assert best.score is not None
-    found = best.criteria
-    lines = [samples.summary(best.score.n_samples)]
-    if len(candidates) > 1:
-        lines += ["", f"{'family':<18}{'K':>4}{'BIC':>16}{'NLL':>14}"]
-        for c in candidates:
-            numbers = (
-                f"{c.criteria['bic']:16.4f}{c.criteria['nll']:14.6f}" if c.score else "  failed"
-            )
-            note = "  collapsed" if c.collapsed else ""
-            lines.append(f"{c.family:<18}{c.n_components:>4}{numbers}{note}")
-        lines += ["", "of the least BIC:"]
+    best, model, found = selection.best, selection.model, selection.best.criteria
+    lines = [samples.summary(best.n_samples)]
+    if len(selection.candidates) > 1:
+        lines += ["", str(selection), "", f"{_reason(selection)}:"]
     which = (
         f"{counted(best.n_components, 'component')}, family {best.family}, by "
         f"{SOLVERS[options.solver]}{' on standardised columns' if options.standardize else ''}"
@@ -75,8 +68,9 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
         f"{which}: {reached}",
         "",
         f"NLL: {found['nll']:.9f} nats a sample (log-likelihood {found['log_likelihood']:.6f})",
-        f"BIC {found['bic']:.4f}, AIC {found['aic']:.4f}, {best.n_free} free parameters",
-        f"added to variances: {_floor_text(best.model, samples.labels, options)}",
+        ", ".join(f"{name.upper()} {found[name]:.4f}" for name in CRITERIA),
+        counted(best.n_parameters, "free parameter"),
+        f"added to variances: {_floor_text(model, samples.labels, options)}",
         "",
         describe(model.parameters_, samples.labels),
     ]
@@ -85,10 +79,20 @@ def fit_text(candidates: list[Candidate], samples: Samples, options: argparse.Na
         ("Picture", options.plot),
         ("Picture of the loss", options.plot_history),
         ("Picture of the responsibilities", options.plot_responsibilities),
-        ("Picture of the BIC", options.plot_bic),
+        (f"Picture of the {selection.criterion.upper()}", options.plot_bic),
     ]
     files = [f"{what}: {path}" for what, path in written if path is not None]
     return "\n".join([*lines, "", *files] if files else lines)
+
+
+def _reason(selection: Selection) -> str:
+    """Say why the best is the best."""
+    if selection.all_collapsed:
+        return "all have a collapsed component; the smallest"
+    others = any(c.collapsed for c in selection.candidates) and not selection.allow_collapsed
+    return f"of the least {selection.criterion.upper()}" + (
+        " without a collapsed component" if others else ""
+    )
 
 
 def _floor_text(model: Any, names: list[str], options: argparse.Namespace) -> str:
@@ -101,14 +105,10 @@ def _floor_text(model: Any, names: list[str], options: argparse.Namespace) -> st
         share = options.reg_covar
     if floor.ndim == 0:
         return f"{share:g} of the columns' mean variance, {float(floor):.3g}"
-    text = f"{share:g} of each column's"
-    if len(names) > _NAMED:
-        return f"{text}, from {floor.min():.3g} to {floor.max():.3g}"
-    each = (f"{name} {value:.3g}" for name, value in zip(names, floor, strict=True))
-    return f"{text} ({', '.join(each)})"
+    return f"{share:g} of each column's, {floor_by_column(floor, names)}"
 
 
-def draw_fit(candidates: list[Candidate], samples: Samples, options: argparse.Namespace) -> None:
+def draw_fit(selection: Selection, samples: Samples, options: argparse.Namespace) -> None:
     """Draw the pictures that the options ask for."""
     wanted = (
         *(options.plot, options.plot_history),
@@ -118,7 +118,7 @@ def draw_fit(candidates: list[Candidate], samples: Samples, options: argparse.Na
         return
     from gmm_np import plotting
 
-    best = candidates[0]
+    best = selection.best
     what = f"K = {best.n_components}, {best.family}, NLL {best.criteria['nll']:.4f} nats a sample"
     name = Path(str(samples.table.file)).name
     title = f"{name}: {what}"
@@ -133,15 +133,27 @@ def draw_fit(candidates: list[Candidate], samples: Samples, options: argparse.Na
                 figure = function(x, best.model, labels=samples.labels, title=title)
                 plotting.save_figure(figure, path)
     if options.plot_history:
-        names = [SOLVERS[options.solver]]
-        if len(best.histories) > 1:
-            names = [f"start {number}" for number in range(len(best.histories))]
-        histories = dict(zip(names, best.histories, strict=True))
+        histories = {
+            f"start {number}": history for number, history in enumerate(best.histories) if history
+        }
+        if len(best.histories) == 1:
+            histories = {SOLVERS[options.solver]: best.histories[0]}
         plotting.save_figure(plotting.plot_history(histories, title=title), options.plot_history)
     if options.plot_bic:
-        scores: dict[str, dict[int, float | None]] = {}
-        for family in options.family:
-            own = [c for c in candidates if c.family == family]
-            scores[family] = {c.n_components: c.criteria["bic"] if c.score else None for c in own}
-        figure = plotting.plot_bic(scores, title=name)
+        by_family: dict[str, list[Candidate]] = {family: [] for family in options.family}
+        for candidate in selection.candidates:
+            by_family[candidate.family].append(candidate)
+        figure = plotting.plot_bic(
+            {
+                family: {c.n_components: c.criteria.get(selection.criterion) for c in own}
+                for family, own in by_family.items()
+            },
+            title=name,
+            criterion=selection.criterion.upper(),
+            collapsed={
+                family: [c.n_components for c in own if c.collapsed]
+                for family, own in by_family.items()
+            },
+            chosen=(best.family, best.n_components),
+        )
         plotting.save_figure(figure, options.plot_bic)

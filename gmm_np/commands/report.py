@@ -42,22 +42,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def n_parameters(family: str, n_components: int, n_features: int) -> int:
-    """Count the free parameters of a mixture."""
-    return FAMILIES[family].n_parameters(n_components, n_features)
-
-
-def criteria(nll: float, weight: float, n_free: int) -> dict[str, float]:
-    """Return log-likelihood, BIC and AIC from the mean NLL over data of this weight."""
-    total = -nll * weight
-    return {
-        "nll": nll,
-        "log_likelihood": total,
-        "bic": -2.0 * total + n_free * math.log(weight),
-        "aic": -2.0 * total + 2.0 * n_free,
-    }
-
-
 def mixture_document(model: Any) -> dict[str, Any]:
     """Return what JSON says of a fitted mixture."""
     return {
@@ -77,6 +61,15 @@ def _correlations(covariances: FloatArray) -> FloatArray:
     """Return the correlations [..., D, D] that covariances [..., D, D] say."""
     deviations = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1))
     return np.asarray(covariances / (deviations[..., :, None] * deviations[..., None, :]))
+
+
+def floor_by_column(floor: FloatArray, names: Sequence[str]) -> str:
+    """Say what is added to the variance of each column, [D], or of all, []."""
+    if floor.ndim == 0:
+        return f"{float(floor):.3g}"
+    if len(names) > _WIDEST:
+        return f"from {floor.min():.3g} to {floor.max():.3g}"
+    return ", ".join(f"{value:.3g} to {name}'s" for name, value in zip(names, floor, strict=True))
 
 
 def describe(parameters: Parameters, names: Sequence[str]) -> str:

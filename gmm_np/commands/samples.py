@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray, counted
 from gmm_np.commands.options import open_data, read_data
+from gmm_np.model_selection import count_distinct
 from gmm_np.progress import Progress
 from gmm_np.tables import Table, TableError
 
@@ -192,20 +193,14 @@ def _quoted(names: Sequence[str]) -> str:
 
 def check_distinct(samples: Samples, n_components: int) -> None:
     """Raise TableError unless there are two rows, and as many distinct ones of positive weight."""
-    distinct: set[bytes] = set()
-    n_rows = 0
-    for rows, weight in samples.blocks():
-        n_rows += len(rows)
-        used = rows if weight is None else rows[weight > 0]
-        for start in range(0, len(used), 1024):  # most data show enough at once
-            distinct.update(row.tobytes() for row in used[start : start + 1024] + 0.0)
-            if len(distinct) >= n_components and n_rows > 1:
-                return
+    distinct, n_rows = count_distinct(samples.blocks(), n_components)
+    if distinct >= n_components and n_rows > 1:
+        return
     if n_rows == 1:
         raise TableError(f"{samples.table.file}: has 1 row; a fit needs 2 or more")
     of = "" if samples.weight is None else " of positive weight"
     raise TableError(
-        f"{samples.table.file}: has {counted(len(distinct), 'distinct row')}{of}, too few for K = "
+        f"{samples.table.file}: has {counted(distinct, 'distinct row')}{of}, too few for K = "
         f"{n_components}; use fewer components"
     )
 

@@ -18,8 +18,10 @@ from gmm_np.commands.options import (
     tell,
     writable,
 )
-from gmm_np.commands.report import criteria, json_text, n_parameters
+from gmm_np.commands.report import json_text
 from gmm_np.commands.samples import Columns, Samples, load_samples, score
+from gmm_np.covariance import FAMILIES
+from gmm_np.mixture.criteria import criteria
 from gmm_np.tables.writing import csv_lines, whole_file
 
 
@@ -67,7 +69,8 @@ def _run(options: argparse.Namespace) -> int:
         _write_rows(model, samples, options.out, with_places=options.missing == "drop")
     tell(samples.notes)
     family = str(model.covariance_type)
-    values = criteria(found.nll, found.weight, n_parameters(family, n_components, n_features))
+    n_free = FAMILIES[family].n_parameters(n_components, n_features)
+    values = criteria(found.nll, found.weight, n_free)
     if options.json:
         print(
             json_text(

@@ -16,6 +16,7 @@ from gmm_np import Parameters
 from gmm_np.checks import FloatArray
 from gmm_np.commands.samples import Samples, check_distinct, check_range
 from gmm_np.covariance import FAMILIES
+from gmm_np.model_selection import Candidate
 from gmm_np.solvers.results import variances
 from gmm_np.sufficient_statistics import as_floor
 
@@ -26,6 +27,7 @@ class ColumnUnits:
 
     mean: FloatArray  # [D]
     std: FloatArray  # [D]
+    weight: float  # of all rows
 
     @classmethod
     def of(cls, samples: Samples) -> ColumnUnits:
@@ -39,7 +41,8 @@ class ColumnUnits:
             share = np.ones(len(rows)) if own is None else own
             total += share @ rows
             weight += float(share.sum())
-        return cls(total / weight, np.sqrt(np.where(variance > 0, variance, 1.0)))
+        std = np.sqrt(np.where(variance > 0, variance, 1.0))
+        return cls(total / weight, std, weight)
 
     def standardize(self, samples: Samples) -> Samples:
         """Return the samples in these units; what a stream held is read anew in each pass."""
@@ -47,13 +50,16 @@ class ColumnUnits:
         x = next(iter(scaled)) if isinstance(samples.x, np.ndarray) else scaled
         return samples._replace(x=x, log_unit=float(np.log(self.std).sum()))
 
-    def restore(self, model: Any) -> None:
-        """Bring a mixture that was fitted in these units into those of the data.
+    def restore(self, candidate: Candidate) -> None:
+        """Bring a mixture that was fitted in these units, and its loss, into those of the data.
 
         Where one variance stood for all columns, each gets its own: the mixture is then of the
         family with diagonals.
         """
-        p, std = model.parameters_, self.std
+        model, std = candidate.model, self.std
+        if model is None:
+            return
+        p = model.parameters_
         scale, family = p.scale, p.family
         if FAMILIES[family].has_factors:
             scale = std[:, None] * scale  # [..., D, D]
@@ -65,8 +71,16 @@ class ColumnUnits:
         floor = as_floor(model.reg_covar, p) * std**2  # [D]
         model.set_params(covariance_type=family, reg_covar=floor)
         model._set_parameters(Parameters(p.pi_logits, self.mean + std * p.means, scale, family))
-        model.lower_bounds_ = [bound - np.log(std).sum() for bound in model.lower_bounds_]
-        model.lower_bound_ -= np.log(std).sum()
+        unit = float(np.log(std).sum())
+        model.lower_bounds_ = [bound - unit for bound in model.lower_bounds_]
+        model.lower_bound_ -= unit
+        candidate.histories = [[loss + unit for loss in one] for one in candidate.histories]
+        # the mean NLL, and sums over the rows
+        moves = {"nll": unit, "log_likelihood": -unit * self.weight}
+        candidate.criteria = {
+            name: value + moves.get(name, 2.0 * unit * self.weight)
+            for name, value in candidate.criteria.items()
+        }
         vars(model).pop("_last_step", None)  # of the standardised data
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from gmm_np.checks import FloatArray
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.conversions import covariances_of, precisions_cholesky_of
 from gmm_np.likelihood import log_prob, responsibilities
+from gmm_np.mixture.criteria import criteria
 from gmm_np.mixture.estimator import Estimator
 from gmm_np.mixture.given import check_attributes
 from gmm_np.mixture.hyperparameters import as_generator
@@ -176,8 +178,7 @@ class FittedMixture(Estimator):
         TypeError, ValueError
             As `score` does.
         """
-        log_likelihood, weight = self._log_likelihood(X, sample_weight)
-        return float(-2 * log_likelihood + self._n_parameters() * np.log(weight))
+        return self._criteria(X, sample_weight)["bic"]
 
     def aic(self, X: Any, sample_weight: Any = None) -> float:
         """Return Akaike's information criterion on X, in nats; lower is better.
@@ -198,15 +199,38 @@ class FittedMixture(Estimator):
         TypeError, ValueError
             As `score` does.
         """
-        return float(-2 * self._log_likelihood(X, sample_weight)[0] + 2 * self._n_parameters())
+        return self._criteria(X, sample_weight)["aic"]
 
-    def _log_likelihood(self, X: Any, sample_weight: Any) -> tuple[float, float]:
-        """Return the log-likelihood of all rows, and the sum of their weights."""
+    def icl(self, X: Any, sample_weight: Any = None) -> float:
+        """+ Return the integrated completed likelihood on X; lower is better.
+
+        BIC + 2 * entropy of the responsibilities, in nats: where the BIC finds a good density, it
+        finds components that lie apart.
+
+        Parameters
+        ----------
+        X, sample_weight
+            As for `bic`.
+
+        References
+        ----------
+        .. [1] Biernacki, C., Celeux, G. and Govaert, G. (2000). Assessing a mixture model for
+           clustering with the integrated completed likelihood. *IEEE Transactions on Pattern
+           Analysis and Machine Intelligence*, 22(7), 719-725.
+        """
+        entropies = entr(self.predict_proba(X)).sum(axis=1)  # [N]
+        weight = check_weight(sample_weight, len(entropies))
+        entropy = float(entropies.sum() if weight is None else entropies @ weight)
+        return self._criteria(X, sample_weight, entropy)["icl"]
+
+    def _criteria(
+        self, X: Any, sample_weight: Any, entropy: float | None = None
+    ) -> dict[str, float]:
         log_likelihood = self.score_samples(X)
-        weight = check_weight(sample_weight, len(log_likelihood))
-        if weight is None:
-            return float(log_likelihood.sum()), float(len(log_likelihood))
-        return float(log_likelihood @ weight), float(weight.sum())
+        given = check_weight(sample_weight, len(log_likelihood))
+        weight = float(len(log_likelihood) if given is None else given.sum())
+        total = float(log_likelihood.sum() if given is None else log_likelihood @ given)
+        return criteria(-total / weight, weight, self._n_parameters(), entropy)
 
     def _n_parameters(self) -> int:
         """Free parameters of the mixture."""

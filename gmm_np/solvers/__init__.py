@@ -1,8 +1,9 @@
 """The solvers: from data and a start to the parameters of the smallest negative log-likelihood.
 
 In the order in which its modules import one another: what every solver takes and returns,
-covariances as people state them, starts, EM, EM's memory of data that pass by once, the objective
-of a vector, and what lowers it: L-BFGS, Newton's method, Adam.
+covariances as people state them, starts, those that split a component of a fit, EM, EM's memory of
+data that pass by once, the objective of a vector, and what lowers it: L-BFGS, Newton's method,
+Adam.
 """
 
 from gmm_np.solvers.adam import fit_adam

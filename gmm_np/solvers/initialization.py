@@ -99,9 +99,9 @@ def make_start(
         If `init` is unknown.
     """
     check_choice("init", init, STARTS)
-    spread = _spread(sample)  # [D]
+    std = column_std(sample)  # [D]
     middle = sample.weight @ sample.rows / sample.weight.sum()
-    points = Sample((sample.rows - middle) / spread, sample.weight)
+    points = Sample((sample.rows - middle) / std, sample.weight)
     if init == "random":
         resp = rng.random((len(sample.rows), n_components))
         resp /= resp.sum(axis=1, keepdims=True)
@@ -134,7 +134,7 @@ def _from_responsibilities(
     mass = weighted.sum(axis=0)
     mass[mass == 0] = 1.0  # of those that are no one's owner
     means = (weighted.T @ rows) / mass[:, None]  # [K, D]
-    ridge = RIDGE * _spread(sample) ** 2
+    ridge = RIDGE * column_std(sample) ** 2
     shared, structure = FAMILIES[family].shared, FAMILIES[family].structure
     scatter = structure.scatter(rows, weighted, means)
     common = scatter.sum(axis=0) / weight.sum() + structure.from_variances(ridge)
@@ -147,11 +147,11 @@ def _from_responsibilities(
     return Parameters(np.log(share), means[owner], factor(covariances, family), family)
 
 
-def _spread(sample: Sample) -> FloatArray:
+def column_std(sample: Sample) -> FloatArray:
     """Return the standard deviation of each column, 1 for a constant one, [D]."""
-    spread = np.sqrt(variances([sample]))
-    spread[spread == 0] = 1.0  # a constant column separates nothing
-    return spread
+    std = np.sqrt(variances([sample]))
+    std[std == 0] = 1.0  # a constant column separates nothing
+    return std
 
 
 def _draw_rows(points: Sample, n_draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
