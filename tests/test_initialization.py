@@ -131,3 +131,34 @@ def test_kmeans_start_of_an_offset_is_that_of_the_data():
     # The offset rounds the data to 2^-33, and so does the reading.
     np.testing.assert_allclose(far.means - 2.0**20, near.means, atol=1e-8)
     np.testing.assert_allclose(far.scale, near.scale, atol=1e-8)
+
+
+@pytest.mark.parametrize("init", STARTS)
+@pytest.mark.parametrize("column", ["spread", "constant"])
+def test_a_column_whose_variance_overflows_is_named_before_kmeans_sees_it(
+    init, column, monkeypatch
+):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 3))
+    x[:, 1] = 1e200 * (rng.normal(size=40) if column == "spread" else 1.1)
+
+    def labels(*_, **__):  # what vq returns for NaN may be any number, of any size
+        raise AssertionError("k-means was called")
+
+    monkeypatch.setattr("scipy.cluster.vq.vq", labels)
+    with pytest.raises(
+        ValueError, match=r"x has values up to .*e\+200 in column 1, counted from 0"
+    ):
+        make_start(Data(x).sample(rng), 3, rng, init=init)
+    with pytest.raises(ValueError, match="divide the column by a power of ten"):
+        kmeans_start(x, 3, rng)
+
+
+def test_a_large_constant_column_separates_nothing():
+    rng = np.random.default_rng(0)
+    x = np.repeat(np.eye(6) * 9.0, 20, axis=0) + rng.normal(size=(120, 6))
+    plain, large = (
+        kmeans_start(np.column_stack([x, np.full(120, c)]), 6, np.random.default_rng(1))
+        for c in (0.0, 1.1e100)
+    )
+    np.testing.assert_allclose(large.means[:, :6], plain.means[:, :6], rtol=1e-12)

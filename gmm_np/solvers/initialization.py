@@ -96,12 +96,14 @@ def make_start(
     Raises
     ------
     ValueError
-        If `init` is unknown.
+        If `init` is unknown, or the variance of a column is beyond the range of a double.
     """
     check_choice("init", init, STARTS)
     std = column_std(sample)  # [D]
     middle = sample.weight @ sample.rows / sample.weight.sum()
     points = Sample((sample.rows - middle) / std, sample.weight)
+    # Of a constant column rounding of its mean is left, which may be large.
+    points.rows[:, (sample.rows == sample.rows[0]).all(axis=0)] = 0.0
     if init == "random":
         resp = rng.random((len(sample.rows), n_components))
         resp /= resp.sum(axis=1, keepdims=True)
@@ -148,8 +150,21 @@ def _from_responsibilities(
 
 
 def column_std(sample: Sample) -> FloatArray:
-    """Return the standard deviation of each column, 1 for a constant one, [D]."""
+    """Return the standard deviation of each column, 1 for a constant one, [D].
+
+    Raises
+    ------
+    ValueError
+        If the square of one is beyond the range of a double.
+    """
     std = np.sqrt(variances([sample]))
+    beyond = np.flatnonzero(~np.isfinite(std))
+    if len(beyond):  # to k-means it would be NaN, of which any label comes
+        largest = np.abs(sample.rows[:, beyond[0]]).max()
+        raise ValueError(
+            f"x has values up to {largest:.3g} in column {beyond[0]}, counted from 0, so that its "
+            "variance is beyond the range of a double: divide the column by a power of ten."
+        )
     std[std == 0] = 1.0  # a constant column separates nothing
     return std
 

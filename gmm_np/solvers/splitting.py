@@ -119,14 +119,12 @@ def split(parameters: Parameters, k: int, axis: FloatArray, distance: float) -> 
     family = FAMILIES[p.family]
     scale = p.scale.astype(np.float64)
     own = scale if family.shared else scale[k]  # factor [D, D], or deviations [D] or []
-    if family.has_factors:
-        whitened = solve_triangular(own, axis, lower=True)  # [D]
-    else:
-        whitened = axis / own
+    factors = family.has_factors
+    whitened = solve_triangular(own, axis, lower=True) if factors else axis / own  # [D]
     step = distance / np.linalg.norm(whitened)
     whitened = step * whitened
     share = p.weights()[k] if family.shared else float(family.learned)
-    if family.has_factors:
+    if factors:
         # L L^T - L v v^T L^T = L (I - v v^T) L^T, and |v| < 1
         rest = np.linalg.cholesky(np.eye(len(axis)) - share * np.outer(whitened, whitened))
         half = own @ rest
