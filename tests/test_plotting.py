@@ -60,11 +60,8 @@ def gids(figure):
 
 
 def legend_of(figure):
-    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-
-
-def notes_on(figure):
-    return [text.get_text() for text in figure.axes[0].texts]
+    (legend,) = [*figure.legends, *filter(None, (a.get_legend() for a in figure.axes))]
+    return [text.get_text() for text in legend.get_texts()]
 
 
 # --- geometry -----------------------------------------------------------------------------------
@@ -101,7 +98,7 @@ def test_ellipses_and_means_are_drawn_where_the_mixture_has_them(geyser):
             curve = artist(figure, f"ellipse {k} {radius}").get_xy()
             np.testing.assert_allclose(distances(curve, mean, factor), radius, rtol=1e-12)
         assert artist(figure, f"mean {k}").get_xydata().tolist() == [mean.tolist()]
-    assert notes_on(figure) == [r"$\pi_{0} = 0.356$", r"$\pi_{1} = 0.644$"]
+    assert not figure.axes[0].texts  # nothing hides the data
 
 
 def test_every_sample_is_drawn_once_by_the_component_that_explains_it(geyser):
@@ -122,8 +119,8 @@ def test_bands_hold_the_shares_that_the_legend_says(geyser):
     # The level is a sample's own density, and the contour's lines may leave out that sample.
     np.testing.assert_allclose(held, [0.95 * 272, 0.80 * 272, 0.50 * 272], atol=2)
     assert legend_of(figure) == [
-        "component 0:\nmean, 1σ and 2σ ellipse",
-        "component 1",
+        "component 0, weight 0.356:\nmean, 1σ and 2σ ellipse",
+        "component 1, weight 0.644",
         "holds 50% of the data",
         "holds 80% of the data",
         "holds 95% of the data",
@@ -198,8 +195,9 @@ def test_a_component_that_is_off_is_not_drawn(geyser):
     figure = plot_mixture(x, Parameters(logits, means, scale))
     assert {g for g in gids(figure) if g.startswith("mean")} == {"mean 0", "mean 2"}
     assert not {g for g in gids(figure) if g.split()[1] == "1"}
-    assert [entry[:11] for entry in legend_of(figure)[:2]] == ["component 0", "component 2"]
-    assert notes_on(figure) == [r"$\pi_{0} = 0.574$", r"$\pi_{2} = 0.426$"]
+    first, second = legend_of(figure)[:2]
+    assert first.startswith("component 0, weight 0.574:")
+    assert second == "component 2, weight 0.426"
     assert figure.axes[0].get_xlim()[1] < 900
 
 
@@ -214,9 +212,18 @@ def test_of_many_components_the_heaviest_are_named():
     problem = random_problem(0, n_samples=200, n_components=20, n_features=2, separation=9.0)
     figure = plot_mixture(problem.x, Parameters(*problem[1:]))
     heaviest = sorted(np.argsort(-problem.pi_logits)[:12])
-    assert [int(note[6:].split("}")[0]) for note in notes_on(figure)] == heaviest
+    named = [entry.split(",")[0] for entry in legend_of(figure)[:12]]
+    assert named == [f"component {number}" for number in heaviest]
     assert legend_of(figure)[12] == "and 8 of less weight"
     assert {f"mean {number}" for number in range(20)} <= gids(figure)
+
+
+def test_nothing_is_hatched_where_marker_and_line_tell_components_apart(geyser, four):
+    x, _, parameters = geyser
+    line = Parameters(parameters.pi_logits, parameters.means[:, :1], np.ones((2, 1, 1)))
+    for figure in (plot_mixture(x, parameters), plot_mixture(x[:, :1], line), plot_pairs(*four)):
+        hatched = [a for a in figure.findobj() if getattr(a, "get_hatch", lambda: None)()]
+        assert not hatched
 
 
 def test_of_many_samples_a_reproducible_draw_is_shown():
@@ -279,7 +286,7 @@ def test_in_one_dimension_the_weighted_densities_add_up_to_the_mixture(geyser, t
         [mean, peak], [79.97, 0.644 / deviation / np.sqrt(2 * np.pi)], rtol=1e-12
     )
     assert [axes.get_xlabel(), axes.get_ylabel()] == ["waiting", "density"]
-    assert legend_of(figure)[1:] == ["component 1", "mixture density", "data"]
+    assert legend_of(figure)[1:] == ["component 1, weight 0.644", "mixture density", "data"]
     save_figure(figure, tmp_path / "waiting.png")
 
 
@@ -489,25 +496,6 @@ def test_an_estimator_of_scikit_learn_is_drawn(geyser):
         np.testing.assert_allclose(distances(curve, theirs.means_[k], factor), 1.0, rtol=1e-12)
 
 
-# --- notes ----------------------------------------------------------------------------------------
-
-
-def boxes(figure):
-    figure.draw_without_rendering()
-    return [text.get_window_extent() for text in figure.axes[0].texts]
-
-
-@pytest.mark.parametrize("distance", [0.0, 0.05, 0.5])
-@pytest.mark.parametrize("n_components", [2, 4])
-def test_weights_of_components_that_lie_close_do_not_hide_each_other(distance, n_components):
-    x = np.random.default_rng(0).normal(size=(100, 2))
-    means = distance * np.arange(2.0 * n_components).reshape(-1, 2)
-    scale = np.stack([np.eye(2)] * n_components)
-    figure = plot_mixture(x, Parameters(np.zeros(n_components), means, scale))
-    for first, second in itertools.combinations(boxes(figure), 2):
-        assert not first.overlaps(second)
-
-
 # --- pairs ----------------------------------------------------------------------------------------
 
 
@@ -566,8 +554,23 @@ def test_of_many_dimensions_the_first_eight_are_drawn():
     scale = np.eye(10)[None]
     parameters = Parameters([0.0], [np.zeros(10)], scale)
     assert len(plot_pairs(x, parameters).axes) == 64
+    said = legend_of(plot_pairs(x, parameters, labels=[*"abcdefgh", "$i", "j"]))[-1]
+    assert said == "8 of 10 columns are drawn, all but\n$i, j"
     with pytest.raises(ValueError, match="1 to 8 different numbers from 0 to D - 1 = 9; got"):
         plot_pairs(x, parameters, dimensions=range(9))
+
+
+def test_the_command_line_says_which_columns_a_picture_leaves_out(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(60, 10))
+    write_table(tmp_path / "x.csv", x, [*"abcdefgh", "last one", "j"])
+    path = str(tmp_path / "x.png")
+    assert main(["fit", str(tmp_path / "x.csv"), "-k", "1", "--plot", path]) == 0
+    said = "8 of 10 columns are drawn, all but: last one, j"
+    assert capsys.readouterr().err == f"gmm-np: note: {path}: {said}\n"
+    assert (
+        main(["fit", str(tmp_path / "x.csv"), "-k", "1", "--columns", "a,b,c", "--plot", path]) == 0
+    )
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("dimensions", [[], [0, 0], [4], [-1]])
@@ -652,12 +655,32 @@ def test_a_history_is_drawn_as_it_was_and_above_the_best(tmp_path):
         np.testing.assert_array_equal(
             excess, [value - 3.0 if value > 3.0 else np.nan for value in values]
         )
-    assert legend_of(figure) == ["EM:\n3.200000 after 4", "L-BFGS:\n3.000000 after 2"]
+    assert legend_of(figure) == ["EM: 3.200000 after 4", "L-BFGS: 3.000000 after 2"]
     assert figure.axes[1].get_yscale() == "log"
     looks = [artist(figure, f"loss {name}") for name in curves]
     assert looks[0].get_marker() != looks[1].get_marker()
     assert looks[0].get_linestyle() != looks[1].get_linestyle()
     save_figure(figure, tmp_path / "history.png")
+
+
+@pytest.mark.parametrize("n_curves", [1, 12, 40])
+def test_the_legend_of_many_curves_does_not_squash_the_panels(n_curves, tmp_path):
+    rng = np.random.default_rng(0)
+    curves = {f"start {k}": 4 + np.sort(rng.random(15))[::-1] for k in range(1, n_curves + 1)}
+    figure = plot_history(curves)
+    save_figure(figure, tmp_path / "history.png")
+    dpi = figure.dpi
+    for axes in figure.axes:
+        assert axes.get_window_extent().height > 2.0 * dpi
+        assert axes.get_window_extent().width > 3.5 * dpi
+    (legend,) = figure.legends
+    extent = legend.get_window_extent()
+    assert extent.y0 >= 0
+    assert not any(extent.overlaps(axes.get_window_extent()) for axes in figure.axes)
+    best = sorted(curves, key=lambda name: curves[name][-1])[:20]
+    said = [entry.split(":")[0] for entry in legend_of(figure)]
+    assert set(said[:20]) == set(best)
+    assert said[20:] == (["and 20 that ended higher"] if n_curves == 40 else [])
 
 
 @pytest.mark.parametrize("values", [[3.0], [3.0, 3.0], np.geomspace(1e6, 1, 500), [1, 2, 1.5]])

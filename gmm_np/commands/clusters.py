@@ -11,6 +11,7 @@ import numpy as np
 
 from gmm_np import Parameters, nll
 from gmm_np.checks import FloatArray, counted, name_components
+from gmm_np.commands.options import tell_left_out
 from gmm_np.commands.report import SOLVERS, TOLERANCES, describe
 from gmm_np.datasets import make_clusters
 from gmm_np.mixture.gaussian_mixture import BATCH_SIZE
@@ -22,6 +23,7 @@ from gmm_np.plotting import (
     save_animation,
     save_figure,
 )
+from gmm_np.plotting.canvas import axis_names
 from gmm_np.progress import Progress
 from gmm_np.solvers import FitResult, fit_adam, fit_em, fit_lbfgs, make_start
 from gmm_np.solvers.results import Data
@@ -95,13 +97,14 @@ def run_clusters(
         who = name_components(result.collapsed)
         print(f"collapsed, and held up by a variance of {REG_COVAR:g} alone: {who}")
     print()
-    print(describe(result.parameters, [f"x{j + 1}" for j in range(n_features)]))
+    print(describe(result.parameters, axis_names(None, n_features)))
 
     title = f"{clusters}, {gaussians}, {family}, NLL {result.nll:.4f} nats a sample"
     if n_features <= 2:
         figure = plot_mixture(x, result.parameters, title=title, aspect="equal")
     else:
         figure = plot_pairs(x, result.parameters, title=title)
+        tell_left_out(plot, axis_names(None, n_features))
     save_figure(figure, plot)
     curves = {
         f"start {number}": fit.losses or [fit.result.nll]  # a start that cannot be improved

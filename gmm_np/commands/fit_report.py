@@ -8,6 +8,7 @@ from typing import Any
 
 from gmm_np.checks import counted
 from gmm_np.commands.candidates import error_text
+from gmm_np.commands.options import tell_left_out
 from gmm_np.commands.report import SOLVERS, describe, floor_by_column, mixture_document
 from gmm_np.commands.samples import Samples
 from gmm_np.model_selection import CRITERIA, Candidate, Selection
@@ -125,6 +126,8 @@ def draw_fit(selection: Selection, samples: Samples, options: argparse.Namespace
     if options.plot or options.plot_responsibilities:
         x = samples.some_rows(5000, options.seed)
         draw = plotting.plot_mixture if x.shape[1] <= 2 else plotting.plot_pairs
+        if options.plot and draw is plotting.plot_pairs:
+            tell_left_out(options.plot, samples.names)
         for path, function in (
             (options.plot, draw),
             (options.plot_responsibilities, plotting.plot_responsibilities),

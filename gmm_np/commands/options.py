@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -226,6 +226,15 @@ def tell(notes: Iterable[str]) -> None:
     """Say on stderr what was assumed, a line each."""
     for note in notes:
         print(f"gmm-np: note: {note}", file=sys.stderr)
+
+
+def tell_left_out(path: Path, names: Sequence[str]) -> None:
+    """Say on stderr which columns a picture of every two of them leaves out, if it does."""
+    from gmm_np.plotting.pairs import describe_left_out
+
+    left_out = describe_left_out(names)
+    if left_out is not None:
+        tell([f"{path}: {left_out}"])
 
 
 def read_data(table: Table) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, which colour-blind eyes tell apart, without its yellow: pale on white.
 _COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# 9 markers, 5 styles and 4 hatches: without any colour 180 components differ.
+# 9 markers and 5 styles: without any colour 45 components differ, and areas by 4 hatches.
 _MARKERS: Final = ("o", "^", "s", "D", "v", "P", "X", "<", ">")
 _STYLES: Final = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 _HATCHES: Final = ("///", "\\\\\\", "|||", "---")
@@ -68,18 +68,25 @@ def dress(axes: Axes, xlabel: str, ylabel: str, title: str | None = None) -> Non
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def legend_beside(axes: Axes, handles: Sequence[Artist]) -> None:
-    """Put the legend to the right of the axes, where it hides nothing."""
-    axes.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1.0),
-        borderaxespad=0.0,
-        fontsize=10,
-        frameon=False,
-        labelspacing=0.9,
-        handlelength=4.5,
-    )
+def legend_beside(figure: Figure, handles: Sequence[Artist]) -> None:
+    """Put the legend to the right of all axes and below the title, where it hides nothing.
+
+    A long one makes the figure higher, rather than the axes lower. Its texts are plain.
+    """
+    width, height = figure.get_size_inches()
+    # Each line with what is between two entries, and what is above and below the axes.
+    lines = sum(str(handle.get_label()).count("\n") + 1.9 for handle in handles)
+    needed = 0.17 * lines + 1.1
+    figure.set_size_inches(width, max(float(height), needed))
+    style: dict[str, Any] = {"fontsize": 10, "frameon": False, "labelspacing": 0.9}
+    style |= {"handlelength": 4.5, "borderaxespad": 0.0, "handles": handles}
+    if len(figure.axes) == 1:
+        legend = figure.axes[0].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), **style)
+    else:  # beside one of several axes it would have to be as low as these
+        blank = {"title": " ", "title_fontsize": 18}  # where the picture's title may end
+        legend = figure.legend(loc="outside right upper", **blank, **style)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def equal_units(figure: Figure, axes: Axes) -> None:
@@ -110,48 +117,6 @@ def draw_some(data: FloatArray, max_points: int, seed: int) -> FloatArray:
         return data
     chosen = np.random.default_rng(seed).choice(len(data), max_points, replace=False)
     return np.asarray(data[np.sort(chosen)])
-
-
-def separate(notes: Sequence[Any], marks: Sequence[tuple[float, float]]) -> None:
-    """Move annotations of the places `marks` aside until none hides another, or a place.
-
-    Each stays near its own place: of the positions around it, the first that is free, or else
-    the one that hides the least.
-    """
-    if not notes:
-        return
-    figure, axes = notes[0].figure, notes[0].axes
-    figure.draw_without_rendering()  # only now are places and sizes known
-    point = figure.dpi / 72.0
-    frame = axes.get_window_extent().padded(4 * point)
-    taken = [_box(axes.transData.transform(mark), 7 * point, 7 * point) for mark in marks]
-    for note in notes:
-        extent = note.get_window_extent()
-        width, height = extent.width + 6 * point, extent.height + 6 * point
-        middle = axes.transData.transform(note.xy)
-        tried: list[tuple[int, int, FloatArray, FloatArray]] = []
-        for reach in (1.0, 2.2, 3.4):
-            for right, up in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1)):
-                shift = np.array(
-                    [right * (width / 2 + 9 * point), up * (height / 2 + 8 * point) * reach]
-                )
-                box = _box(middle + shift, width / 2, height / 2)
-                hidden = sum(_overlap(box, other) for other in taken)
-                outside = width * height - _overlap(box, frame.extents)
-                tried.append((round(hidden + 2 * outside), len(tried), shift, box))
-        _, _, shift, box = min(tried, key=lambda position: position[:2])
-        note.set(position=tuple(shift / point), ha="center", va="center")
-        taken.append(box)
-
-
-def _box(middle: FloatArray, half_width: float, half_height: float) -> FloatArray:
-    half = np.array([half_width, half_height])
-    return np.concatenate([middle - half, middle + half])
-
-
-def _overlap(first: FloatArray, second: FloatArray) -> float:
-    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    return float(np.prod(sides.clip(min=0.0)))
 
 
 def with_fonts(figure: Figure) -> Figure:

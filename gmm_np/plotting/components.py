@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-NAMED: Final = 12  # components with a weight beside them and a line in the legend
+NAMED: Final = 12  # components with a line in the legend
 _GRID: Final = 200  # points an axis, before those that follow the components
 
 
@@ -128,9 +128,7 @@ def draw_points(axes: Axes, data: FloatArray, owner: FloatArray, mixture: Mixtur
         points.set(edgecolor="white", linewidth=0.3, gid=f"data {number}")
 
 
-def draw_ellipses(
-    axes: Axes, mixture: Mixture, radii: tuple[int, ...], *, hatched: bool, thin: float = 1.0
-) -> None:
+def draw_ellipses(axes: Axes, mixture: Mixture, radii: tuple[int, ...], thin: float = 1.0) -> None:
     """Draw the ellipses at these numbers of standard deviations of a mixture in two dimensions."""
     from matplotlib.patches import Polygon
     from matplotlib.patheffects import withStroke
@@ -145,10 +143,6 @@ def draw_ellipses(
             curve.set(path_effects=[withStroke(linewidth=width + 1.5, foreground="white")])
             curve.set(gid=f"ellipse {number} {radius}")
             axes.add_patch(curve)
-        if hatched:
-            inside = Polygon(ellipse(mean, factor, 1), fill=False, linewidth=0, zorder=2)
-            inside.set(edgecolor=chosen["color"], hatch=chosen["hatch"], alpha=0.3)
-            axes.add_patch(inside)
 
 
 def draw_densities(axes: Axes, data: FloatArray, mixture: Mixture) -> list[Artist]:
@@ -165,25 +159,22 @@ def draw_densities(axes: Axes, data: FloatArray, mixture: Mixture) -> list[Artis
         chosen = look(number)
         curve = resp[:, k] * height
         axes.plot(ticks, curve, color=chosen["color"], linestyle=chosen["linestyle"], linewidth=1.8)
-        area = axes.fill_between(ticks, curve, facecolor="none", linewidth=0, alpha=0.3)
-        area.set(edgecolor=chosen["color"], hatch=chosen["hatch"])
     axes.set(xlim=ticks[[0, -1]], ylim=(0.0, 1.12 * max(height.max(), bins[0].max())))
     return [total, bars]
 
 
-def component_handles(mixture: Mixture, what: str, marked: bool = True) -> list[Artist]:
-    """Lines of a legend for the heaviest components, the first of which says what all show."""
+def component_handles(mixture: Mixture, what: str = "") -> list[Artist]:
+    """Lines of a legend for the heaviest components; the first says what all show."""
     from matplotlib.lines import Line2D
 
     handles: list[Artist] = []
     heaviest = mixture.heaviest()
     for k in heaviest:
         number = mixture.numbers[k]
-        label = f"component {number}" + ("" if handles else f":\n{what}")
+        label = f"component {number}, weight {mixture.pi[k]:.3g}"
+        label += f":\n{what}" if what and not handles else ""
         line = Line2D([], [], **line_look(number), linewidth=2.0, markersize=10, label=label)
         line.set(markerfacecolor="white", markeredgewidth=2.0)
-        if not marked:
-            line.set(marker="")
         handles.append(line)
     if len(mixture.pi) > len(heaviest):
         rest = f"and {len(mixture.pi) - len(heaviest)} of less weight"
@@ -196,18 +187,3 @@ def mark_means(axes: Axes, mixture: Mixture, places: FloatArray, size: float = 1
     for number, place in zip(mixture.numbers, places, strict=True):
         (mark,) = axes.plot(*place[:, None], **line_look(number), markersize=size, zorder=5)
         mark.set(markerfacecolor="white", markeredgewidth=0.2 * size, gid=f"mean {number}")
-
-
-def note_weights(axes: Axes, mixture: Mixture, places: FloatArray) -> list[Any]:
-    """Write the weights of the heaviest components beside their places [K, 2]."""
-    notes = []
-    heaviest = mixture.heaviest()
-    for k in heaviest:
-        number = mixture.numbers[k]
-        text = rf"$\pi_{{{number}}} = {mixture.pi[k]:.3g}$"
-        note = axes.annotate(text, tuple(places[k]), textcoords="offset points", xytext=(0, 11))
-        note.set(fontsize=11 if len(heaviest) <= 6 else 9, ha="center", va="bottom", zorder=6)
-        edge = look(number)["color"]
-        note.set_bbox({"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": edge})
-        notes.append(note)
-    return notes

@@ -104,7 +104,7 @@ def plot_contours(
     for k, number in enumerate(mixture.numbers):
         _draw_component(axes, number, mixture.means[k], mixture.factors[k], float(opacity[k]))
     dress(axes, names[0], names[1], title)
-    legend_beside(axes, _handles(mixture, opacity))
+    legend_beside(figure, _handles(mixture, opacity))
     if aspect == "equal":
         equal_units(figure, axes)
     return figure
@@ -212,11 +212,9 @@ def _handles(mixture: Mixture, opacity: FloatArray) -> list[Artist]:
     """Lines of the legend: the heaviest components, as opaque as they are drawn, and a note."""
     from matplotlib.lines import Line2D
 
-    handles = component_handles(mixture, "")
+    handles = component_handles(mixture)
     for k, handle in zip(mixture.heaviest(), handles, strict=False):  # a line for the rest follows
-        number = mixture.numbers[k]
-        handle.set_label(f"component {number}, weight {mixture.pi[k]:.3f}")
-        handle.set(color=pale(look(number)["color"], float(opacity[k])))
+        handle.set(color=pale(look(mixture.numbers[k])["color"], float(opacity[k])))
     *shares, last = (f"{100 * held:.0f}" for held in _HELD)
     note = (
         f"Contours hold {', '.join(shares)} and\n{last} % of a component, and\n"

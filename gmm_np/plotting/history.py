@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.plotting.canvas import dress, legend_beside, line_look, new_figure, with_fonts
+
+_NAMED: Final = 20  # curves with a line in the legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +66,7 @@ def plot_history(
         style: dict[str, Any] = {**line_look(number), "linewidth": 1.8, "markersize": 6}
         iterations = np.arange(1, len(values) + 1)
         style["markevery"] = _marked(len(values), number / len(curves))
-        label = f"{name}:\n{values[-1]:.6f} after {len(values)}"
+        label = f"{name}: {values[-1]:.6f} after {len(values)}"
         handles += above.plot(iterations, values, label=label, gid=f"loss {name}", **style)
         excess = np.where(values > least, values - least, np.nan)
         below.plot(iterations, excess, gid=f"excess {name}", **style)
@@ -81,7 +83,15 @@ def plot_history(
     dress(below, "iteration", "NLL above the best\n[nats a sample]")
     for axes in (above, below):
         axes.grid(color="#E0E0E0", linewidth=0.6)
-    legend_beside(above, handles)
+    best_first = sorted(handles, key=lambda handle: float(np.asarray(handle.get_ydata())[-1]))
+    if len(handles) > _NAMED:
+        from matplotlib.lines import Line2D
+
+        rest = f"and {len(handles) - _NAMED} that ended higher"
+        named = set(best_first[:_NAMED])
+        handles = [handle for handle in handles if handle in named]
+        handles.append(Line2D([], [], linestyle="none", label=rest))
+    legend_beside(figure, handles)
     return with_fonts(figure)
 
 

@@ -17,7 +17,6 @@ from gmm_np.plotting.canvas import (
     equal_units,
     legend_beside,
     new_figure,
-    separate,
     with_fonts,
 )
 from gmm_np.plotting.components import (
@@ -28,7 +27,6 @@ from gmm_np.plotting.components import (
     draw_points,
     ellipse,
     mark_means,
-    note_weights,
 )
 
 if TYPE_CHECKING:
@@ -52,9 +50,9 @@ def plot_mixture(
     """Draw data and a mixture: in two dimensions contours and ellipses, in one a histogram.
 
     Each sample bears the marker of the component most likely to have made it. Each component has
-    its mean, its weight, and its ellipses at one and two standard deviations; one with a logit of
-    -inf is off, and not drawn. Grey bands end at the levels of the mixture's density that hold
-    50, 80 and 95 % of the samples drawn.
+    its mean and its ellipses at one and two standard deviations, and its weight in the legend; one
+    with a logit of -inf is off, and not drawn. Grey bands end at the levels of the mixture's
+    density that hold 50, 80 and 95 % of the samples drawn.
 
     Parameters
     ----------
@@ -101,26 +99,24 @@ def plot_mixture(
     figure = new_figure()
     axes = figure.add_subplot()
     draw = _draw_line if n_features == 1 else _draw_plane
-    handles, places = draw(axes, data, mixture)
+    handles = draw(axes, data, mixture)
     dress(axes, names[0], [*names, "density"][1], title)
-    legend_beside(axes, handles)
+    legend_beside(figure, handles)
     if aspect == "equal" and n_features == 2:
         equal_units(figure, axes)
-    with_fonts(figure)
-    separate(note_weights(axes, mixture, places), places.tolist())
-    return figure
+    return with_fonts(figure)
 
 
-def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> tuple[list[Artist], FloatArray]:
-    """Draw two dimensions; return what goes into the legend, and where the weights go."""
+def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> list[Artist]:
+    """Draw two dimensions; return what goes into the legend."""
     log_density, resp = mixture.evaluate(data)  # [N], [N, K]
     gaussians = zip(mixture.means, mixture.factors, strict=True)
     shown = np.concatenate([data, *(ellipse(*gaussian, 2.6) for gaussian in gaussians)])
     bands = _draw_bands(axes, mixture, shown, log_density)
     draw_points(axes, data, resp.argmax(axis=1), mixture)
-    draw_ellipses(axes, mixture, (1, 2), hatched=True)
+    draw_ellipses(axes, mixture, (1, 2))
     mark_means(axes, mixture, mixture.means)
-    return component_handles(mixture, "mean, 1σ and 2σ ellipse") + bands, mixture.means
+    return component_handles(mixture, "mean, 1σ and 2σ ellipse") + bands
 
 
 def _draw_bands(
@@ -148,11 +144,10 @@ def _draw_bands(
     return handles
 
 
-def _draw_line(axes: Axes, data: FloatArray, mixture: Mixture) -> tuple[list[Artist], FloatArray]:
-    """Draw one dimension; return what goes into the legend, and where the weights go."""
+def _draw_line(axes: Axes, data: FloatArray, mixture: Mixture) -> list[Artist]:
+    """Draw one dimension; return what goes into the legend."""
     more = draw_densities(axes, data, mixture)
     log_density, resp = mixture.evaluate(mixture.means)
     peaks = np.exp(log_density) * resp.diagonal()  # [K]
-    places = np.column_stack([mixture.means, peaks])  # [K, 2]
-    mark_means(axes, mixture, places)
-    return component_handles(mixture, "weighted density, its mean") + more, places
+    mark_means(axes, mixture, np.column_stack([mixture.means, peaks]))
+    return component_handles(mixture, "weighted density, its mean") + more

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.checks import check_x
-from gmm_np.plotting.canvas import axis_names, draw_some, dress, new_figure, with_fonts
+from gmm_np.plotting.canvas import (
+    axis_names,
+    draw_some,
+    dress,
+    legend_beside,
+    new_figure,
+    with_fonts,
+)
 from gmm_np.plotting.components import (
     Mixture,
     component_handles,
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LARGEST: Final = 8  # dimensions: more panels than 36 are too small to read
+_NAMED: Final = 12  # columns that are left out and named
 
 
 def plot_pairs(
@@ -47,7 +56,8 @@ def plot_pairs(
     x : array_like, shape [N, D]
     model : Parameters or fitted GaussianMixture
     dimensions : sequence of int, optional
-        Which to draw, from 0, at most 8; the first 8 by default.
+        Which to draw, from 0, at most 8; the first 8 by default. The legend names
+        those that are left out.
     labels : sequence of str, length D, optional
     title : str, optional
     max_points, seed : int
@@ -94,7 +104,7 @@ def plot_pairs(
             else:
                 part = mixture.marginal([column, row])
                 draw_points(axes, data[:, [column, row]], owner, mixture)
-                draw_ellipses(axes, part, radii, hatched=False, thin=0.7)
+                draw_ellipses(axes, part, radii, thin=0.7)
                 mark_means(axes, part, part.means, size=6)
             dress(axes, names[column] if i == size - 1 else "", "")
             if j == 0:
@@ -105,13 +115,23 @@ def plot_pairs(
             panels[i, j].set(xlim=panels[j, j].get_xlim(), ylim=panels[i, i].get_xlim())
     figure.suptitle(title or "", fontsize=14, x=0.01, ha="left", parse_math=False)
     curves = "1σ and 2σ ellipse" if radii == (1, 2) else "2σ ellipse"
-    handles = component_handles(mixture, f"mean, {curves};\non the diagonal density")
-    figure.legend(
-        handles=handles + extra,
-        loc="outside right upper",
-        fontsize=10,
-        frameon=False,
-        labelspacing=0.9,
-        handlelength=4.5,
-    )
+    handles = component_handles(mixture, f"mean, {curves};\non the diagonal density") + extra
+    left_out = describe_left_out(names, chosen)
+    if left_out is not None:
+        from matplotlib.lines import Line2D
+
+        note = "\n".join(fill(line, 34) for line in left_out.split(": "))
+        handles.append(Line2D([], [], linestyle="none", label=note))
+    legend_beside(figure, handles)
     return with_fonts(figure)
+
+
+def describe_left_out(names: Sequence[str], chosen: Sequence[int] | None = None) -> str | None:
+    """Say which columns `plot_pairs` leaves out of its picture; None if none."""
+    drawn = range(min(len(names), _LARGEST)) if chosen is None else chosen
+    others = [name for d, name in enumerate(names) if d not in drawn]
+    if not others:
+        return None
+    more = len(others) - _NAMED
+    listed = ", ".join(others[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"{len(drawn)} of {len(names)} columns are drawn, all but: {listed}"

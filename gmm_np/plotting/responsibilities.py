@@ -72,12 +72,13 @@ def plot_responsibilities(
     figure = new_figure()
     axes = figure.add_subplot()
     if data.shape[1] == 2:
-        _draw_plane(axes, data, mixture)
+        legend_beside(figure, _draw_plane(axes, data, mixture))
         dress(axes, names[0], names[1], title)
         return with_fonts(figure)
     if data.shape[1] == 1:
         ticks = mixture.ticks(0, data)
-        _draw_shares(axes, ticks, mixture.evaluate(ticks[:, None])[1], mixture)
+        resp = mixture.evaluate(ticks[:, None])[1]  # [P, K]
+        legend_beside(figure, _draw_shares(axes, ticks, resp, mixture))
         axes.plot(data[:, 0], np.full(len(data), -0.03), "|", color="black", gid="data")
         dress(axes, names[0], "responsibility", title)
         axes.set(ylim=(-0.06, 1.0))
@@ -85,14 +86,15 @@ def plot_responsibilities(
     resp = mixture.evaluate(data)[1]  # [N, K]
     owner = resp.argmax(axis=1)
     order = np.lexsort((-resp.max(axis=1), owner))
-    _draw_shares(axes, np.arange(1.0, len(data) + 1), resp[order], mixture)
+    ranks = np.arange(1.0, len(data) + 1)
+    legend_beside(figure, _draw_shares(axes, ranks, resp[order], mixture))
     dress(axes, "samples, ordered by component and its share", "responsibility", title)
     axes.set(ylim=(0.0, 1.0))
     return with_fonts(figure)
 
 
-def _draw_shares(axes: Axes, ticks: FloatArray, resp: FloatArray, mixture: Mixture) -> None:
-    """Stack the responsibilities [P, K] above the ticks [P]."""
+def _draw_shares(axes: Axes, ticks: FloatArray, resp: FloatArray, mixture: Mixture) -> list[Artist]:
+    """Stack the responsibilities [P, K] above the ticks [P]; return what goes into the legend."""
     top = np.zeros(len(ticks))
     edge = 0.04 * (ticks[-1] - ticks[0])  # too near the end for a number
     inner = (ticks >= ticks[0] + edge) & (ticks <= ticks[-1] - edge)
@@ -119,10 +121,11 @@ def _draw_shares(axes: Axes, ticks: FloatArray, resp: FloatArray, mixture: Mixtu
                 bbox={"boxstyle": "circle,pad=0.25", "facecolor": "white", **_edge(chosen)},
             )
     axes.set(xlim=(ticks[0], ticks[-1] if ticks[-1] > ticks[0] else ticks[0] + 1))
-    legend_beside(axes, handles[:20])
+    return handles[:20]
 
 
-def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> None:
+def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> list[Artist]:
+    """Draw two dimensions; return what goes into the legend."""
     from matplotlib.lines import Line2D
 
     resp = mixture.evaluate(data)[1]  # [N, K]
@@ -163,7 +166,7 @@ def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> None:
         axes.text(
             mean[0], mean[1], str(number), ha="center", va="center", fontsize=12, zorder=6, bbox=box
         )
-    legend_beside(axes, handles)
+    return handles
 
 
 def _edge(chosen: dict[str, Any]) -> dict[str, Any]:

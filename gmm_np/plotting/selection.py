@@ -98,5 +98,5 @@ def plot_bic(
     below.set_xticks(ks if len(ks) <= 20 else ks[:: -(-len(ks) // 20)])
     dress(above, "", f"{criterion}\n(less is better)", title)
     dress(below, "components K", f"{criterion} above\nthe choice")
-    legend_beside(above, [*handles, *crosses, ring])
+    legend_beside(figure, [*handles, *crosses, ring])
     return with_fonts(figure)
