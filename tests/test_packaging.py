@@ -1,5 +1,6 @@
 """The source distribution holds all that the tests need, and they run in it."""
 
+import re
 import subprocess
 import sys
 
@@ -9,8 +10,8 @@ from checkout import copy_tree
 pytestmark = [pytest.mark.slow, pytest.mark.needs_extras]  # setuptools
 
 FOLDERS = ("gmm_np", "tests", "docs", "scripts")
-# Of each kind of need one: helpers, documents, scripts, data of the package.
-TESTS = ("test_families.py", "test_readme.py", "test_mistakes.py", "test_datasets.py")
+# What reads documents, other tests, and data of the package.
+RUN = ("test_readme", "test_mistakes", "test_datasets")
 
 
 def run(*command, cwd):
@@ -50,7 +51,6 @@ def test_tests_run_in_the_source_distribution(unpacked):
     pytest_there = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     where = "import gmm_np, pathlib; print(pathlib.Path(gmm_np.__file__).resolve().parents[1])"
     assert run(sys.executable, "-c", where, cwd=unpacked).strip() == str(unpacked.resolve())
-    found = run(*pytest_there, "--collect-only", "tests", cwd=unpacked)
-    assert "error" not in found.splitlines()[-1]
-    few = [f"tests/{name}" for name in TESTS]
-    assert " passed" in run(*pytest_there, "-m", "not slow", *few, cwd=unpacked)
+    # Every module is collected, so that none lacks what it imports; a few tests run.
+    printed = run(*pytest_there, "-m", "not slow", "-k", " or ".join(RUN), "tests", cwd=unpacked)
+    assert re.search(r"\d\d passed, \d{4,} deselected", printed)
