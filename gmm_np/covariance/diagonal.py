@@ -19,9 +19,6 @@ class Diagonal(Deviations):
     places = ("column",)
     letters = "d"
 
-    def n_equal(self, n_dims: int) -> int:
-        return 1
-
     def deviations(self, scale: FloatArray) -> FloatArray:
         return scale
 
@@ -70,9 +67,6 @@ class Diagonal(Deviations):
 
     def pooled_moments(self, cross: FloatArray, means: FloatArray, half: FloatArray) -> FloatArray:
         return np.asarray(cross - 2.0 * np.einsum("kd,kd->d", half, means))
-
-    def pool(self, scatter: FloatArray) -> FloatArray:
-        return scatter
 
 
 DIAGONAL: Final = Diagonal()

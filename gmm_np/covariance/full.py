@@ -26,9 +26,6 @@ class Full(Structure):
     nouns = ("D x D Cholesky factor", "D x D covariance matrix")
     has_factors = True
 
-    def n_equal(self, n_dims: int) -> int:
-        return 1
-
     def expand(self, scale: FloatArray, n_dims: int) -> FloatArray:
         return scale
 
@@ -223,9 +220,6 @@ class Full(Structure):
             used = np.flatnonzero(weight)
             residual = rows[used] - means[k]
             scatter[k] = (weight[used, None] * residual).T @ residual
-        return scatter
-
-    def pool(self, scatter: FloatArray) -> FloatArray:
         return scatter
 
     def from_variances(self, variances: FloatArray) -> FloatArray:

@@ -61,8 +61,8 @@ class Spherical(Deviations):
         second: FloatArray = sums[:, -1] - np.einsum("kd,kd->k", means, sums[:, 1:-1] + first)
         return second if inverse is None else inverse**2 * second
 
-    def pool(self, scatter: FloatArray) -> FloatArray:
-        return np.asarray(scatter.mean(axis=-1))
+    def pool(self, covariances: FloatArray) -> FloatArray:
+        return np.asarray(covariances.mean(axis=-1))
 
 
 SPHERICAL: Final = Spherical()

@@ -37,9 +37,9 @@ class Structure(ABC):
         """Return values [...] with the axes of a covariance, of length one."""
         return values.reshape(values.shape + (1,) * len(self.places))
 
-    @abstractmethod
     def n_equal(self, n_dims: int) -> int:
-        """How many directions one of these numbers stands for."""
+        """How many directions one number of a covariance stands for."""
+        return 1
 
     @abstractmethod
     def expand(self, scale: FloatArray, n_dims: int) -> FloatArray: ...
@@ -183,6 +183,6 @@ class Structure(ABC):
     def from_variances(self, variances: FloatArray) -> FloatArray:
         """Return variances [D] as `scatter` has them."""
 
-    @abstractmethod
     def pool(self, covariances: FloatArray) -> FloatArray:
         """Return covariances of this structure from such as `scatter` has them."""
+        return covariances
