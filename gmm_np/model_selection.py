@@ -214,7 +214,7 @@ def select(
     x: Any,
     n_components: int | Iterable[int] = range(1, 10),
     *,
-    families: str | Iterable[str] = ("full",),
+    families: str | Iterable[str] = "full",
     criterion: str = "bic",
     allow_collapsed: bool = False,
     n_init: int = 3,

@@ -106,7 +106,7 @@ def _floor_text(model: Any, names: list[str], options: argparse.Namespace) -> st
         share = options.reg_covar
     if floor.ndim == 0:
         return f"{share:g} of the columns' mean variance, {float(floor):.3g}"
-    return f"{share:g} of each column's, {floor_by_column(floor, names)}"
+    return f"{share:g} of each column's ({floor_by_column(floor, names)})"
 
 
 def draw_fit(selection: Selection, samples: Samples, options: argparse.Namespace) -> None:

@@ -69,7 +69,7 @@ def floor_by_column(floor: FloatArray, names: Sequence[str]) -> str:
         return f"{float(floor):.3g}"
     if len(names) > _WIDEST:
         return f"from {floor.min():.3g} to {floor.max():.3g}"
-    return ", ".join(f"{value:.3g} to {name}'s" for name, value in zip(names, floor, strict=True))
+    return ", ".join(f"{name} {value:.3g}" for name, value in zip(names, floor, strict=True))
 
 
 def describe(parameters: Parameters, names: Sequence[str]) -> str:

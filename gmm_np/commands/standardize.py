@@ -66,7 +66,7 @@ class ColumnUnits:
         else:
             if not FAMILIES[family].structure.by_column:
                 scale = scale[..., None]
-                family = "tied_diag" if FAMILIES[family].shared else "diag"
+                family = _with_diagonals(shared=FAMILIES[family].shared)
             scale = std * scale  # [..., D]
         floor = as_floor(model.reg_covar, p) * std**2  # [D]
         model.set_params(covariance_type=family, reg_covar=floor)
@@ -82,6 +82,15 @@ class ColumnUnits:
             for name, value in candidate.criteria.items()
         }
         vars(model).pop("_last_step", None)  # of the standardised data
+
+
+def _with_diagonals(*, shared: bool) -> str:
+    """Return the name of the family of free variances, one for each component or for all."""
+    return next(
+        name
+        for name, family in FAMILIES.items()
+        if family.structure.by_column and not family.has_factors and family.shared == shared
+    )
 
 
 class _Scaled:

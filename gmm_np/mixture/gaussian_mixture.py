@@ -416,6 +416,7 @@ class GaussianMixture(MetadataRequester, FittedMixture):
         sample_weight: Any = None,
         *,
         callback: Callback | None = None,
+        start: Parameters | None = None,
     ) -> NDArray[np.int64]:
         """Fit the mixture to X, and return the most probable component of each row, [N].
 
@@ -423,7 +424,7 @@ class GaussianMixture(MetadataRequester, FittedMixture):
         """
         if is_stream(X):
             raise ValueError("fit_predict needs an array: call fit, then predict for each block.")
-        return self.fit(X, y, sample_weight, callback=callback).predict(X)
+        return self.fit(X, y, sample_weight, callback=callback, start=start).predict(X)
 
     def _solve(
         self, data: Data, start: Parameters, rng: np.random.Generator, before: float, log: FitLog

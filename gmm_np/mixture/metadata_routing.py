@@ -16,7 +16,7 @@ UNCHANGED: Final = "$UNCHANGED$"
 
 
 class MetadataRequester:
-    """Requests for `sample_weight` and `callback`, in scikit-learn's manner.
+    """Requests for `sample_weight`, `callback` and `start`, in scikit-learn's manner.
 
     Each is one of
 
@@ -34,12 +34,13 @@ class MetadataRequester:
         *,
         sample_weight: bool | str | None = UNCHANGED,
         callback: bool | str | None = UNCHANGED,
+        start: bool | str | None = UNCHANGED,
     ) -> Any:
         """Say what a meta-estimator of scikit-learn passes on to `fit`, and to `fit_predict`.
 
         Parameters
         ----------
-        sample_weight, callback : bool, str or None
+        sample_weight, callback, start : bool, str or None
             True, False, the name under which it is given, or None: an error where it is given.
             What is left out stays as it was.
 
@@ -56,7 +57,8 @@ class MetadataRequester:
         ValueError
             If a request is none of these.
         """
-        return self._set_requests("fit", sample_weight=sample_weight, callback=callback)
+        asked = {"sample_weight": sample_weight, "callback": callback, "start": start}
+        return self._set_requests("fit", **asked)
 
     def set_partial_fit_request(self, *, sample_weight: bool | str | None = UNCHANGED) -> Any:
         """Say the same of `partial_fit`: see `set_fit_request`."""
