@@ -20,6 +20,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from gmm_np.files import atomic_write
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "docs" / "manual_backprop.ipynb"
 
@@ -110,10 +112,9 @@ def main() -> int:
         return 1 if found else 0
     for number, (cell, outputs) in enumerate(zip(code_cells(notebook), results, strict=True), 1):
         cell.update(execution_count=number, outputs=outputs)
-    temporary = options.notebook.with_suffix(".part")
-    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(options.notebook)
+    text = json.dumps(notebook, indent=1, ensure_ascii=False)
+    with atomic_write(options.notebook) as file:
+        file.write(f"{text}\n".encode())
     return 0
 
 

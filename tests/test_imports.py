@@ -22,6 +22,7 @@ MODULES = {
 ORDER = (
     "checks",
     "extended_range",
+    "files",
     "tuning",
     "linalg",
     "covariance",

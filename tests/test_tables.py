@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gmm_np.files import atomic_write
 from gmm_np.tables import TableError, numbers, open_table, read_table, write_table
-from gmm_np.tables.writing import whole_file
 
 BOM = b"\xef\xbb\xbf"
 
@@ -926,7 +926,7 @@ def test_a_table_that_fails_half_way_leaves_what_was_there(tmp_path):
     path.write_text("before")
 
     def fail():
-        with whole_file(path) as stream:
+        with atomic_write(path) as stream:
             stream.write(b"half")
             raise KeyboardInterrupt
 

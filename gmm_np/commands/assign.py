@@ -24,9 +24,10 @@ from gmm_np.commands.options import (
 )
 from gmm_np.commands.report import SHOWN, json_text
 from gmm_np.commands.samples import Columns, Samples, load_samples
+from gmm_np.files import atomic_write
 from gmm_np.progress import Progress
 from gmm_np.tables import unique_names
-from gmm_np.tables.writing import text_line, whole_file
+from gmm_np.tables.writing import text_line
 
 DRAWS: Final = 100_000  # an outlier score is a share of these: a standard error of 0.0003 at 0.01
 _FEW: Final = 0.01  # outlier score below which a row is counted as an outlier
@@ -111,7 +112,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.out is None:
         sys.stdout.writelines(lines)
         return 0
-    with whole_file(options.out) as stream:
+    with atomic_write(options.out) as stream:
         stream.writelines(line.encode() for line in lines)
     n_samples = int(summary.counts.sum())
     if options.json:

@@ -16,11 +16,11 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np.files import check_target
 from gmm_np.mixture import SOLVERS
 from gmm_np.progress import Progress
 from gmm_np.tables import Table, open_table
 from gmm_np.tables.cells import number_reader, read_range
-from gmm_np.tables.writing import check_target
 
 # What the library's messages call what an option gives.
 _OPTIONS: Final = {

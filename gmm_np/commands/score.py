@@ -21,8 +21,9 @@ from gmm_np.commands.options import (
 from gmm_np.commands.report import json_text
 from gmm_np.commands.samples import Columns, Samples, load_samples, score
 from gmm_np.covariance import FAMILIES
+from gmm_np.files import atomic_write
 from gmm_np.mixture.criteria import criteria
-from gmm_np.tables.writing import csv_lines, whole_file
+from gmm_np.tables.writing import csv_lines
 
 
 def add_command(commands: Commands) -> None:
@@ -102,7 +103,7 @@ def _write_rows(model: Any, samples: Samples, path: Path, *, with_places: bool) 
     whole = [1]
     if with_places:  # else the rows are those of DATA, one by one
         names, whole = [samples.table.unit, *names], [0, 2]
-    with whole_file(path) as stream:
+    with atomic_write(path) as stream:
         for index, block in enumerate(samples.table.blocks()):
             rows = block.values[:, :n_features]
             resp = model.predict_proba(rows)  # [N, K]

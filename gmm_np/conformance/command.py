@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gmm_np.files import atomic_write
 from gmm_np.progress import Progress
 
 __all__ = ["add_command", "run_command"]
@@ -111,7 +110,9 @@ def run_command(options: argparse.Namespace) -> int:
         print(f"gmm-np: the runner failed: {error}", file=sys.stderr)
         return RUNNER_FAILED
     if options.json is not None:
-        _write(options.json, json.dumps(report.as_json(), indent=1, allow_nan=False) + "\n")
+        text = json.dumps(report.as_json(), indent=1, allow_nan=False)
+        with atomic_write(options.json) as stream:
+            stream.write(f"{text}\n".encode())
     print(report)
     return report.exit_code
 
@@ -152,15 +153,3 @@ def _progress(cases: list[Any]) -> Iterator[Any]:
         for case in cases:
             yield case
             line.advance(note=case.family)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, text=True)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(name, path)  # noqa: PTH105
-    except BaseException:
-        os.unlink(name)  # noqa: PTH108
-        raise

@@ -8,11 +8,11 @@ import zipfile
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np.files import atomic_write
 from gmm_np.parameters import Parameters
 
 FORMAT: Final = "gmm_np.GaussianMixture/1"
@@ -74,19 +74,8 @@ def save(path: str | PathLike[str], stored: Stored) -> None:
         "weight_seen": np.float64(stored.weight_seen),
         "collapsed": np.array(stored.collapsed, dtype=np.int64),
     }
-    target = Path(os.path.realpath(path))  # a link stays, and what it points to is replaced
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target}: there is no directory {target.parent}; create it first")
-    temporary = target.with_name(f".{uuid4().hex}.part")
-    try:
-        with temporary.open("xb") as stream:
-            np.savez(stream, **members)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic_write(path) as stream:
+        np.savez(stream, **members)
 
 
 def load(path: str | PathLike[str], names: set[str]) -> Stored:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from gmm_np.checks import FloatArray
-from gmm_np.tables.writing import whole_file
+from gmm_np.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -178,5 +178,5 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     """
-    with whole_file(path) as stream:
+    with atomic_write(path) as stream:
         figure.savefig(stream, format=Path(path).suffix[1:] or "png")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray, check_x
+from gmm_np.files import atomic_write
 from gmm_np.plotting.canvas import (
     NEEDS_MATPLOTLIB,
     axis_names,
@@ -24,7 +25,6 @@ from gmm_np.plotting.canvas import (
     pale,
 )
 from gmm_np.plotting.components import Mixture, component_handles, ellipse
-from gmm_np.tables.writing import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -150,7 +150,7 @@ def save_animation(
         raise ImportError(NEEDS_MATPLOTLIB) from error
     writer, size, figure = PillowWriter(fps=fps), None, None
     # The writer wants a path and writes there in parts.
-    with whole_file(path) as stream, TemporaryDirectory() as folder:
+    with atomic_write(path) as stream, TemporaryDirectory() as folder:
         part = Path(folder) / "animation.gif"
         for figure in figures:
             if size is None:

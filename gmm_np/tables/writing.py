@@ -1,44 +1,16 @@
-"""Files that are written whole or not at all."""
+"""Tables to files, whole or not at all."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np.files import atomic_write
 from gmm_np.tables.errors import table_error
-
-
-@contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file to write; it takes its name, or replaces what is there, only when complete."""
-    target = Path(os.path.realpath(path))  # a link stays, and what it points to is replaced
-    check_target(target)
-    temporary = target.with_name(f".{uuid4().hex}.part")
-    try:
-        with temporary.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())  # else a crash may keep the new name and lose the bytes
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def check_target(path: str | os.PathLike[str]) -> None:
-    """Raise OSError if no file can be written there: better before the work than after."""
-    target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target}: there is no directory {target.parent}; create it first")
-    if target.is_dir():
-        raise IsADirectoryError(f"{target}: is a directory; name a file in it")
 
 
 def write_table(
@@ -69,7 +41,7 @@ def write_table(
     suffix = Path(path).suffix.lower()
     if suffix not in (".csv", ".npy", ".npz"):
         raise table_error(Path(path), "a table is written as .csv, .npy or .npz; name it so")
-    with whole_file(path) as stream:
+    with atomic_write(path) as stream:
         if suffix == ".npy":
             np.save(stream, values)
         elif suffix == ".npz":
