@@ -22,12 +22,12 @@ MODULES = {
 ORDER = (
     "checks",
     "extended_range",
-    "files",
     "tuning",
     "linalg",
     "covariance",
     "parameters",
     "reference",
+    "files",
     "sufficient_statistics",
     "estep",
     "likelihood",

@@ -660,7 +660,7 @@ def wild_problem(seed, largest_exponent):
 def test_results_at_any_magnitudes_are_never_nan_and_those_of_the_reference(
     method, largest_exponent
 ):
-    for seed in range(60):
+    for seed in range(36):
         arguments = wild_problem(seed, largest_exponent)
         value, found = nll_value_and_grad(*arguments, method=method)
         log_probs = log_prob(*arguments, method=method)
