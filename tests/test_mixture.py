@@ -1123,6 +1123,9 @@ def test_a_model_file_keeps_which_components_collapsed(tmp_path):
     assert GaussianMixture.load(tmp_path / "m.npz").collapsed_ == mixture.collapsed_
     with np.load(tmp_path / "m.npz") as archive:
         members = {name: archive[name] for name in archive.files}
+    before = {name: value for name, value in members.items() if name != "collapsed"}
+    np.savez(tmp_path / "before.npz", **before)  # as files were before it was kept
+    assert GaussianMixture.load(tmp_path / "before.npz").collapsed_ == []
     np.savez(tmp_path / "wrong.npz", **{**members, "collapsed": np.array([2])})
     with pytest.raises(ValueError, match="collapsed names components that are not there"):
         GaussianMixture.load(tmp_path / "wrong.npz")

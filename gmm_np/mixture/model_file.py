@@ -135,16 +135,18 @@ def load(path: str | PathLike[str], names: set[str]) -> Stored:
 
 
 def _read(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
-    """Return the members of an .npz file that has exactly those of `MEMBERS`."""
+    """Return the members of an .npz file that has those of `MEMBERS`, and no others."""
     with Path(path).open("rb") as stream:
         try:
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise _wrong(path, "it is a single array")
             with archive:
-                if sorted(archive.files) != sorted(MEMBERS):
+                # Files of before do not say which components collapsed.
+                found = {"collapsed": np.zeros(0, dtype=np.int64)}
+                if sorted({*found, *archive.files}) != sorted(MEMBERS):
                     raise _wrong(path, f"its members are {sorted(archive.files)}")
-                return {name: archive[name] for name in archive.files}
+                return found | {name: archive[name] for name in archive.files}
         except (zipfile.BadZipFile, EOFError, KeyError) as error:
             raise _wrong(path, str(error)) from None
         except ValueError as error:
