@@ -22,7 +22,7 @@ from gmm_np.lesson.exercise_set import Part
 __all__ = ["Learner", "NotLoadedError"]
 
 _START: Final = 60.0  # seconds that Python, NumPy and SciPy may take, which the learner cannot help
-_GRACE: Final = 2.0  # seconds beyond the time-out, which the process keeps by itself
+_GRACE: Final = 5.0  # seconds beyond the time-out, which the process keeps by itself
 _WHERE: Final = re.compile(r'File "(.*)", line (\d+) in (\S+)')
 
 
@@ -134,7 +134,7 @@ class Learner:
                 line = self._lines.get(timeout=timeout + _GRACE)
             except queue.Empty:
                 self.close()
-                return self._ended("Timeout", 0), printed
+                return self._ended(f"{report}Timeout", 0), printed
             if line is None:
                 process = self._process
                 assert process is not None
