@@ -23,7 +23,7 @@ from gmm_np.checks import (
 )
 from gmm_np.covariance import FAMILIES
 from gmm_np.estep import METHODS, Block, EStep, Method, PreparedMixture, numpy_settings
-from gmm_np.parameters import Gradients, Parameters, cast_gradient
+from gmm_np.parameters import Gradients, Parameters
 from gmm_np.sufficient_statistics import Statistics, assemble_gradients
 
 __all__ = ["log_prob", "nll", "nll_value_and_grad", "responsibilities", "statistics"]
@@ -346,11 +346,7 @@ def _by_reference(
             value = float(extended_range.add(np.asarray(value), np.asarray(loss)))
             found = (np.asarray(g, np.float64) for g in reference.nll_backward(cache)[:3])
             blocks = [extended_range.add(a, b) for a, b in zip(blocks, found, strict=True)]
-    blocks[2] = family.reduce(blocks[2])
-    own = (parameters.pi_logits, parameters.means, parameters.scale)
-    cast_back = [cast_gradient(b, q.dtype) for b, q in zip(blocks, own, strict=True)]
-    d_scale = cast_back[2] if family.learned else None
-    return value, Gradients(cast_back[0], cast_back[1], d_scale)
+    return value, parameters.as_gradients(blocks[0], blocks[1], family.reduce(blocks[2]))
 
 
 def checked_statistics(

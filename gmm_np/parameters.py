@@ -180,6 +180,16 @@ class Parameters:
         weights = np.exp(logits - logits.max())
         return np.asarray(weights / weights.sum())
 
+    def as_gradients(
+        self, d_logits: FloatArray, d_means: FloatArray, d_scale: FloatArray
+    ) -> Gradients:
+        """Return gradients each in the dtype of its parameter; no scale where none is learned."""
+        return Gradients(
+            cast_gradient(d_logits, self.pi_logits.dtype),
+            cast_gradient(d_means, self.means.dtype),
+            cast_gradient(d_scale, self.scale.dtype) if FAMILIES[self.family].learned else None,
+        )
+
     def factors(self) -> FloatArray:
         """Lower Cholesky factors L_k [K, D, D] in float64, whatever the family, equation (33).
 
@@ -233,10 +243,12 @@ def check_mixture(
     check_axes("pi_logits", logits, "[K]", "Use np.ravel(pi_logits).")
     centres = check_means(means)
     scales = as_float64(scale_name, scale, form.places)
-    _check_same_length("pi_logits", logits, centres, "one logit")
+    if len(logits) != len(centres):
+        raise _different_lengths("pi_logits", logits, centres, "one logit")
     if scales.shape != form.shape(*centres.shape):
         raise _wrong_shape(scale_name, scales, centres, family)
-    _check_logits(logits)
+    if not is_finite(logits):
+        _check_logits(logits)
     check_finite("means", centres, "Look at the step that computed them.")
     check_finite(scale_name, scales, "Look at the step that computed them.", form.places)
     if form.has_factors:
@@ -271,7 +283,8 @@ def check_covariances(
     shares = check_weights("weights", weights)
     centres = check_means(means)
     matrices = as_float64("covariances", covariances, form.places)
-    _check_same_length("weights", shares, centres, "one weight")
+    if len(shares) != len(centres):
+        raise _different_lengths("weights", shares, centres, "one weight")
     if matrices.shape != form.shape(*centres.shape):
         raise _wrong_shape("covariances", matrices, centres, family, family_name, families)
     check_finite("means", centres, "Look at the step that computed them.")
@@ -318,13 +331,12 @@ def check_means(means: ArrayLike, name: str = "means") -> FloatArray:
     return centres
 
 
-def _check_same_length(name: str, array: FloatArray, means: FloatArray, one: str) -> None:
-    if len(array) != len(means):
-        raise ValueError(
-            f"{name} and means disagree: {name} has shape {array.shape}, so K = {len(array)}, but "
-            f"means has shape {means.shape}, so K = {len(means)}. Give {one} and one row of means "
-            "for each component."
-        )
+def _different_lengths(name: str, array: FloatArray, means: FloatArray, one: str) -> ValueError:
+    return ValueError(
+        f"{name} and means disagree: {name} has shape {array.shape}, so K = {len(array)}, but "
+        f"means has shape {means.shape}, so K = {len(means)}. Give {one} and one row of means "
+        "for each component."
+    )
 
 
 def _symmetric(covariances: FloatArray, form: Family) -> FloatArray:
@@ -429,8 +441,6 @@ def _wrong_shape(
 
 
 def _check_logits(logits: FloatArray) -> None:
-    if is_finite(logits):
-        return
     bad = np.isnan(logits) | (logits == np.inf)
     if bad.any():
         raise ValueError(

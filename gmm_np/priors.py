@@ -33,7 +33,8 @@ from scipy.special import gammaln, multigammaln
 
 from gmm_np.checks import FloatArray, as_float64, check_finite
 from gmm_np.covariance import FAMILIES
-from gmm_np.linalg.factors import diagonal_of, invert_factors, pull_back_inverse
+from gmm_np.linalg.factors import invert_factors, pull_back_inverse
+from gmm_np.linalg.triangles import diagonal_of
 from gmm_np.parameters import Gradients, Parameters, cast_gradient
 from gmm_np.sufficient_statistics import Conjugate
 

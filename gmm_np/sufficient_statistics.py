@@ -20,7 +20,7 @@ from gmm_np import extended_range
 from gmm_np.checks import FloatArray, as_reduction
 from gmm_np.covariance import FAMILIES, Family
 from gmm_np.covariance.sums import ROUNDING, SMALLEST_VARIANCE, Bools, Sums, Update, merge
-from gmm_np.parameters import Gradients, Parameters, cast_gradient
+from gmm_np.parameters import Gradients, Parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +163,7 @@ def gradients(
     if total == 0:
         raise ValueError("statistics have no weight, so that their mean has no gradient.")
     with np.errstate(all="ignore"):
-        inverse = statistics.family.inverse(_double(parameters.scale))
+        inverse = statistics.family.structure.inverse(_double(parameters.scale))
         sums = Sums(statistics.n_k, statistics.v_k, np.array(statistics.M_k))
     found = assemble_gradients(parameters, sums, inverse, total)
     return _wide_gradients(parameters, statistics, total) if found is None else found
@@ -179,7 +179,7 @@ def assemble_gradients(
     """
     family, (mass, first, second) = FAMILIES[parameters.family], sums
     with np.errstate(all="ignore"):
-        d_means = family.pull(inverse, first)
+        d_means = family.structure.apply_transposed(inverse, first)  # W_k^T v_k
         d_means /= -total
         d_scale = family.gradient(_double(parameters.scale), inverse, mass, second, first.shape[1])
         d_scale /= total
@@ -211,12 +211,7 @@ def _gradients(
     """Return the gradients in the dtypes of their parameters."""
     # The mass, not the weight that it equals: then rounding leaves K = 1 an exact zero.
     d_logits = (mass.sum() * parameters.weights() - mass) / total
-    learned = FAMILIES[parameters.family].learned
-    return Gradients(
-        cast_gradient(d_logits, parameters.pi_logits.dtype),
-        cast_gradient(d_means, parameters.means.dtype),
-        cast_gradient(d_scale, parameters.scale.dtype) if learned else None,
-    )
+    return parameters.as_gradients(d_logits, d_means, d_scale)
 
 
 def em_step(

@@ -22,10 +22,9 @@ from gmm_np.estep import (
     FeatureKernel,
     PreparedMixture,
     ResidualKernel,
-    accumulate,
+    estep,
 )
-from gmm_np.estep.accumulate import LARGEST_LOG_SUM, SMALLEST_RESPONSIBILITY
-from gmm_np.estep.estep import EStep
+from gmm_np.estep.estep import LARGEST_LOG_SUM, SMALLEST_RESPONSIBILITY, EStep
 from gmm_np.reference import nll_backward, nll_forward
 
 METHODS = ("auto", "direct", "moments")
@@ -93,10 +92,10 @@ def assert_agrees(problem, method, weight=None):
 def test_settings_of_numpy_are_given_back():
     errors, size = np.geterr(), np.setbufsize(4096)
     try:
-        with accumulate.numpy_settings():
+        with estep.numpy_settings():
             assert set(np.geterr().values()) == {"ignore"}
             assert np.getbufsize() == tuning.active.buffer
-        with pytest.raises(RuntimeError), accumulate.numpy_settings():
+        with pytest.raises(RuntimeError), estep.numpy_settings():
             raise RuntimeError
         nll_value_and_grad(*random_problem(0))
         assert np.geterr() == errors
@@ -109,7 +108,7 @@ def test_settings_of_numpy_are_given_back():
 def test_rows_in_any_layout_become_columns(rows):
     x = np.random.default_rng(0).normal(size=(2 * rows, 6))
     for view in (x[:rows, :3], x[::2, ::-2], np.asfortranarray(x), x.astype(np.float32), x > 0):
-        columns = accumulate.columns(view)
+        columns = estep.columns(view)
         assert columns.dtype == np.float64
         assert columns.flags.c_contiguous
         np.testing.assert_array_equal(columns, view.T)

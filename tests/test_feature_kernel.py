@@ -8,7 +8,7 @@ import pytest
 from gmm_np import tuning
 from gmm_np.estep import feature_kernel
 from gmm_np.estep.feature_kernel import FeatureKernel
-from gmm_np.estep.prepared_mixture import Coefficients
+from gmm_np.estep.prepared_mixture import in_tiles
 from gmm_np.linalg import triangles
 
 SHAPES = [(1, 1, 1), (3, 7, 5), (5, 231, 1000), (33, 6, 300), (70, 300, 130), (130, 45, 64)]
@@ -28,6 +28,7 @@ class Raw:
 
     def __init__(self, n_summed):
         self.n_summed = n_summed
+        self.features = self
 
     def n_sums(self, _):
         return self.n_summed
@@ -63,7 +64,7 @@ def test_products_are_those_of_whole_matrices(tuned, monkeypatch, k, p, b, small
         tuned(largest_product=small, cached_sums=small, tile_samples=8)
         monkeypatch.setattr(feature_kernel, "LONGEST_SUM", 16)
     theta, features, weights = draw(k, p, b)
-    found = kernel_of(Coefficients(theta), p, b)
+    found = kernel_of(in_tiles(theta), p, b)
     assert found.sums() == []
     expected = np.zeros((k, p))
     for stop in (b, max(b // 3, 1), b):  # blocks of less than all, in the same memory
@@ -82,7 +83,7 @@ def test_products_are_those_of_whole_matrices(tuned, monkeypatch, k, p, b, small
 
 def test_only_the_features_asked_for_are_summed():
     theta, features, weights = draw(4, 9, 50)
-    found = kernel_of(Coefficients(theta), 3, 50)
+    found = kernel_of(in_tiles(theta), 3, 50)
     add(found, features, weights)
     np.testing.assert_allclose(found.sums()[0], weights @ features[:3].T, rtol=1e-13)
 
@@ -90,7 +91,7 @@ def test_only_the_features_asked_for_are_summed():
 def test_a_shift_is_subtracted_once(tuned):
     tuned(largest_product=64 * 20 * 4)
     theta, features, weights = draw(40, 9, 50)
-    coefficients = Coefficients(theta)
+    coefficients = in_tiles(theta)
     found, other = (kernel_of(coefficients, 9, 50) for _ in range(2))
     for kernel in (found, other):
         kernel.start(features)
@@ -107,7 +108,7 @@ def test_a_shift_is_subtracted_once(tuned):
 def test_what_lies_beyond_the_features_is_not_read(tuned):
     tuned(largest_product=64 * 5 * 4)
     theta, features, _ = draw(5, 10, 64)
-    found = kernel_of(Coefficients(theta), 10, 64)
+    found = kernel_of(in_tiles(theta), 10, 64)
     assert found.n_rows > 11
     found._features[:] = np.nan
     found.start(features)
@@ -116,7 +117,7 @@ def test_what_lies_beyond_the_features_is_not_read(tuned):
 
 @pytest.mark.parametrize("k", [1, 2, 19, 20, 25, 33, 50, 100, 101, 128, 200])
 def test_tiles_waste_few_components(k):
-    coefficients = Coefficients(np.ones((k, 3)))
+    coefficients = in_tiles(np.ones((k, 3)))
     assert coefficients.group <= tuning.active.tile_components
     assert k <= coefficients.n_groups * coefficients.group < k + coefficients.n_groups
     # registers are full, nothing left over

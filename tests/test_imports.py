@@ -200,7 +200,7 @@ def test_imports_are_found_at_any_depth(tmp_path):
         "import gmm_np.reference\n"
         "from gmm_np import covariance, __version__\n"
         "def f():\n"
-        "    from gmm_np.estep import accumulate\n"
+        "    from gmm_np.estep import estep\n"
         "    import numpy\n",
         encoding="utf-8",
     )

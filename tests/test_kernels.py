@@ -18,20 +18,19 @@ from problems import (
 from gmm_np import Parameters, nll, nll_value_and_grad, statistics, tuning
 from gmm_np.covariance import FAMILIES
 from gmm_np.estep import (
-    Accumulator,
     FeatureKernel,
     PreparedMixture,
     ResidualKernel,
-    accumulate,
+    estep,
 )
-from gmm_np.estep.estep import EStep
+from gmm_np.estep.estep import Accumulator, EStep
 from gmm_np.estep.prepared_mixture import UNIT_ROUNDOFF
 from gmm_np.estep.residual_sums import ActivePairs, Significance
 from gmm_np.linalg import triangles
 from gmm_np.reference import log_density_forward, log_softmax_forward, nll_backward, nll_forward
 
 METHODS = ("auto", "direct", "moments")
-FULL = FAMILIES["full"]
+FULL = FAMILIES["full"].structure
 # Families part ways between D = 12 and 13, and between 32 and 33.
 SHAPES = [(1, 1, 1), (5, 1, 3), (30, 4, 2), (50, 3, 12), (50, 3, 13), (90, 2, 32), (100, 6, 33)]
 
@@ -652,7 +651,7 @@ def test_bound_that_is_beyond_the_range_or_no_number_means_direct(size):
 def test_blocks_fit_their_memory_and_their_rows_stand_apart():
     for n_samples in (1, 100, 1000, 10**6):
         for doubles in (3, 10**3, 10**6):
-            size = accumulate.block_size(2**24, doubles, n_samples)
+            size = estep.block_size(2**24, doubles, n_samples)
             assert 1 <= size <= min(n_samples, tuning.active.largest_block)
             assert size <= max(2**24 // (8 * doubles), tuning.active.smallest_block)
             assert size == n_samples or size < 128 or size % 16 == 8
@@ -661,7 +660,7 @@ def test_blocks_fit_their_memory_and_their_rows_stand_apart():
 def test_parts_have_about_the_same_length():
     for n_samples in (1, 15, 100, 129, 1001, 2488, 2489, 5000, 10**4, 123456):
         for most in (1, 7, 120, 248, 2488):
-            size = accumulate.equal_chunk(n_samples, most)
+            size = estep.equal_chunk(n_samples, most)
             assert 1 <= size <= most
             n_parts = -(-n_samples // size)
             assert n_parts == -(-n_samples // most)  # no more of them than it takes

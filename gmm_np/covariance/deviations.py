@@ -54,9 +54,14 @@ class Deviations(Structure):
         return np.asarray(scale**2 * second)
 
     def gradient(
-        self, scale: FloatArray, inverse: FloatArray, mass: FloatArray, second: FloatArray
+        self,
+        scale: FloatArray,
+        inverse: FloatArray,
+        mass: FloatArray,
+        second: FloatArray,
+        n_dims: int,
     ) -> FloatArray:
-        return np.asarray((self.of_each(mass) - second) / scale)
+        return np.asarray((self.of_each(self.n_equal(n_dims) * mass) - second) / scale)
 
     def posterior_step(
         self,

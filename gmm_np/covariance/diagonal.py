@@ -25,7 +25,7 @@ class Diagonal(Deviations):
     def reduce(self, dense: FloatArray) -> FloatArray:
         return np.asarray(np.diagonal(dense, axis1=1, axis2=2).copy())
 
-    def half_log_det(self, scale: FloatArray) -> FloatArray:
+    def half_log_det(self, scale: FloatArray, n_dims: int) -> FloatArray:
         return np.asarray(np.log(scale).sum(axis=-1))
 
     def inverse_norm(self, inverse: FloatArray) -> FloatArray:

@@ -17,7 +17,7 @@ import numpy as np
 from gmm_np.checks import FloatArray
 from gmm_np.covariance.spherical import SPHERICAL
 from gmm_np.covariance.structure import Structure
-from gmm_np.covariance.sums import Bools, Sums, Update, about_means
+from gmm_np.covariance.sums import Bools, Sums, Update
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,6 @@ class Family:
         shares = self.structure.n_equal(n_dims) * (n_components if self.shared else 1)
         return self.expand(second / shares, n_components, n_dims)
 
-    def half_log_det(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
-        """Half the log-determinants [K], equation (8)."""
-        one = self.structure.n_equal(n_dims) * self.structure.half_log_det(scale)
-        return np.broadcast_to(one, n_components)
-
-    def inverse(self, scale: FloatArray) -> FloatArray:
-        """Return W, so that whitening is a product."""
-        return self.structure.inverse(scale)
-
-    def inverse_norm(self, inverse: FloatArray) -> FloatArray:
-        """Return upper bounds of the spectral norms of W, [K] or []."""
-        return self.structure.inverse_norm(inverse)
-
     @cached_property
     def _is_own_frame(self) -> bool:
         """Whether kernels work where the covariance that all share is the identity."""
@@ -131,12 +118,12 @@ class Family:
 
     def into_frame(self, scale: FloatArray) -> FloatArray:
         """Return C^-1 of a common factor C, [D, D] or [D], by which data may be multiplied."""
-        return self.inverse(scale) if self.shared else self.structure.into_frame(scale)
+        return self.structure.inverse(scale) if self.shared else self.structure.into_frame(scale)
 
     def in_frame(self, inverse: FloatArray, into: FloatArray, scale: FloatArray) -> FloatArray:
         """Return W for data that were multiplied by `into`."""
         if self.shared:
-            return self.structure.from_variances(np.ones(len(inverse)))
+            return np.ones(())
         return self.structure.in_frame(inverse, into, scale)
 
     @cached_property
@@ -190,33 +177,14 @@ class Family:
         return self.structure.diagonal(second) if self.learned else second
 
     @cached_property
-    def _features(self) -> Structure:
-        """The structure whose features the kernel needs."""
+    def features(self) -> Structure:
+        """The structure whose features, and natural parameters of them, the kernel needs."""
         return SPHERICAL if self._is_own_frame else self.structure
-
-    def n_features(self, n_dims: int) -> int:
-        """P, the number of features of a sample."""
-        return self._features.n_features(n_dims)
 
     def n_sums(self, n_dims: int) -> int:
         """How many of them, from the first, are to be summed by component."""
         only_first = self._is_own_frame or not self.learned
-        return n_dims + 1 if only_first else self.n_features(n_dims)
-
-    def write_features(self, y: FloatArray, out: FloatArray) -> None:
-        """Write the features of centred samples y [D, B] to `out` [P, B]."""
-        self._features.write_features(y, out)
-
-    def natural_parameters(
-        self, constant: FloatArray, means: FloatArray, inverse: FloatArray
-    ) -> FloatArray:
-        """Coefficients [K, P] of the features in log_joint, for means about the same centre.
-
-        constant - |W (y - mu)|^2 / 2, written out in the features.
-        """
-        if self._is_own_frame:
-            inverse = np.ones(())
-        return self._features.natural_parameters(constant, means, inverse)
+        return n_dims + 1 if only_first else self.structure.n_features(n_dims)
 
     def cross_moment(self, n_dims: int) -> FloatArray | None:
         """Zeroes for the second moments of all samples, sum w y y^T, if the family needs them."""
@@ -230,7 +198,8 @@ class Family:
         `means` and `inverse` are those of the coordinates in which the features were written;
         `cross` is that of `cross_moment`, if the family needs it.
         """
-        s, (mass, first) = self.structure, about_means(sums, means)
+        s, mass = self.structure, sums[:, 0].copy()
+        first = sums[:, 1 : means.shape[1] + 1] - mass[:, None] * means  # about them
         v = first if self._is_own_frame or not self.whitened else s.apply(inverse, first)
         if not self.learned:
             return Sums(mass, v, np.zeros(0))
@@ -243,10 +212,6 @@ class Family:
     def unwhiten_first(self, scale: FloatArray, first: FloatArray) -> FloatArray:
         """m_k = L_k v_k [K, D], equation (25)."""
         return self.structure.apply(scale, first)
-
-    def pull(self, inverse: FloatArray, first: FloatArray) -> FloatArray:
-        """Sigma^-1 m_k = W_k^T v_k [K, D], equation (26)."""
-        return self.structure.apply_transposed(inverse, first)
 
     def unwhiten(self, scale: FloatArray, second: FloatArray) -> FloatArray:
         """S_k = L_k M_k L_k^T, equation (25)."""
@@ -266,8 +231,7 @@ class Family:
         """
         if not self.learned:
             return np.zeros(0)
-        mass = self.structure.n_equal(n_dims) * self._total(mass)
-        return self.structure.gradient(scale, inverse, mass, second)
+        return self.structure.gradient(scale, inverse, self._total(mass), second, n_dims)
 
     def em_update(
         self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update

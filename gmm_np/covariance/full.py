@@ -5,18 +5,52 @@ Letters in shapes: N rows, K components, D dimensions; `...` as in `Structure`.
 
 from __future__ import annotations
 
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
-from gmm_np.covariance import products
 from gmm_np.covariance.structure import Structure
 from gmm_np.covariance.sums import ROUNDING, Bools, Update
 from gmm_np.linalg import triangles
-from gmm_np.linalg.factors import diagonal_of, invert_factors
-from gmm_np.linalg.triangles import multiply
+from gmm_np.linalg.triangles import diagonal_of, inverses, multiply
+
+
+class Pairs(NamedTuple):
+    """Where the products y_i y_j stand among features and in matrices; read-only.
+
+    Attributes
+    ----------
+    packed : ndarray, shape [D (D + 1) / 2]
+        Of each product in turn, its place in a lower triangle [D, D].
+    share : ndarray, shape [D (D + 1) / 2]
+        What an entry of the precision there counts in log_joint: -1/2, off the diagonal twice.
+    features : ndarray, shape [D, D]
+        Of each entry of a matrix, the feature that is its product.
+    """
+
+    packed: NDArray[np.intp]
+    share: FloatArray
+    features: NDArray[np.intp]
+
+
+@lru_cache(maxsize=16)
+def pairs_of(n_dims: int) -> Pairs:
+    """Return the places of D (D + 1) / 2 products; shared, so read-only."""
+    # y_i y_j with j at a distance of 0, 1, 2... from i, around the end
+    place = np.arange(n_dims * (n_dims + 1) // 2)
+    i = place % n_dims
+    j = (i + place // n_dims) % n_dims
+    features = np.empty((n_dims, n_dims), dtype=np.intp)
+    features[i, j] = features[j, i] = n_dims + 1 + place
+    found = Pairs(
+        np.maximum(i, j) * n_dims + np.minimum(i, j), np.where(i == j, -0.5, -1.0), features
+    )
+    for array in found:
+        array.setflags(write=False)
+    return found
 
 
 class Full(Structure):
@@ -32,11 +66,11 @@ class Full(Structure):
     def reduce(self, dense: FloatArray) -> FloatArray:
         return dense
 
-    def half_log_det(self, scale: FloatArray) -> FloatArray:
+    def half_log_det(self, scale: FloatArray, n_dims: int) -> FloatArray:
         return np.asarray(np.log(np.diagonal(scale, axis1=-2, axis2=-1)).sum(axis=-1))
 
     def inverse(self, scale: FloatArray) -> FloatArray:
-        return invert_factors(scale)
+        return inverses(_stack(scale)).reshape(scale.shape)
 
     def inverse_norm(self, inverse: FloatArray) -> FloatArray:
         return triangles.inverse_norms(_stack(inverse)).reshape(inverse.shape[:-2])
@@ -61,7 +95,7 @@ class Full(Structure):
         return triangles.apply(scale.swapaxes(-2, -1), vectors)
 
     def into_frame(self, scale: FloatArray) -> FloatArray:
-        return invert_factors(triangles.common_factor(scale))
+        return self.inverse(triangles.common_factor(scale))
 
     def in_frame(self, inverse: FloatArray, into: FloatArray, scale: FloatArray) -> FloatArray:
         return triangles.products(inverse, triangles.common_factor(scale))
@@ -95,7 +129,18 @@ class Full(Structure):
         return (n_dims + 1) * (n_dims + 2) // 2  # 1, y_i, and y_i y_j, each once
 
     def write_features(self, y: FloatArray, out: FloatArray) -> None:
-        products.write_features(y, out)
+        n_dims = len(y)
+        out[0] = 1.0
+        out[1 : n_dims + 1] = y
+        # y_i y_j by the distance of j from i, around the end: few loops, and long ones
+        around = np.concatenate([y, y[: n_dims // 2]])
+        n_whole = (n_dims + 1) // 2  # distances of which there are D products
+        shape, strides = (n_whole, *y.shape), (around.strides[0], *around.strides)
+        others: FloatArray = np.ndarray(shape, buffer=around, strides=strides)
+        whole = out[n_dims + 1 :][: n_whole * n_dims]
+        np.multiply(y, others, out=whole.reshape(shape))
+        n_half = n_dims // 2 * (1 - n_dims % 2)
+        np.multiply(y[:n_half], y[n_dims - n_half :], out=out[len(out) - n_half :])
 
     def natural_parameters(
         self, constant: FloatArray, means: FloatArray, inverse: FloatArray
@@ -105,7 +150,7 @@ class Full(Structure):
         theta = np.empty((n_components, self.n_features(n_dims)))
         theta[:, 0] = constant - 0.5 * np.einsum("kd,kd->k", whitened, whitened)
         theta[:, 1 : n_dims + 1] = triangles.apply(inverse.transpose(0, 2, 1), whitened)
-        pairs = products.pairs(n_dims)
+        pairs = pairs_of(n_dims)
 
         def write(part: slice) -> None:
             precision = np.empty(inverse[part].shape)
@@ -122,7 +167,7 @@ class Full(Structure):
         n_components, n_dims = means.shape
         # sum (y - mu)(y - mu)^T = sum y y^T - a mu^T - mu a^T with a = first + mass mu / 2
         half = first + 0.5 * sums[:, :1] * means  # [K, D]
-        second, pairs = np.empty((n_components, n_dims, n_dims)), products.pairs(n_dims)
+        second, pairs = np.empty((n_components, n_dims, n_dims)), pairs_of(n_dims)
 
         def write(part: slice) -> None:
             matrices = second[part]
@@ -146,14 +191,19 @@ class Full(Structure):
         return unwhitened.reshape(second.shape)
 
     def gradient(
-        self, scale: FloatArray, inverse: FloatArray, mass: FloatArray, second: FloatArray
+        self,
+        scale: FloatArray,
+        inverse: FloatArray,
+        mass: FloatArray,
+        second: FloatArray,
+        n_dims: int,
     ) -> FloatArray:
         # tril(Sigma^-1 S Sigma^-1 L) = tril(L^-T M), which has no cancellation in it.
-        inverses, stack = _stack(inverse), _stack(second)
+        stack, w = _stack(second), _stack(inverse)
 
         def write(part: slice) -> None:
             matrices = stack[part]
-            triangles.transposed_times(inverses[part], matrices, out=matrices)
+            triangles.transposed_times(w[part], matrices, out=matrices)
             np.negative(matrices, out=matrices)
             triangles.clear_above(matrices)
 
@@ -210,7 +260,7 @@ class Full(Structure):
         return updated, collapsed
 
     def unit_moments(self, scale: FloatArray, floor: FloatArray) -> FloatArray:
-        inverse = invert_factors(scale)
+        inverse = self.inverse(scale)
         added = np.matmul(inverse * floor, inverse.swapaxes(-1, -2))
         return np.asarray(np.eye(scale.shape[-1]) - added)
 

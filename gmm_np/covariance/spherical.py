@@ -30,8 +30,8 @@ class Spherical(Deviations):
     def reduce(self, dense: FloatArray) -> FloatArray:
         return np.asarray(np.trace(dense, axis1=1, axis2=2))
 
-    def half_log_det(self, scale: FloatArray) -> FloatArray:
-        return np.log(scale)
+    def half_log_det(self, scale: FloatArray, n_dims: int) -> FloatArray:
+        return np.asarray(n_dims * np.log(scale))
 
     def inverse_norm(self, inverse: FloatArray) -> FloatArray:
         return inverse

@@ -49,14 +49,16 @@ class Structure(ABC):
         """Pull [K, D, D] back through `expand`, also where components share a scale."""
 
     @abstractmethod
-    def half_log_det(self, scale: FloatArray) -> FloatArray:
-        """Return [...], of the directions that numbers stand for only one."""
+    def half_log_det(self, scale: FloatArray, n_dims: int) -> FloatArray:
+        """Half the log-determinants [...], equation (8)."""
 
     @abstractmethod
-    def inverse(self, scale: FloatArray) -> FloatArray: ...
+    def inverse(self, scale: FloatArray) -> FloatArray:
+        """Return W, so that whitening is a product."""
 
     @abstractmethod
-    def inverse_norm(self, inverse: FloatArray) -> FloatArray: ...
+    def inverse_norm(self, inverse: FloatArray) -> FloatArray:
+        """Return upper bounds of the spectral norms of W, [...]."""
 
     @abstractmethod
     def deviations(self, scale: FloatArray) -> FloatArray:
@@ -107,15 +109,21 @@ class Structure(ABC):
     def diagonal(self, second: FloatArray) -> FloatArray: ...
 
     @abstractmethod
-    def n_features(self, n_dims: int) -> int: ...
+    def n_features(self, n_dims: int) -> int:
+        """P, the number of features of a sample."""
 
     @abstractmethod
-    def write_features(self, y: FloatArray, out: FloatArray) -> None: ...
+    def write_features(self, y: FloatArray, out: FloatArray) -> None:
+        """Write the features of centred samples y [D, B] to `out` [P, B]."""
 
     @abstractmethod
     def natural_parameters(
         self, constant: FloatArray, means: FloatArray, inverse: FloatArray
-    ) -> FloatArray: ...
+    ) -> FloatArray:
+        """Coefficients [K, P] of the features in log_joint, for means about the same centre.
+
+        constant - |W (y - mu)|^2 / 2, written out in the features.
+        """
 
     @abstractmethod
     def feature_moments(
@@ -138,9 +146,14 @@ class Structure(ABC):
 
     @abstractmethod
     def gradient(
-        self, scale: FloatArray, inverse: FloatArray, mass: FloatArray, second: FloatArray
+        self,
+        scale: FloatArray,
+        inverse: FloatArray,
+        mass: FloatArray,
+        second: FloatArray,
+        n_dims: int,
     ) -> FloatArray:
-        """As `Family` has it, of masses [...] times the directions that numbers stand for."""
+        """As `Family` has it, of masses [...]."""
 
     @abstractmethod
     def posterior_step(
@@ -166,7 +179,7 @@ class Structure(ABC):
         lost: FloatArray,
         add: Update,
     ) -> tuple[FloatArray, Bools]:
-        """As `Family` has it, of covariances [K, ...]; masses [K] as for `gradient`."""
+        """As `Family` has it, of covariances [K, ...]; masses [K] times `n_equal`."""
 
     @abstractmethod
     def unit_moments(self, scale: FloatArray, floor: FloatArray) -> FloatArray:

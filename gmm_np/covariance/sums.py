@@ -77,12 +77,6 @@ def _inverse_or_zero(mass: FloatArray) -> FloatArray:
     return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
 
 
-def about_means(sums: FloatArray, means: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Masses [K] and first moments about the means [K, D] from sums of 1 and y [K, P]."""
-    mass = sums[:, 0].copy()
-    return mass, sums[:, 1 : means.shape[1] + 1] - mass[:, None] * means
-
-
 class Update(NamedTuple):
     """What the M-step adds to a learned covariance: (scatter + s I) / (mass + f) + ridge.
 

@@ -12,22 +12,13 @@ Functions in this package check nothing. Letters in shapes: B samples of a block
 are on, D dimensions, P features.
 """
 
-from gmm_np.estep.accumulate import (
-    METHODS,
-    Accumulator,
-    Block,
-    Kernel,
-    Method,
-    numpy_settings,
-)
-from gmm_np.estep.estep import EStep
+from gmm_np.estep.estep import METHODS, Block, EStep, Kernel, numpy_settings
 from gmm_np.estep.feature_kernel import FeatureKernel
-from gmm_np.estep.prepared_mixture import PreparedMixture, Standardization
+from gmm_np.estep.prepared_mixture import Method, PreparedMixture, Standardization
 from gmm_np.estep.residual_kernel import OutOfRangeError, ResidualKernel
 
 __all__ = [
     "METHODS",
-    "Accumulator",
     "Block",
     "EStep",
     "FeatureKernel",

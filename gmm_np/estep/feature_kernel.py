@@ -48,8 +48,8 @@ class FeatureKernel:
         self.tile = max(t.largest_product // (c.group * c.part), 1)
         self._features, self._terms = np.empty(self.n_rows * block), np.empty(n_terms * block)
         self._partial = np.empty(c.n_parts * n_terms * block if c.n_parts > 1 else 0)
-        # [K, P] as a whole; the rows of each group of components hold its sums as [P, group].
-        self._sums: FloatArray | None = None
+        # Slices of components, and their sums by groups: [groups, P, group].
+        self._sums: list[tuple[slice, FloatArray]] | None = None
         self._cross = family.cross_moment(d)
         # Whether second moments are of each component's own, at the price of their features.
         self.dense = family.dense and self.n_summed == p
@@ -63,7 +63,7 @@ class FeatureKernel:
         n_samples = y.shape[1]
         self._rows = self._features[: self.n_rows * n_samples].reshape(self.n_rows, n_samples)
         self._rows[p:] = 0.0
-        self.mixture.family.write_features(y, self._rows[:p])
+        self.mixture.family.features.write_features(y, self._rows[:p])
 
     def log_joint(self, shift: float) -> FloatArray:
         """Return log_joint - shift of the block, [K, B]: coefficients times features."""
@@ -123,7 +123,8 @@ class FeatureKernel:
         if self._sums is None:
             self._sums = other._sums
         elif other._sums is not None:
-            self._sums += other._sums
+            for (_, total), (_, more) in zip(self._sums, other._sums, strict=True):
+                total += more
         if self._cross is not None and other._cross is not None:
             self._cross += other._cross
 
@@ -139,8 +140,8 @@ class FeatureKernel:
         if self._sums is None:
             return by_residuals
         family, s = self.mixture.family, self.standardization
-        products = np.empty(self._sums.shape)
-        for components, total in self._grouped():
+        products = np.empty((self.mixture.n_components, self.n_summed))
+        for components, total in self._sums:
             by_component = total.transpose(0, 2, 1)
             products[components].reshape(by_component.shape)[...] = by_component
         sums = family.whitened_moments(products, s.means, s.inverse, self._cross)
@@ -153,13 +154,16 @@ class FeatureKernel:
 
     def _add_products(self, weights: FloatArray) -> None:
         """Add features times weights [K, B], in sums of few samples, and in tiles."""
-        if self._sums is None:
-            self._sums = np.zeros((self.mixture.n_components, self.n_summed))
         t, n_rows = tuning.active, self.n_summed
+        if self._sums is None:
+            self._sums = [
+                (part, np.zeros((-(-len(weights[part]) // group), n_rows, group)))
+                for part, group in equal_slices(len(weights), t.tile_components)
+            ]
         for samples, size in equal_slices(weights.shape[1], LONGEST_SUM):
             # [sums, groups, tiles, rows, columns]
             rows = self._rows[:n_rows, samples].reshape(n_rows, 1, -1, size).transpose(2, 1, 0, 3)
-            for components, total in self._grouped():
+            for components, total in self._sums:
                 n_groups, _, group = total.shape
                 own = weights[components, samples]
                 right = own.reshape(n_groups, group, -1, size).transpose(2, 0, 3, 1)[:, :, None]
@@ -172,13 +176,6 @@ class FeatureKernel:
                         added = np.matmul(left, right)
                         summed = added[0] if len(added) == 1 else added.sum(axis=0)
                         so_far[:, part] += summed.reshape(n_groups, -1, group)
-
-    def _grouped(self) -> Iterator[tuple[slice, FloatArray]]:
-        """Yield slices of components, and their sums by groups: [groups, P, group]."""
-        assert self._sums is not None
-        k, most = self.mixture.n_components, tuning.active.tile_components
-        for components, group in equal_slices(k, most):
-            yield components, self._sums[components].reshape(-1, self.n_summed, group)
 
     def _add_active(self) -> None:
         """Add the residuals of the active pairs, if there are any."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from types import EllipsisType
-from typing import Final
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,8 +16,12 @@ from gmm_np.covariance.sums import Bools, Sums
 from gmm_np.linalg import triangles
 from gmm_np.parameters import Parameters
 
+Method: TypeAlias = Literal["auto", "direct", "moments"]
+
 LOG_2_PI: Final = math.log(2 * math.pi)
 UNIT_ROUNDOFF: Final = 2.0**-53
+# The feature kernel is admitted where the bound on its relative error promises ten digits.
+LARGEST_ERROR: Final = 1e-10
 # Coordinates whose unit is further from 1 than this power of two are brought to it.
 LARGEST_EXPONENT: Final = 200
 
@@ -62,7 +66,7 @@ class PreparedMixture:
         self.all_inverses = inverse
         self.means, self.inverse = means[chosen], inverse[own]
         self.n_components, self.n_dims = self.means.shape
-        self.n_features = family.n_features(self.n_dims)
+        self.n_features = family.features.n_features(self.n_dims)
         # log_joint = constant - |z|^2 / 2, equation (9)
         self.constant = self.log_pi - half_log_det[chosen] - 0.5 * self.n_dims * LOG_2_PI
         self._scale = None if scale is None else scale[own]
@@ -78,8 +82,11 @@ class PreparedMixture:
         means = parameters.means.astype(np.float64, copy=False)
         scale = parameters.scale.astype(np.float64, copy=False)
         with np.errstate(all="ignore"):
-            inverse = family.inverse(scale)
-        half_log_det = family.half_log_det(scale, *means.shape)
+            inverse = family.structure.inverse(scale)
+        n_components, n_dims = means.shape
+        # of one covariance, where all components share it
+        one = family.structure.half_log_det(scale, n_dims)
+        half_log_det = np.broadcast_to(one, n_components)
         logits = parameters.pi_logits.astype(np.float64, copy=False)
         return cls(family, logits, means, inverse, half_log_det, scale)
 
@@ -92,10 +99,30 @@ class PreparedMixture:
             )
         return self._standardizations[common]
 
+    def coordinates(
+        self, method: Method, x: FloatArray
+    ) -> tuple[Standardization, FloatArray] | None:
+        """Return the coordinates that the feature kernel takes, and samples x [D, B] in them.
+
+        None for the residual kernel, which takes them as they are.
+        """
+        if method == "direct":
+            return None
+        for common in self.family.frames:
+            standardization = self.standardization(common=common)
+            if standardization.unit != 1.0 and not self.family.whitened:
+                continue  # plain residuals are in the units of the data
+            y = standardization.transform(x)
+            if method == "moments" or standardization.error_bound(y) <= LARGEST_ERROR:
+                return standardization, y
+        return None
+
     @cached_property
     def scale(self) -> FloatArray:
         """The scale, in the family's shape."""
-        return self.family.inverse(self.inverse) if self._scale is None else self._scale
+        if self._scale is not None:
+            return self._scale
+        return self.family.structure.inverse(self.inverse)
 
     @cached_property
     def factors(self) -> FloatArray:
@@ -152,7 +179,7 @@ class Standardization:
             self.means = np.ascontiguousarray(self.transform(np.ascontiguousarray(means.T)).T)
             self.inverse = family.in_frame(inverse, self.common_inverse, scale)
         # In units so large or small that squares could leave the range, a power of two mends it.
-        self.sharpness = family.inverse_norm(self.inverse)  # [K] or []
+        self.sharpness = family.features.inverse_norm(self.inverse)  # [K] or []
         exponent = int(np.frexp(self.sharpness.max())[1])
         if LARGEST_EXPONENT < abs(exponent) < 1000:
             self.unit = 2.0**exponent
@@ -189,36 +216,43 @@ class Standardization:
     @cached_property
     def coefficients(self) -> Coefficients:
         """Those of the features in log_joint."""
-        return Coefficients(self.family.natural_parameters(self.constant, self.means, self.inverse))
+        theta = self.family.features.natural_parameters(self.constant, self.means, self.inverse)
+        return in_tiles(theta)
 
 
-class Coefficients:
-    """Coefficients [K, P] of features, in tiles; and of one more feature, which is 1 for each."""
+class Coefficients(NamedTuple):
+    """Coefficients [K, P] of features, in tiles; and of one more feature, which is 1 for each.
 
-    def __init__(self, theta: FloatArray) -> None:
-        t = tuning.active
-        self.n_components, self.n_features = theta.shape
-        # K in groups of the same size, P in parts of the same size; what is left over is zero.
-        self.group = _group(self.n_components)
-        self.n_groups = -(-self.n_components // self.group)
-        most = max(t.largest_product // (self.group * t.tile_samples), 1)
-        self.n_parts = -(-(self.n_features + 1) // most)
-        self.part = -(-(self.n_features + 1) // self.n_parts)
-        self.tiles = np.zeros((self.n_parts, self.n_groups * self.group, self.part))
-        for i, tile in enumerate(self.tiles):
-            columns = theta[:, i * self.part :][:, : self.part]
-            tile[: self.n_components, : columns.shape[1]] = columns
-        self.tiles[-1, : self.n_components, self.n_features - self.n_parts * self.part] = 1.0
+    K in groups of the same size, P in parts of the same size; what is left over is zero.
+    """
+
+    n_components: int
+    n_features: int
+    n_groups: int
+    group: int
+    n_parts: int
+    part: int
+    tiles: FloatArray  # [n_parts, n_groups * group, part]
 
 
-def _group(n_components: int) -> int:
-    """Return how many components a tile has: the least left over, then full registers."""
-    t = tuning.active
-    n_groups = -(-n_components // t.tile_components)
-    best = -(-n_components // n_groups)
-    if n_components >= t.rounded_components:
+def in_tiles(theta: FloatArray) -> Coefficients:
+    """Divide coefficients [K, P] so that no product of a tile is too large.
+
+    A tile has as many components as leave the least over, then as fill registers.
+    """
+    t, (k, p) = tuning.active, theta.shape
+    group = -(-k // -(-k // t.tile_components))
+    if k >= t.rounded_components:
         for size in range(t.rounded_components, t.tile_components + 1, t.register):
-            padded, least = -(-n_components // size) * size, -(-n_components // best) * best
-            if (padded, size % t.register > 0) < (least, best % t.register > 0):
-                best = size
-    return best
+            padded, least = -(-k // size) * size, -(-k // group) * group
+            if (padded, size % t.register > 0) < (least, group % t.register > 0):
+                group = size
+    n_groups = -(-k // group)
+    n_parts = -(-(p + 1) // max(t.largest_product // (group * t.tile_samples), 1))
+    part = -(-(p + 1) // n_parts)
+    tiles = np.zeros((n_parts, n_groups * group, part))
+    for i, tile in enumerate(tiles):
+        columns = theta[:, i * part :][:, :part]
+        tile[:k, : columns.shape[1]] = columns
+    tiles[-1, :k, p - n_parts * part] = 1.0
+    return Coefficients(k, p, n_groups, group, n_parts, part, tiles)

@@ -38,12 +38,6 @@ def _lower_triangle(n_dims: int) -> tuple[NDArray[Any], NDArray[Any]]:
     return rows, columns
 
 
-def diagonal_of(matrices: FloatArray) -> FloatArray:
-    """Return the diagonals [..., D] of matrices [..., D, D], as a view to be written to."""
-    diagonals: FloatArray = np.einsum("...ii->...i", matrices)
-    return diagonals
-
-
 def invert_factors(factors: FloatArray) -> FloatArray:
     """Return the inverses [..., D, D] of factors, which are lower triangular too."""
     n_dims = factors.shape[-1]

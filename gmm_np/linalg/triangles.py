@@ -328,6 +328,12 @@ def complete(lower: FloatArray) -> FloatArray:
     return lower
 
 
+def diagonal_of(matrices: FloatArray) -> FloatArray:
+    """Return the diagonals [..., D] of matrices [..., D, D], as a view to be written to."""
+    diagonals: FloatArray = np.einsum("...ii->...i", matrices)
+    return diagonals
+
+
 def clear_above(matrices: FloatArray) -> None:
     """Set what is above the diagonals of [K, D, D] to zero."""
     above = ~lower_triangle(matrices.shape[1])

@@ -11,12 +11,12 @@ import numpy as np
 
 from gmm_np.checks import FloatArray
 from gmm_np.linalg.factors import (
-    diagonal_of,
     invert_factors,
     pack_triangles,
     pull_back_inverse,
     unpack_triangles,
 )
+from gmm_np.linalg.triangles import diagonal_of
 from gmm_np.parametrizations.base import Parametrization
 
 
