@@ -262,6 +262,54 @@ def check_mixture(
     return logits, centres, scales
 
 
+def check_direction(
+    direction: Gradients, means: FloatArray, scale: FloatArray, x: FloatArray, family: str = "full"
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return how fast logits [K], means [K, D], the family's scale and x [N, D] move, as float64.
+
+    `means`, `scale` and `x` are checked already; what the direction leaves out is zero.
+
+    Raises
+    ------
+    TypeError
+        If it is no `Gradients`, or not made of real numbers.
+    ValueError
+        If a shape is not that of its argument, a value is not finite, or that of a Cholesky factor
+        is not lower triangular.
+    """
+    if not isinstance(direction, Gradients):
+        raise TypeError(
+            "direction must be gmm_np.Gradients(pi_logits, means, scale, x), with how fast each "
+            f"entry moves; got {type(direction).__name__}. Use gmm_np.Gradients(*direction) for a "
+            "tuple of these."
+        )
+    form = FAMILIES[family]
+    expected = {  # shape, and what the axes are called
+        "pi_logits": (means.shape[:1], ("component",)),
+        "means": (means.shape, _AXES_OF_MEANS),
+        "scale": (scale.shape, form.places),
+        "x": (x.shape, ("row", "column")),
+    }
+    found = []
+    for field, (shape, axes) in expected.items():
+        name, value = f"direction.{field}", getattr(direction, field)
+        if value is None and field in ("scale", "x"):
+            found.append(np.zeros(shape))
+            continue
+        array = as_float64(name, value, axes)
+        if array.shape != shape:
+            raise ValueError(
+                f"{name} must have the shape of what it moves, {shape}; got {array.shape}. Give a "
+                "number for each entry, 0 where one stays."
+            )
+        check_finite(name, array, "Use 0 for an entry that stays.", axes)
+        if field == "scale" and form.has_factors:
+            remedy = f"Pass np.tril({name}): what is above the diagonal is no parameter."
+            _check_lower(name, array, axes, remedy)
+        found.append(array)
+    return found[0], found[1], found[2], found[3]
+
+
 def check_covariances(
     weights: ArrayLike,
     means: ArrayLike,
@@ -464,12 +512,20 @@ def _check_cholesky_factors(name: str, factors: FloatArray, places: tuple[str, .
             "covariances, as np.linalg.cholesky gives them. A column with a negative diagonal "
             "entry may be negated: that leaves the covariance."
         )
+    remedy = (
+        f"Pass np.tril({name}) if the upper triangle means nothing, or np.linalg.cholesky({name}) "
+        "if these are covariances."
+    )
+    _check_lower(name, factors, places, remedy)
+
+
+def _check_lower(name: str, factors: FloatArray, places: tuple[str, ...], remedy: str) -> None:
+    """Raise ValueError unless matrices [..., D, D] are lower triangular."""
     if np.logical_and(factors, _above_diagonal(factors.shape[-1])).any():
         above = np.triu(factors, 1) != 0  # [..., D, D]
         raise ValueError(
             f"{name} is not lower triangular, it has non-zero values above the diagonal: "
-            f"{first_of(above, places, factors)}. Pass np.tril({name}) if the upper triangle "
-            f"means nothing, or np.linalg.cholesky({name}) if these are covariances."
+            f"{first_of(above, places, factors)}. {remedy}"
         )
 
 

@@ -1,7 +1,10 @@
-"""The loss of a Gaussian mixture and its gradient, by the chain rule. Read it from top to bottom.
+"""The loss of a Gaussian mixture and its derivatives, first and second, by the chain rule.
 
     forward:   x, pi_logits, means, scale_tril -> value, and a cache of what the backward needs
     backward:  cache, d_value -> gradients
+
+Read it from top to bottom, and at first without what stands under "chapter two": functions whose
+names end in "tangent", which nothing outside them needs but `nll_hvp`.
 
 Each step is a forward with its backward right below it. A backward takes d_<output>, the gradient
 of the loss with respect to an output, and returns d_<input>. Each line that computes says what it
@@ -9,8 +12,17 @@ makes: the shape, the equation of docs/derivation.md, and the formula. N samples
 dimensions; all in float64 and in nats. Nothing is shared with the engine, so that each can be
 checked against the other.
 
-The text checks no arguments, and knows no end of the range of a double. `nll_forward` and
-`nll_backward`, below it, see to both: by checks.py, and by extended_range.py.
+Chapter two differentiates both once more, along a direction in which all arguments move:
+
+    tangent:           cache, dot_<arguments> -> dot_value, and tangents of what the cache holds
+    backward tangent:  cache, tangents -> dot_d_<arguments>, the Hessian times the direction
+
+Below each backward stand the tangent of its forward, which takes dot_<input>, the rate of an input
+along the direction, to dot_<output>; and the tangent of the backward itself, which takes
+dot_d_<output> to dot_d_<input>.
+
+The text checks no arguments, and knows no end of the range of a double. `nll_forward`,
+`nll_backward` and `nll_hvp`, below it, see to both: by checks.py, and by extended_range.py.
 """
 
 from __future__ import annotations
@@ -31,11 +43,18 @@ from gmm_np.checks import (
     check_d_value,
     check_sample_weight,
     check_x,
+    first_of,
     unit_weights,
 )
-from gmm_np.parameters import Gradients, cast_gradient, check_mixture, gradient_dtype
+from gmm_np.parameters import (
+    Gradients,
+    cast_gradient,
+    check_direction,
+    check_mixture,
+    gradient_dtype,
+)
 
-__all__ = ["Cache", "nll_backward", "nll_forward"]
+__all__ = ["Cache", "nll_backward", "nll_forward", "nll_hvp"]
 
 Pair = tuple[FloatArray, FloatArray]
 Triple = tuple[FloatArray, FloatArray, FloatArray]
@@ -56,6 +75,25 @@ def log_softmax_backward(d_log_pi: FloatArray, pi: FloatArray) -> FloatArray:
     """Gradient in the logits [K]: each is used by its own weight, and by the sum: (16)."""
     # [K]  (16)  d_a_k = d_log pi_k - pi_k sum_j d_log pi_j
     return np.asarray(d_log_pi - pi * d_log_pi.sum())
+
+
+# - - - chapter two - - -
+
+
+def log_softmax_tangent(dot_pi_logits: FloatArray, pi: FloatArray) -> Pair:
+    """Tangents of the logarithms of the weights [K] and of the weights [K], equation (50)."""
+    dot_total, dot_pi = logsumexp_tangent(dot_pi_logits, pi)  # scalar, [K]
+    # [K]  (50)  dot_log pi_k = dot_a_k - sum_j pi_j dot_a_j
+    return dot_pi_logits - dot_total, dot_pi
+
+
+def log_softmax_backward_tangent(
+    dot_d_log_pi: FloatArray, d_log_pi: FloatArray, pi: FloatArray, dot_pi: FloatArray
+) -> FloatArray:
+    """Tangent of the gradient in the logits [K], equation (59): pi is a factor, and moves."""
+    total, dot_total = d_log_pi.sum(), dot_d_log_pi.sum()  # scalar  (59)  sum_j d_log pi_j
+    # [K]  (59)  dot_d_a_k = dot_d_log pi_k - dot_pi_k sum_j d_log pi_j - pi_k sum_j dot_d_log pi_j
+    return np.asarray(dot_d_log_pi - dot_pi * total - pi * dot_total)
 
 
 # --- 2. quadratic = |z|^2, where L z = x - mean -------------------------------------------------
@@ -82,6 +120,42 @@ def quadratic_form_backward(
     return d_residual, d_mean, d_factor
 
 
+# - - - chapter two - - -
+
+
+def quadratic_form_tangent(
+    dot_x: FloatArray, dot_mean: FloatArray, dot_factor: FloatArray, factor: FloatArray,
+    z: FloatArray,
+) -> Pair:  # fmt: skip
+    """Tangents of the squared distances [N] and of z [N, D], equations (51) and (52)."""
+    dot_residual = dot_x - dot_mean  # [N, D]  (51)  dot_e_nk = dot_x_n - dot_mu_k
+    right = dot_residual - z @ dot_factor.T  # [N, D]  (51)  dot_e_nk - dot_L_k z_nk
+    # [N, D]  (51)  L_k dot_z_nk = dot_e_nk - dot_L_k z_nk
+    dot_z = solve_triangular(factor, right.T, lower=True, check_finite=False).T
+    # [N]  (52)  dot_q_nk = 2 z_nk^T dot_z_nk
+    return 2.0 * np.einsum("nd,nd->n", z, dot_z), dot_z
+
+
+def quadratic_form_backward_tangent(
+    dot_d_quadratic: FloatArray, d_quadratic: FloatArray, factor: FloatArray,
+    dot_factor: FloatArray, z: FloatArray, dot_z: FloatArray,
+) -> Triple:  # fmt: skip
+    """Tangents of the gradients in x, mean and factor: (61) with y of (18), (62) and (63)."""
+    # [N, D]  (18)  y_nk = L_k^-T z_nk
+    y = solve_triangular(factor, z.T, lower=True, trans="T", check_finite=False).T
+    right = dot_z - y @ dot_factor  # [N, D]  (61)  dot_z_nk - dot_L_k^T y_nk
+    # [N, D]  (61)  L_k^T dot_y_nk = dot_z_nk - dot_L_k^T y_nk
+    dot_y = solve_triangular(factor, right.T, lower=True, trans="T", check_finite=False).T
+    d_residual = 2.0 * d_quadratic[:, None] * y  # [N, D]  (18)  d_e_nk = 2 d_q_nk y_nk
+    # [N, D]  (61)  dot_d_e_nk = 2 dot_d_q_nk y_nk + 2 d_q_nk dot_y_nk
+    dot_d_residual = 2.0 * (dot_d_quadratic[:, None] * y + d_quadratic[:, None] * dot_y)
+    dot_d_mean = -sum_over_samples(dot_d_residual)  # [D]  (62)  dot_d_mu_k = -sum_n dot_d_e_nk
+    # [D, D]  (63)  sum_n (dot_d_e_nk z_nk^T + d_e_nk dot_z_nk^T)
+    products = sum_of_products(dot_d_residual, z) + sum_of_products(d_residual, dot_z)
+    # [D, D]  (63)  dot_d_L_k <- -tril(sum_n (dot_d_e_nk z_nk^T + d_e_nk dot_z_nk^T))
+    return dot_d_residual, dot_d_mean, -np.tril(products)
+
+
 # --- 3. log_density = -quadratic / 2 - half_log_det - (D/2) log 2 pi ----------------------------
 
 
@@ -95,6 +169,27 @@ def half_log_det_backward(d_half_log_det: float, diagonal: FloatArray) -> FloatA
     """Gradient in the factor [D, D], equation (21)."""
     # [D, D]  (21)  d_L_k <- diag(d_h_k / L_k,11, ..., d_h_k / L_k,DD)
     return np.diag(d_half_log_det / diagonal)
+
+
+# - - - chapter two - - -
+
+
+def half_log_det_tangent(dot_factor: FloatArray, diagonal: FloatArray) -> float:
+    """Tangent of half the log-determinant, equation (53)."""
+    # scalar  (53)  dot_h_k = sum_i dot_L_k,ii / L_k,ii
+    return float((np.diagonal(dot_factor) / diagonal).sum())
+
+
+def half_log_det_backward_tangent(
+    dot_d_half_log_det: float, d_half_log_det: float, dot_factor: FloatArray, diagonal: FloatArray
+) -> FloatArray:
+    """Tangent of the gradient in the factor [D, D], equation (64)."""
+    rate = np.diagonal(dot_factor) / diagonal  # [D]  (64)  dot_L_k,ii / L_k,ii
+    # [D, D]  (64)  dot_d_L_k,ii <- (dot_d_h_k - d_h_k dot_L_k,ii / L_k,ii) / L_k,ii
+    return np.diag((dot_d_half_log_det - d_half_log_det * rate) / diagonal)
+
+
+# - - - the log density, from both - - -
 
 
 def log_density_forward(x: FloatArray, mean: FloatArray, factor: FloatArray) -> Pair:
@@ -115,6 +210,40 @@ def log_density_backward(
     # [D, D]  (12)  it is used twice, so that two gradients add
     d_factor += half_log_det_backward(d_half_log_det, np.diagonal(factor))
     return d_x, d_mean, d_factor
+
+
+# - - - chapter two - - -
+
+
+def log_density_tangent(
+    dot_x: FloatArray, dot_mean: FloatArray, dot_factor: FloatArray, factor: FloatArray,
+    z: FloatArray,
+) -> Pair:  # fmt: skip
+    """Tangents of the log density [N], equation (54) without the weight, and of z [N, D]."""
+    dot_quadratic, dot_z = quadratic_form_tangent(dot_x, dot_mean, dot_factor, factor, z)
+    dot_half_log_det = half_log_det_tangent(dot_factor, np.diagonal(factor))  # scalar
+    # [N]  (54)  dot_t_nk = dot_log pi_k - 1/2 dot_q_nk - dot_h_k
+    return -0.5 * dot_quadratic - dot_half_log_det, dot_z
+
+
+def log_density_backward_tangent(
+    dot_d_log_density: FloatArray, d_log_density: FloatArray, factor: FloatArray,
+    dot_factor: FloatArray, z: FloatArray, dot_z: FloatArray,
+) -> Triple:  # fmt: skip
+    """Tangents of the gradients in x, mean and factor: (17) and (60), and (12) for the last."""
+    d_quadratic = -0.5 * d_log_density  # [N]  (17)  d_q_nk = -1/2 d_t_nk
+    d_half_log_det = -float(d_log_density.sum())  # scalar  (17)  d_h_k = -sum_n d_t_nk
+    dot_d_quadratic = -0.5 * dot_d_log_density  # [N]  (60)  dot_d_q_nk = -1/2 dot_d_t_nk
+    # scalar  (60)  dot_d_h_k = -sum_n dot_d_t_nk
+    dot_d_half_log_det = -float(dot_d_log_density.sum())
+    dot_d_x, dot_d_mean, dot_d_factor = quadratic_form_backward_tangent(
+        dot_d_quadratic, d_quadratic, factor, dot_factor, z, dot_z
+    )
+    # [D, D]  (12)  it is used twice, so that two gradients add, and their tangents
+    dot_d_factor += half_log_det_backward_tangent(
+        dot_d_half_log_det, d_half_log_det, dot_factor, np.diagonal(factor)
+    )
+    return dot_d_x, dot_d_mean, dot_d_factor
 
 
 # --- 4. value = -sum of coefficient * log_likelihood, a logsumexp over the components ------------
@@ -139,6 +268,27 @@ def logsumexp_backward(d_value: FloatArray, softmax: FloatArray) -> FloatArray:
     return np.asarray(d_value[..., None] * softmax)  # [N, K]  (15)  d_t_nk = r_nk d_l_n
 
 
+# - - - chapter two - - -
+
+
+def logsumexp_tangent(dot_terms: FloatArray, softmax: FloatArray) -> Pair:
+    """Tangents of the logsumexp [...] and of the softmax [..., K], equation (55)."""
+    dot_value = (softmax * dot_terms).sum(axis=-1)  # [N]  (55)  dot_l_n = sum_k r_nk dot_t_nk
+    # [N, K]  (55)  dot_r_nk = r_nk (dot_t_nk - dot_l_n)
+    return dot_value, softmax * (dot_terms - dot_value[..., None])
+
+
+def logsumexp_backward_tangent(
+    dot_d_value: FloatArray, d_value: FloatArray, softmax: FloatArray, dot_softmax: FloatArray
+) -> FloatArray:
+    """Tangent of the gradient in the terms [..., K], equation (58): the shares move."""
+    # [N, K]  (58)  dot_d_t_nk = dot_r_nk d_l_n + r_nk dot_d_l_n
+    return np.asarray(dot_softmax * d_value[..., None] + softmax * dot_d_value[..., None])
+
+
+# - - - the loss - - -
+
+
 def reduce_forward(log_likelihood: FloatArray, weight: FloatArray, reduction: Reduction) -> Pair:
     """Loss (11): scalar, or [N] for "none". Keeps each sample's coefficient [N], w_n / W in (3)."""
     weight = unit_weights(weight) if reduction == "mean" else weight  # [N]  (3)  w_n
@@ -154,6 +304,23 @@ def reduce_forward(log_likelihood: FloatArray, weight: FloatArray, reduction: Re
 def reduce_backward(d_value: FloatArray, coefficient: FloatArray) -> FloatArray:
     """Gradient in the log-likelihood [N] of each sample, equation (13)."""
     return np.asarray(-coefficient * d_value)  # [N]  (13)  d_l_n = -(w_n / W) d_f
+
+
+# - - - chapter two - - -
+
+
+def reduce_tangent(
+    dot_log_likelihood: FloatArray, coefficient: FloatArray, reduction: Reduction
+) -> FloatArray:
+    """Tangent of the loss, equation (56): scalar, or [N] for "none"."""
+    dot_loss = -coefficient * dot_log_likelihood  # [N]  (56)  (w_n / W) dot_l_n
+    # scalar  (56)  dot_f = -sum_n (w_n / W) dot_l_n
+    return dot_loss if reduction == "none" else dot_loss.sum()
+
+
+def reduce_backward_tangent(dot_d_value: FloatArray, coefficient: FloatArray) -> FloatArray:
+    """Tangent of the gradient in the log-likelihood [N], equation (57): its factor is constant."""
+    return np.asarray(-coefficient * dot_d_value)  # [N]  (57)  dot_d_l_n = -(w_n / W) dot_d_f
 
 
 # --- the whole ----------------------------------------------------------------------------------
@@ -194,7 +361,63 @@ def backward(cache: Cache, d_value: FloatArray) -> tuple[FloatArray, ...]:
     return d_pi_logits, d_means, d_scale_tril, d_x
 
 
+# - - - chapter two - - -
+
+
+def tangent(
+    cache: Cache, dot_pi_logits: FloatArray, dot_means: FloatArray, dot_scale_tril: FloatArray,
+    dot_x: FloatArray,
+) -> tuple[FloatArray, Tangents]:  # fmt: skip
+    """Slope of the loss along a direction, and what its backward tangent needs: (54)."""
+    dot_log_pi, dot_pi = log_softmax_tangent(dot_pi_logits, cache.pi)  # [K], [K]
+    dot_log_joint, dot_z = np.empty_like(cache.log_joint), []  # [N, K], K of [N, D]
+    for k in range(len(dot_means)):
+        component = (dot_x, dot_means[k], dot_scale_tril[k], cache.scale_tril[k], cache.z[k])
+        dot_log_density, dot_z_k = log_density_tangent(*component)  # [N], [N, D]
+        # [N]  (54)  dot_t_nk = dot_log pi_k - 1/2 dot_q_nk - dot_h_k
+        dot_log_joint[:, k] = dot_log_pi[k] + dot_log_density
+        dot_z.append(dot_z_k)
+    dot_log_likelihood, dot_resp = logsumexp_tangent(dot_log_joint, cache.resp)  # [N], [N, K]
+    dot_value = reduce_tangent(dot_log_likelihood, cache.coefficient, cache.reduction)
+    return dot_value, Tangents(dot_scale_tril, dot_pi, dot_z, dot_resp)
+
+
+def backward_tangent(
+    cache: Cache, tangents: Tangents, d_value: FloatArray, dot_d_value: FloatArray
+) -> tuple[FloatArray, ...]:
+    """Tangents of the gradients in logits, means, factors and x: (16), (59) and (62)."""
+    dot_scale_tril, dot_z = tangents.dot_scale_tril, tangents.dot_z
+    d_log_likelihood = reduce_backward(d_value, cache.coefficient)  # [N]
+    dot_d_log_likelihood = reduce_backward_tangent(dot_d_value, cache.coefficient)  # [N]
+    d_log_joint = logsumexp_backward(d_log_likelihood, cache.resp)  # [N, K]
+    dot_d_log_joint = logsumexp_backward_tangent(
+        dot_d_log_likelihood, d_log_likelihood, cache.resp, tangents.dot_resp
+    )
+    d_log_pi = sum_over_samples(d_log_joint)  # [K]  (16)  d_log pi_k = sum_n d_t_nk
+    dot_d_log_pi = sum_over_samples(dot_d_log_joint)  # [K]  (59)  dot_d_log pi_k = sum_n dot_d_t_nk
+    dot_d_pi_logits = log_softmax_backward_tangent(
+        dot_d_log_pi, d_log_pi, cache.pi, tangents.dot_pi
+    )
+    dot_d_x, dot_d_means = np.zeros_like(cache.x), np.empty_like(cache.means)
+    dot_d_scale_tril = np.empty_like(cache.scale_tril)
+    for k in range(len(dot_d_means)):
+        component = (cache.scale_tril[k], dot_scale_tril[k], cache.z[k], dot_z[k])
+        dot_d_x_k, dot_d_means[k], dot_d_scale_tril[k] = log_density_backward_tangent(
+            dot_d_log_joint[:, k], d_log_joint[:, k], *component
+        )
+        dot_d_x += dot_d_x_k  # [N, D]  (62)  dot_d_x_n = sum_k dot_d_e_nk
+    return dot_d_pi_logits, dot_d_means, dot_d_scale_tril, dot_d_x
+
+
 # --- the contract: arguments, and the ends of the range -----------------------------------------
+
+# What messages call the places in a product.
+_AXES = {
+    "pi_logits": ("component",),
+    "means": ("component", "column"),
+    "scale_tril": ("component", "row", "column"),
+    "x": ("row", "column"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,6 +456,25 @@ class Cache:
     coefficient: FloatArray
     reduction: Reduction
     dtypes: tuple[np.dtype[np.floating[Any]], ...] = (np.dtype(np.float64),) * 4
+
+
+@dataclass(frozen=True, eq=False)
+class Tangents:
+    """How fast what a `Cache` holds moves along a direction.
+
+    Attributes
+    ----------
+    dot_scale_tril : ndarray, shape [K, D, D]
+        Lower triangular.
+    dot_pi : ndarray, shape [K]
+    dot_z : list of ndarray, length K, each of shape [N, D]
+    dot_resp : ndarray, shape [N, K]
+    """
+
+    dot_scale_tril: FloatArray
+    dot_pi: FloatArray
+    dot_z: list[FloatArray]
+    dot_resp: FloatArray
 
 
 def nll_forward(
@@ -344,6 +586,93 @@ def nll_backward(cache: Cache, d_value: ArrayLike = 1.0) -> Gradients:
     return Gradients(*(cast_gradient(g, t) for g, t in zip(gradients, cache.dtypes, strict=True)))
 
 
+def nll_hvp(
+    x: ArrayLike,
+    pi_logits: ArrayLike,
+    means: ArrayLike,
+    scale_tril: ArrayLike,
+    direction: Gradients,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Gradients:
+    """Hessian-vector product of the negative log-likelihood: the rate of its gradient, (49).
+
+    All arguments move together, so that the Hessian has a row and a column for each entry of the
+    logits, the means, the factors' lower triangles and x.
+
+    Parameters
+    ----------
+    x : array_like, shape [N, D]
+    pi_logits : array_like, shape [K]
+    means : array_like, shape [K, D]
+    scale_tril : array_like, shape [K, D, D]
+        As for `nll_forward`.
+    direction : Gradients
+        How fast each entry moves: finite, each array in the shape of its argument, `scale` lower
+        triangular. `scale` and `x` may be None, for zero. The logit of a component that is off
+        stays at -inf, whatever it says there.
+    sample_weight : array_like, shape [N], optional
+        Weights w_n, not negative; 1 for each sample by default.
+    reduction : {"mean", "sum"}
+        Weighted mean over samples (the default), or weighted sum.
+
+    Returns
+    -------
+    Gradients
+        The Hessian times the direction: for the logits [K], the means [K, D], the Cholesky factors
+        [K, D, D] (exactly lower triangular) and x [N, D]. Each comes in the dtype of its argument.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nll_forward`; or if `direction` is not what it has to be, or the loss is not one number.
+    OverflowError
+        If the product, or a step on the way to it, is beyond the range of a double.
+
+    Notes
+    -----
+    Louis' identity (65) gives the same without the chain rule through the logsumexp, by (66) and
+    (67). Samples add up in both, so that ``reduction="sum"`` over blocks of rows may be added.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmm_np import Gradients
+    >>> from gmm_np.reference import nll_hvp
+    >>> direction = Gradients(np.zeros(1), np.ones((1, 1)), None)
+    >>> nll_hvp([[0.0], [3.0]], [0.0], [[1.0]], [[[2.0]]], direction).means.tolist()
+    [[0.25]]
+    """
+    if as_reduction(reduction) == "none":
+        raise ValueError(
+            'reduction must be "mean" or "sum": a Hessian is that of one number, and "none" gives '
+            "one a sample. Weigh the samples with sample_weight."
+        )
+    arguments = (x, pi_logits, means, scale_tril)
+    _, cache = nll_forward(*arguments, sample_weight=sample_weight, reduction=reduction)
+    moves = [
+        move.copy() for move in check_direction(direction, cache.means, cache.scale_tril, cache.x)
+    ]
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        # What has no share adds nothing, however far or narrow it is and however fast it moves.
+        without = cache.resp * cache.coefficient[:, None] == 0  # [N, K]
+        z = [np.where(without[:, [k]], 0.0, z_k) for k, z_k in enumerate(cache.z)]
+        L, idle = cache.scale_tril.copy(), without.all(axis=0)  # [K, D, D], [K]
+        L[idle], moves[1][idle], moves[2][idle] = np.eye(L.shape[-1]), 0.0, 0.0
+        cache = replace(cache, z=z, scale_tril=L)
+        _, tangents = tangent(cache, *moves)
+        products = backward_tangent(cache, tangents, np.ones(()), np.zeros(()))
+    for (name, axes), product in zip(_AXES.items(), products, strict=True):
+        if not np.isfinite(product).all():
+            raise OverflowError(
+                f"the Hessian-vector product in {name}, or a step to it, is beyond the range of a "
+                f"double: {first_of(~np.isfinite(product), axes)}. Choose units in which x is of "
+                "order one, or a shorter direction: the product is linear in it."
+            )
+    return Gradients(*(cast_gradient(g, t) for g, t in zip(products, cache.dtypes, strict=True)))
+
+
 # --- sums that keep their digits ----------------------------------------------------------------
 
 # Samples that a matrix product adds up at once.
@@ -379,3 +708,9 @@ if __name__ == "__main__":  # the example of docs/derivation.md
     print(f"two samples, two components, one dimension: value {value:.6f} nats")
     for argument, gradient in nll_backward(cache)._asdict().items():
         print(f"gradient in {argument}: {np.round(gradient, 6).tolist()}")
+    direction = Gradients(
+        *map(np.array, ([1.0, 0.0], [[1.0], [0.0]], [[[0.0]], [[1.0]]], [[1.0], [0.0]]))
+    )
+    product = nll_hvp(cache.x, [0.0, 0.0], cache.means, cache.scale_tril, direction)
+    for argument, rate in product._asdict().items():
+        print(f"its rate along the direction: {argument}: {np.round(rate, 6).tolist()}")

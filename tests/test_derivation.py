@@ -19,7 +19,8 @@ import pytest
 from problems import random_problem
 
 from gmm_np.lesson.independent import Start
-from gmm_np.lesson.walkthrough import walk
+from gmm_np.lesson.walkthrough import walk, walk_tangents
+from gmm_np.parameters import Gradients
 from gmm_np.reference import (
     logsumexp_forward,
     nll_backward,
@@ -52,6 +53,13 @@ EXAMPLE = Start(
     means=np.array([[0.0], [2.0]]),
     scale_tril=np.array([[[1.0]], [[2.0]]]),
     sample_weight=np.ones(2),
+)
+# Chapter two goes along this: the first sample, logit and mean, and the second standard deviation.
+DIRECTION = Gradients(
+    np.array([1.0, 0.0]),
+    np.array([[1.0], [0.0]]),
+    np.array([[[0.0]], [[1.0]]]),
+    np.array([[1.0], [0.0]]),
 )
 
 
@@ -128,7 +136,7 @@ def test_every_number_cited_in_the_code_exists():
 def test_reference_cites_each_of_its_equations():
     source = (ROOT / "gmm_np" / "reference.py").read_text(encoding="utf-8")
     found = set().union(*(cited(text) for text in words(source)))
-    assert sorted({*range(4, 12), *range(13, 22)} - found) == []
+    assert sorted({*range(4, 12), *range(13, 22), *range(50, 65)} - found) == []
 
 
 def test_every_number_and_section_cited_in_the_document_exists():
@@ -136,7 +144,7 @@ def test_every_number_and_section_cited_in_the_document_exists():
     assert len(numbers) > 20
     assert sorted(numbers - set(TAGS)) == []
     sections = {int(n) for n in re.findall(r"^## (\d+)\. ", TEXT, flags=re.M)}
-    assert sections == set(range(1, 12))
+    assert sections == set(range(1, 14))
     cited_sections = re.findall(r"[Ss]ections? (\d+)\b(?!\.\d)(?: (?:and|to) (\d+))?", PROSE)
     assert len(cited_sections) > 5
     assert {int(n) for pair in cited_sections for n in pair if n} <= sections
@@ -345,9 +353,9 @@ def numbers_beside_the_steps():
 
 
 def test_the_numbers_beside_the_steps_are_those_of_the_reference():
-    rows = walk(EXAMPLE)
+    rows = walk(EXAMPLE) + walk_tangents(EXAMPLE, DIRECTION)
     seen = [name for name, _ in numbers_beside_the_steps()]
-    assert len(seen) == len(set(seen)) == 20
+    assert len(seen) == len(set(seen)) == 41
     for name, printed in numbers_beside_the_steps():
         own = [row for row in rows if row.name == name]
         if own[0].component is not None:  # a column for each component
@@ -362,6 +370,7 @@ def test_the_reference_prints_the_example(capsys):
     out = capsys.readouterr().out
     assert "value 1.876291 nats" in out
     assert "gradient in x: [[-0.058174], [0.158767]]" in out
+    assert "its rate along the direction: x: [[0.10958], [0.009895]]" in out
 
 
 # --- identities ---------------------------------------------------------------------------------

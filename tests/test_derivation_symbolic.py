@@ -1,4 +1,4 @@
-"""Every gradient equation of docs/derivation.md, proved by SymPy for small N, K and D.
+"""Every equation with a derivative in docs/derivation.md, proved by SymPy for small N, K and D.
 
 Each side is differentiated, or written down, in symbols; that their difference is zero is then a
 statement about rational functions, which SymPy decides. Numbers in parentheses are equations.
@@ -696,6 +696,234 @@ def test_em_update_with_priors_is_where_the_gradient_vanishes(d):
     assert same([sp.diff(objective, v) for v in mu], list(right - left))
 
 
+# --- sections 10 and 11: the second derivatives -------------------------------------------------
+
+
+def dotted(symbol):
+    """The rate of a symbol along a direction."""
+    return sp.Symbol(f"dot_{symbol.name}", real=True)
+
+
+def dots(value):
+    """Rates of the entries of a list or matrix of symbols; of a factor, those of its triangle."""
+    if isinstance(value, list):
+        return [dots(entry) for entry in value]
+    if isinstance(value, sp.MatrixBase):
+        return value.applyfunc(lambda entry: dotted(entry) if entry != 0 else entry)
+    return dotted(value)
+
+
+def rate(value):
+    """The tangent of an expression, or of each entry of a matrix, if all its symbols move."""
+    if isinstance(value, sp.MatrixBase):
+        return value.applyfunc(rate)
+    value = sp.sympify(value)
+    moving = [s for s in value.free_symbols if not s.name.startswith("fixed")]
+    return sum((sp.diff(value, s) * dotted(s) for s in moving), sp.Integer(0))
+
+
+@proves(49)
+def test_tangents_by_the_chain_rule_are_derivatives_along_the_direction():
+    """Of values, step by step; and of a gradient, where they are the Hessian times it."""
+    u, step = symbols("u", 2), sp.Symbol("fixed_step")
+    values = [u[0] * u[1], u[0] ** 3 + u[1]]
+    v = symbols("v", 2)
+    outer = v[0] ** 2 * v[1] + v[1] / v[0]
+    back = dict(zip(v, values, strict=True))
+    there = {s: s + step * dotted(s) for s in u}
+
+    def along(expression):
+        return sp.diff(expression.subs(there, simultaneous=True), step).subs(step, 0)
+
+    rates = {dotted(s): rate(value) for s, value in zip(v, values, strict=True)}
+    whole = outer.subs(back)
+    assert same(rate(outer).subs(rates).subs(back), along(whole))
+    hessian = sp.hessian(whole, u)
+    gradient = [sp.diff(whole, s) for s in u]
+    assert same([along(g) for g in gradient], hessian * sp.Matrix(dots(u)))
+
+
+@proves(50)
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_tangent_of_the_weights(n_components):
+    a = symbols("a", n_components)
+    total = sum(map(sp.exp, a))
+    pi = [sp.exp(v) / total for v in a]
+    mean = sum(p * d for p, d in zip(pi, dots(a), strict=True))
+    for k in range(n_components):
+        dot_log_pi = dotted(a[k]) - mean
+        assert same(rate(a[k] - sp.log(total)), dot_log_pi)
+        assert same(rate(pi[k]), pi[k] * dot_log_pi)
+
+
+@proves(51, 52)
+@DIMENSIONS
+def test_tangent_of_the_quadratic_form(d):
+    L, x, mu = factor("L", d), vector("x", d), vector("mu", d)
+    e = x - mu
+    z = L.inv() * e
+    assert same(rate(e), dots(x) - dots(mu))
+    assert same(L * rate(z), rate(e) - dots(L) * z)
+    assert same(rate((e.T * (L * L.T).inv() * e)[0]), 2 * z.dot(rate(z)))
+
+
+@proves(53)
+@DIMENSIONS
+def test_tangent_of_the_log_determinant(d):
+    L = factor("L", d)
+    expected = sum(dots(L)[i, i] / L[i, i] for i in range(d))
+    assert same(rate(sum(sp.log(L[i, i]) for i in range(d))), expected)
+
+
+@proves(54, 60)
+def test_tangents_of_the_log_density_and_of_its_backward():
+    log_pi, q, h, bars = symbols("p"), symbols("q"), symbols("h"), symbols("tbar", 3)
+    found = rate(log_pi - q / 2 - h - sp.log(2 * sp.pi))
+    assert same(found, dotted(log_pi) - dotted(q) / 2 - dotted(h))
+    assert same(rate(-bars[0] / 2), -dotted(bars[0]) / 2)
+    assert same(rate(-sum(bars)), -sum(dots(bars)))
+
+
+@proves(55, 58)
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_tangents_of_the_logsumexp_and_of_its_backward(n_components):
+    t, bar = symbols("t", n_components), symbols("lbar")
+    total = sum(map(sp.exp, t))
+    resp = [sp.exp(v) / total for v in t]
+    dot_l = sum(r * d for r, d in zip(resp, dots(t), strict=True))
+    assert same(rate(sp.log(total)), dot_l)
+    for k in range(n_components):
+        dot_r = resp[k] * (dotted(t[k]) - dot_l)
+        assert same(rate(resp[k]), dot_r)
+        assert same(rate(resp[k] * bar), dot_r * bar + resp[k] * dotted(bar))
+    assert vanishes(sum(map(rate, resp)))
+
+
+@proves(56, 57)
+def test_tangents_of_the_loss_and_of_its_backward():
+    weight, total = symbols("fixed_w", 3), symbols("fixed_W")
+    log_likelihood, bar = symbols("l", 3), symbols("fbar")
+    loss = -sum(w * v for w, v in zip(weight, log_likelihood, strict=True)) / total
+    expected = -sum(w / total * dotted(v) for w, v in zip(weight, log_likelihood, strict=True))
+    assert same(rate(loss), expected)
+    assert same(rate(-weight[0] / total * bar), -weight[0] / total * dotted(bar))
+
+
+@proves(59)
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_tangent_of_the_backward_of_the_weights(n_components):
+    a, bars = symbols("a", n_components), symbols("tbar", 2, n_components)
+    total = sum(map(sp.exp, a))
+    d_log_pi = [bars[0][k] + bars[1][k] for k in range(n_components)]
+    dot_d_log_pi = [dotted(bars[0][k]) + dotted(bars[1][k]) for k in range(n_components)]
+    for k in range(n_components):
+        assert same(rate(d_log_pi[k]), dot_d_log_pi[k])
+        pi = sp.exp(a[k]) / total
+        found = rate(d_log_pi[k] - pi * sum(d_log_pi))
+        assert same(found, dot_d_log_pi[k] - rate(pi) * sum(d_log_pi) - pi * sum(dot_d_log_pi))
+
+
+@proves(61)
+@DIMENSIONS
+def test_tangent_of_the_backward_towards_the_residual(d):
+    L, e, bar = factor("L", d), vector("e", d), symbols("qbar")
+    z = L.inv() * e
+    y = (L * L.T).inv() * e
+    assert same(L.T * rate(y), rate(z) - dots(L).T * y)
+    assert same(rate(2 * bar * y), 2 * dotted(bar) * y + 2 * bar * rate(y))
+
+
+@proves(62)
+def test_tangent_of_the_backward_of_the_residual():
+    bars = symbols("ebar", 2, 3)
+    for row in bars:
+        assert same(rate(sum(row)), sum(dots(row)))
+    for column in zip(*bars, strict=True):
+        assert same(rate(-sum(column)), -sum(dots(list(column))))
+
+
+@proves(63)
+@DIMENSIONS
+def test_tangent_of_the_backward_towards_the_factor(d):
+    L, bars = factor("L", d), symbols("qbar", 2)
+    z = [L.inv() * vector(f"e{n}", d) for n in range(2)]
+    d_residual = [2 * bar * (L.T.inv() * v) for bar, v in zip(bars, z, strict=True)]
+    found = rate(-tril(sum((de * v.T for de, v in zip(d_residual, z, strict=True)), sp.zeros(d))))
+    outer = sum(
+        (rate(de) * v.T + de * rate(v).T for de, v in zip(d_residual, z, strict=True)),
+        sp.zeros(d),
+    )
+    assert same(found, -tril(outer))
+    assert not same(found, -tril(outer + d_residual[0] * z[0].T))
+
+
+@proves(64)
+@DIMENSIONS
+def test_tangent_of_the_backward_of_the_log_determinant(d):
+    L, bar = factor("L", d), symbols("hbar")
+    found = rate(bar * inverse_diagonal(L))
+    for i, j in itertools.product(range(d), repeat=2):
+        expected = (dotted(bar) - bar * dots(L)[i, i] / L[i, i]) / L[i, i] if i == j else 0
+        assert same(found[i, j], expected)
+
+
+def free_symbols_of(mixture):
+    """All that may move: logits, means, the factors' triangles and the samples."""
+    found = [*mixture.logits, *itertools.chain(*mixture.means), *itertools.chain(*mixture.x)]
+    return found + [L[i, j] for L in mixture.factors for i, j in lower_pairs(mixture.D)]
+
+
+@proves(65, 66)
+def test_louis_identity():
+    """Each entry of the Hessian, and its product, for two components of one dimension."""
+    mixture = mixture_of((1, 2, 1))
+    free = free_symbols_of(mixture)
+    (joint,) = mixture.joint
+    density = sum(joint)
+    resp = [value / density for value in joint]
+    g = [[sp.diff(sp.log(value), s) for s in free] for value in joint]
+    hessian = [[[sp.diff(row, s) for s in free] for row in rows] for rows in g]
+    score = [sp.diff(sp.log(density), s) for s in free]
+    size = range(len(free))
+    for i, j in itertools.combinations_with_replacement(size, 2):
+        inside = sum(r * (H[i][j] + v[i] * v[j]) for r, H, v in zip(resp, hessian, g, strict=True))
+        assert same(sp.diff(score[i], free[j]), inside - score[i] * score[j])
+    moves = dots(free)
+    dot_t = [sum(a * b for a, b in zip(v, moves, strict=True)) for v in g]
+    mean = sum(r * t for r, t in zip(resp, dot_t, strict=True))
+    for i in size:
+        found = sum(
+            r * (t - mean) * v[i] + r * sum(H[i][j] * moves[j] for j in size)
+            for r, t, v, H in zip(resp, dot_t, g, hessian, strict=True)
+        )
+        assert same(rate(score[i]), found)
+
+
+@proves(67)
+@DIMENSIONS
+def test_hessian_of_one_term_along_a_direction(d):
+    """Of t_0 of two components: by its definition, and as written out."""
+    a, L, x, mu = symbols("a", 2), factor("L", d), vector("x", d), vector("mu", d)
+    total = sum(map(sp.exp, a))
+    z = L.inv() * (x - mu)
+    y = L.T.inv() * z
+    term = a[0] - sp.log(total) - z.dot(z) / 2 - sum(sp.log(L[i, i]) for i in range(d))
+    gradient = sp.Matrix([sp.diff(term, v) for v in mu])
+    assert same(gradient, y)
+    dot_z = L.inv() * (dots(x) - dots(mu) - dots(L) * z)
+    dot_y = L.T.inv() * (dot_z - dots(L).T * y)
+    assert same(rate(gradient), dot_y)
+    assert same(rate(sp.Matrix([sp.diff(term, v) for v in x])), -dot_y)
+    by_hand = tril(dot_y * z.T + y * dot_z.T)
+    by_hand += sp.diag(*(dots(L)[i, i] / L[i, i] ** 2 for i in range(d)))
+    assert same(by_factor(term, L), tril(y * z.T) - inverse_diagonal(L))
+    assert same(rate(by_factor(term, L)), by_hand)
+    pi = [sp.exp(v) / total for v in a]
+    mean = sum(p * dotted(v) for p, v in zip(pi, a, strict=True))
+    for j in range(2):
+        assert same(rate(sp.diff(term, a[j])), -pi[j] * (dotted(a[j]) - mean))
+
+
 # --- all of them --------------------------------------------------------------------------------
 
 
@@ -703,13 +931,13 @@ def gradient_equations(blocks):
     """Numbers of the equations in which a derivative stands."""
     found = set()
     for block in blocks:
-        if re.search(r"\\bar|\\overline|\\partial|\\nabla", block):
+        if re.search(r"\\bar|\\overline|\\partial|\\nabla|\\dot(?!s)", block):
             found.update(int(tag) for tag in re.findall(r"\\tag\{(\d+)\}", block))
     return found
 
 
 def test_every_gradient_equation_of_the_document_is_proved():
     wanted = gradient_equations(MATH_BLOCKS)
-    assert wanted >= {*range(13, 14), *range(15, 24), 24, 26, 28, 29}
+    assert wanted >= {*range(13, 14), *range(15, 24), 24, 26, 28, 29, *range(49, 68)}
     assert sorted(wanted - set(PROVED)) == []
     assert gradient_equations([r"\bar u = v \tag{99}", r"u = v \tag{98}"]) == {99}

@@ -1,4 +1,4 @@
-"""Section 10 of docs/derivation.md: what four wrong formulas give, and what is right.
+"""Section 12 of docs/derivation.md: what four wrong formulas give, and what is right.
 
 The inputs and the numbers are those of the document's table. Each wrong formula is written anew
 here, from its description.

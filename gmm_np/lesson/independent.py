@@ -7,6 +7,10 @@ step, is the derivative. It is a difference without a subtraction, so that the s
 and nothing is lost to rounding or to curvature. With PyTorch the hook keeps the tensor, and
 autograd gives its gradient.
 
+How fast all that moves along a direction, chapter two, comes from the same: with NumPy all
+arguments take the imaginary step, in the plain formulas and in closed forms of the gradients, and
+with PyTorch autograd differentiates its gradients once more.
+
 Letters in shapes: N samples, K components, D dimensions.
 """
 
@@ -22,7 +26,15 @@ import numpy as np
 
 from gmm_np.checks import FloatArray
 
-__all__ = ["Answers", "Start", "by_complex_steps", "by_pytorch", "has_pytorch"]
+__all__ = [
+    "Answers",
+    "Start",
+    "by_complex_steps",
+    "by_pytorch",
+    "has_pytorch",
+    "rates_by_complex_steps",
+    "rates_by_pytorch",
+]
 
 _STEP: Final = 1e-200
 Hook = Callable[[str, Any], Any]
@@ -75,7 +87,7 @@ def by_complex_steps(start: Start) -> Answers:
             loss = _loss(inputs, np, lambda terms: terms.real.max(-1), move)
             gradient[place] = np.imag(loss) / _STEP
         gradients[moved] = gradient
-    return Answers(_with_constants(values, start), gradients)
+    return Answers(_with_constants(values, start, np), gradients)
 
 
 def by_pytorch(start: Start) -> Answers:
@@ -92,7 +104,49 @@ def by_pytorch(start: Start) -> Answers:
     found = torch.autograd.grad(loss, list(tensors.values()))
     values = {name: np.asarray(t.detach().numpy()) for name, t in tensors.items()}
     gradients = {n: np.asarray(g.numpy()) for n, g in zip(tensors, found, strict=True)}
-    return Answers(_with_constants(values, start), gradients)
+    return Answers(_with_constants(values, start, np), gradients)
+
+
+def rates_by_complex_steps(start: Start, direction: Start) -> Answers:
+    """Rates of values and gradients along a direction, by one complex step of all arguments."""
+    moved = Start(*(a + 1j * _STEP * v for a, v in zip(start, direction, strict=True)))
+    values: dict[str, Any] = {}
+
+    def keep(name: str, value: Any) -> Any:
+        values[name] = np.array(value)
+        return value
+
+    _loss([*moved], np, lambda terms: terms.real.max(-1), keep)
+    values = _with_constants(values, moved, np)
+    gradients = _closed_forms(values, moved)
+    return Answers(*({n: np.imag(v) / _STEP for n, v in d.items()} for d in (values, gradients)))
+
+
+def rates_by_pytorch(start: Start, direction: Start) -> Answers:
+    """Rates of values and gradients along a direction, by differentiating autograd's gradients."""
+    torch: Any = importlib.import_module("torch")
+    names: list[tuple[str, ...]] = []
+
+    def values_and_gradients(*inputs: Any) -> tuple[Any, ...]:
+        tensors: dict[str, Any] = {}
+
+        def keep(name: str, value: Any) -> Any:
+            tensors[name] = value * 1.0
+            return tensors[name]
+
+        loss = _loss([*inputs], torch, lambda terms: terms.detach().amax(-1), keep)
+        gradients = torch.autograd.grad(loss, list(tensors.values()), create_graph=True)
+        values = _with_constants(tensors, Start(*inputs), torch)
+        names[:] = [tuple(values), tuple(tensors)]
+        return (*values.values(), *gradients)
+
+    inputs, moves = (
+        tuple(torch.tensor(np.array(array, dtype=np.float64)) for array in arrays)
+        for arrays in (start, direction)
+    )
+    _, found = torch.autograd.functional.jvp(values_and_gradients, inputs, moves)
+    rates = iter(np.asarray(rate.numpy()) for rate in found)
+    return Answers(*({name: next(rates) for name in of} for of in names))
 
 
 def _loss(inputs: list[Any], xp: Any, largest: Callable[[Any], Any], hook: Hook) -> Any:
@@ -119,14 +173,48 @@ def _loss(inputs: list[Any], xp: Any, largest: Callable[[Any], Any], hook: Hook)
     return hook("value", -(weight * log_likelihood).sum() / weight.sum())
 
 
-def _with_constants(values: dict[str, FloatArray], start: Start) -> dict[str, FloatArray]:
+def _with_constants(values: dict[str, Any], start: Start, xp: Any) -> dict[str, Any]:
     """Add what only the backward needs, or the plain formulas do without."""
-    weight = np.asarray(start.sample_weight)
+    weight = start.sample_weight
     more = {
-        "pi": np.exp(values["log_pi"]),
-        "resp": np.exp(values["log_joint"] - values["log_likelihood"][:, None]),
+        "pi": xp.exp(values["log_pi"]),
+        "resp": xp.exp(values["log_joint"] - values["log_likelihood"][:, None]),
         "coefficient": weight / weight.sum(),
     }
     for k, factor in enumerate(start.scale_tril):
-        more[f"y {k}"] = values[f"residual {k}"] @ np.linalg.inv(factor @ factor.T)
+        more[f"y {k}"] = values[f"residual {k}"] @ xp.linalg.inv(factor @ factor.T)
     return {**values, **more}
+
+
+def _closed_forms(values: dict[str, Any], start: Start) -> dict[str, Any]:
+    """Gradients of the mean loss, each from values alone; for complex numbers, too."""
+    share = values["coefficient"][:, None] * values["resp"]  # [N, K]
+    n_k = share.sum(0)  # [K]; the weights' part of each component
+    found = {
+        "value": np.ones(()),
+        "log_likelihood": -values["coefficient"],
+        "log_joint": -share,
+        "log_pi": -n_k,
+        "pi_logits": values["pi"] - n_k,
+        "means": [],
+        "scale_tril": [],
+        "x": 0.0,
+    }
+    for k, factor in enumerate(start.scale_tril):
+        y = values[f"y {k}"]  # [N, D]
+        of_residual = share[:, [k]] * y
+        in_form = -np.tril(of_residual.T @ y @ factor)  # Sigma^-1 S Sigma^-1 L
+        in_determinant = np.diag(n_k[k] / np.diagonal(factor))
+        found |= {
+            f"quadratic {k}": 0.5 * share[:, k],
+            f"half_log_det {k}": n_k[k],
+            f"residual {k}": of_residual,
+            f"mean {k}": -of_residual.sum(0),
+            f"factor of the quadratic form {k}": in_form,
+            f"factor of the determinant {k}": in_determinant,
+            f"factor {k}": in_form + in_determinant,
+        }
+        found["means"].append(found[f"mean {k}"])
+        found["scale_tril"].append(found[f"factor {k}"])
+        found["x"] = found["x"] + of_residual
+    return {name: np.array(gradient) for name, gradient in found.items()}
