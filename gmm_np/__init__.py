@@ -1,4 +1,4 @@
-"""Gaussian-mixture negative log-likelihood with exact, hand-written gradients."""
+"""Gaussian-mixture negative log-likelihood with exact, hand-written derivatives."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,11 @@ from gmm_np.sufficient_statistics import Statistics, em_step, gradients
 
 if TYPE_CHECKING:
     from gmm_np import conformance, datasets, model_selection, plotting, reference, solvers
+    from gmm_np.density import Modes, log_prob_grad, log_prob_hess, modes
+    from gmm_np.hessian import nll_hessian, scores
+    from gmm_np.inference import Intervals, StandardErrors, standard_errors
     from gmm_np.mixture import GaussianMixture
+    from gmm_np.second_order import nll_hvp
 
 __version__ = "0.1.0"
 
@@ -20,7 +24,10 @@ __all__ = [
     "GaussianMixture",
     "GradientReport",
     "Gradients",
+    "Intervals",
+    "Modes",
     "Parameters",
+    "StandardErrors",
     "Statistics",
     "__version__",
     "check_grad",
@@ -29,25 +36,39 @@ __all__ = [
     "em_step",
     "gradients",
     "log_prob",
+    "log_prob_grad",
+    "log_prob_hess",
     "model_selection",
+    "modes",
     "nll",
+    "nll_hessian",
+    "nll_hvp",
     "nll_value_and_grad",
     "parametrizations",
     "plotting",
     "priors",
     "reference",
     "responsibilities",
+    "scores",
     "solvers",
+    "standard_errors",
     "statistics",
 ]
 
-# Loaded when first asked for.
+# Loaded when first asked for: modules, and where names are.
 _MODULES = ("conformance", "datasets", "model_selection", "plotting", "reference", "solvers")
+_PLACES = {
+    "GaussianMixture": "mixture",
+    "nll_hvp": "second_order",
+    **dict.fromkeys(("nll_hessian", "scores"), "hessian"),
+    **dict.fromkeys(("Modes", "log_prob_grad", "log_prob_hess", "modes"), "density"),
+    **dict.fromkeys(("Intervals", "StandardErrors", "standard_errors"), "inference"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "GaussianMixture":
-        found = import_module("gmm_np.mixture").GaussianMixture
+    if name in _PLACES:
+        found = getattr(import_module(f"gmm_np.{_PLACES[name]}"), name)
     elif name in _MODULES:
         found = import_module(f"gmm_np.{name}")
     else:

@@ -299,23 +299,7 @@ def statistics(
     [[-0.01648], [0.01648]]
     """
     engine = _engine(parameters, method, gradient=True, central=True)
-    if not is_stream(x):
-        rows = check_rows(cast(ArrayLike, x), parameters.n_features)
-        engine.add(rows, check_sample_weight(cast("ArrayLike | None", sample_weight), len(rows)))
-        return _statistics(parameters, engine)
-    for index, (block, weight) in enumerate(in_step(x, sample_weight)):
-        try:
-            rows = check_rows(block, parameters.n_features)
-            engine.add(rows, check_sample_weight(weight, len(rows), some=False))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"block {index} of x: {error}") from None
-    if engine.count == 0:
-        raise ValueError("x is an iterable without any block of rows: give at least one.")
-    if engine.weight == 0:
-        raise ValueError(
-            "sample_weight is zero for every row, so that no sample is left. Give at least one "
-            "row a positive weight."
-        )
+    add_rows(engine, x, sample_weight)
     return _statistics(parameters, engine)
 
 
@@ -347,6 +331,38 @@ def _by_reference(
             found = (np.asarray(g, np.float64) for g in reference.nll_backward(cache)[:3])
             blocks = [extended_range.add(a, b) for a, b in zip(blocks, found, strict=True)]
     return value, parameters.as_gradients(blocks[0], blocks[1], family.reduce(blocks[2]))
+
+
+def add_rows(
+    engine: EStep,
+    x: ArrayLike | Iterable[ArrayLike],
+    sample_weight: ArrayLike | Iterable[ArrayLike] | None,
+) -> None:
+    """Check rows and weights, and add them, or each block of a stream of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `statistics` does.
+    """
+    n_features = engine.mixture.n_dims
+    if not is_stream(x):
+        rows = check_rows(cast(ArrayLike, x), n_features)
+        engine.add(rows, check_sample_weight(cast("ArrayLike | None", sample_weight), len(rows)))
+        return
+    for index, (block, weight) in enumerate(in_step(x, sample_weight)):
+        try:
+            rows = check_rows(block, n_features)
+            engine.add(rows, check_sample_weight(weight, len(rows), some=False))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"block {index} of x: {error}") from None
+    if engine.count == 0:
+        raise ValueError("x is an iterable without any block of rows: give at least one.")
+    if engine.weight == 0:
+        raise ValueError(
+            "sample_weight is zero for every row, so that no sample is left. Give at least one "
+            "row a positive weight."
+        )
 
 
 def checked_statistics(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -22,6 +22,8 @@ from gmm_np.checks import (
     is_finite,
 )
 from gmm_np.covariance import FAMILIES, Family
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
 
 _AXES_OF_MEANS: Final = ("component", "column")
 # What rounding may leave of symmetry, relative to the standard deviations of row and column: that
@@ -49,6 +51,15 @@ class Gradients(NamedTuple):
     means: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]] | None
     x: NDArray[np.floating[Any]] | None = None
+
+    def plus(self, other: Gradients, factor: float = 1.0) -> Gradients:
+        """Return this one and `factor` times the other, each block that both have."""
+        logits, means = (a + factor * b for a, b in zip(self[:2], other[:2], strict=True))
+        scale = None
+        if self.scale is not None and other.scale is not None:
+            scale = self.scale + factor * other.scale
+        x = None if self.x is None or other.x is None else self.x + factor * other.x
+        return Gradients(logits, means, scale, x)
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -180,9 +191,7 @@ class Parameters:
         weights = np.exp(logits - logits.max())
         return np.asarray(weights / weights.sum())
 
-    def as_gradients(
-        self, d_logits: FloatArray, d_means: FloatArray, d_scale: FloatArray
-    ) -> Gradients:
+    def as_gradients(self, d_logits: Floats, d_means: Floats, d_scale: Floats) -> Gradients:
         """Return gradients each in the dtype of its parameter; no scale where none is learned."""
         return Gradients(
             cast_gradient(d_logits, self.pi_logits.dtype),
@@ -211,7 +220,7 @@ def gradient_dtype(argument: object) -> np.dtype[np.floating[Any]]:
     return dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float64)
 
 
-def cast_gradient(gradient: FloatArray, dtype: DTypeLike) -> NDArray[np.floating[Any]]:
+def cast_gradient(gradient: Floats, dtype: DTypeLike) -> NDArray[np.floating[Any]]:
     """Cast `gradient` to `dtype`; beyond the range of float32 it becomes an infinity, silently."""
     gradient = np.asarray(gradient)
     if gradient.dtype == dtype:
@@ -263,7 +272,7 @@ def check_mixture(
 
 
 def check_direction(
-    direction: Gradients, means: FloatArray, scale: FloatArray, x: FloatArray, family: str = "full"
+    direction: Gradients, means: Floats, scale: Floats, x: Floats, family: str = "full"
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return how fast logits [K], means [K, D], the family's scale and x [N, D] move, as float64.
 

@@ -43,6 +43,21 @@ class Deviations(Structure):
         np.subtract(x, means[:, :, None], out=out)
         out *= self.deviations(w)[..., None]
 
+    def relative(self, inverse: FloatArray, d_scale: FloatArray) -> FloatArray:
+        return inverse * d_scale
+
+    def apply_to_residuals(self, relative: FloatArray, z: FloatArray, out: FloatArray) -> None:
+        np.multiply(self.deviations(relative)[..., None], z, out=out)
+
+    def pull_residuals(self, inverse: FloatArray, z: FloatArray) -> FloatArray:
+        return self.deviations(inverse)[..., None] * z
+
+    def precisions(self, inverse: FloatArray, n_dims: int) -> FloatArray:
+        return self.expand(inverse**2, n_dims)
+
+    def square_coefficients(self, relative: FloatArray, inverse: FloatArray) -> FloatArray:
+        return self.deviations(inverse**2 * relative)
+
     def add_second_moments(self, total: FloatArray, weighted: FloatArray, z: FloatArray) -> None:
         by_component = "k" if total.ndim > len(self.places) else ""
         total += np.einsum(f"kdb,kdb->{by_component}{self.letters}", weighted, z)
@@ -62,6 +77,21 @@ class Deviations(Structure):
         n_dims: int,
     ) -> FloatArray:
         return np.asarray((self.of_each(self.n_equal(n_dims) * mass) - second) / scale)
+
+    def gradient_tangent(
+        self,
+        scale: FloatArray,
+        inverse: FloatArray,
+        relative: FloatArray,
+        mass: FloatArray,
+        second: FloatArray,
+        dot_mass: FloatArray,
+        dot_second: FloatArray,
+        n_dims: int,
+    ) -> FloatArray:
+        n = self.n_equal(n_dims)
+        own = self.of_each(n * dot_mass) - self.of_each(n * mass) * relative
+        return np.asarray((own - dot_second + 3.0 * relative * second) / scale)
 
     def posterior_step(
         self,

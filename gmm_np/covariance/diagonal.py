@@ -28,6 +28,12 @@ class Diagonal(Deviations):
     def half_log_det(self, scale: FloatArray, n_dims: int) -> FloatArray:
         return np.asarray(np.log(scale).sum(axis=-1))
 
+    def trace(self, relative: FloatArray, n_dims: int) -> FloatArray:
+        return np.asarray(relative.sum(axis=-1))
+
+    def scale_scores(self, scale: FloatArray, z: FloatArray, pulled: FloatArray) -> FloatArray:
+        return np.asarray((z**2 - 1.0) / scale[..., None])
+
     def inverse_norm(self, inverse: FloatArray) -> FloatArray:
         return np.asarray(inverse.max(axis=-1))
 
@@ -40,6 +46,9 @@ class Diagonal(Deviations):
 
     def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
         return mass[:, None] * vectors**2
+
+    def outer_twice(self, left: FloatArray, right: FloatArray) -> FloatArray:
+        return 2.0 * left * right
 
     def n_features(self, n_dims: int) -> int:
         return 2 * n_dims + 1  # 1, y_i, y_i^2

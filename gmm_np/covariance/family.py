@@ -146,6 +146,54 @@ class Family:
         """
         self.structure.whiten(inverse if self.shared else inverse[part], x, means, out, spare)
 
+    def relative(self, inverse: FloatArray, d_scale: FloatArray) -> FloatArray:
+        """Return A = W dL in the family's shape: a step of the scale in units of itself."""
+        return self.structure.relative(inverse, d_scale)
+
+    def term_tangents(
+        self,
+        relative: FloatArray,
+        part: slice,
+        step: FloatArray,
+        z: FloatArray,
+        spare: FloatArray,
+        out: FloatArray,
+    ) -> None:
+        """Write z^T (A z + b) to `out` [G, B]: what log_joint gains but for a constant, (54).
+
+        Of components `part`, with residuals z [G, D, B] and steps b = W dmu [G, D]; `spare` is
+        like z.
+        """
+        own = relative if self.shared else relative[part]
+        self.structure.apply_to_residuals(own, z, spare)
+        spare += step[:, :, None]
+        np.einsum("kdb,kdb->kb", z, spare, out=out)
+
+    def natural_tangents(
+        self,
+        constant: FloatArray,
+        step: FloatArray,
+        relative: FloatArray,
+        means: FloatArray,
+        inverse: FloatArray,
+    ) -> FloatArray:
+        """Return coefficients [K, P] of the features in constant + z^T (A z + b), equation (54).
+
+        Where the features are of samples in the frame that all share, z^T A z without what is the
+        same for all components: it changes no responsibility.
+        """
+        s, n_dims = self.structure, means.shape[1]
+        whitened = means if self._is_own_frame else s.apply(inverse, means)
+        turned = 0.5 * (s.apply(relative, whitened) + s.apply_transposed(relative, whitened))
+        first = step - 2.0 * turned
+        theta = np.zeros((len(means), self.features.n_features(n_dims)))
+        theta[:, 0] = constant + np.einsum("kd,kd->k", whitened, turned - step)
+        theta[:, 1 : n_dims + 1] = first
+        if not self._is_own_frame:
+            theta[:, 1 : n_dims + 1] = s.apply_transposed(inverse, first)
+            theta[:, n_dims + 1 :] = s.square_coefficients(relative, inverse)
+        return theta
+
     def second_moments(self, n_components: int, n_dims: int) -> FloatArray:
         """Zeroes to which `add_second_moments` adds."""
         return np.zeros(self.shape(n_components, n_dims) if self.learned else 0)
@@ -232,6 +280,30 @@ class Family:
         if not self.learned:
             return np.zeros(0)
         return self.structure.gradient(scale, inverse, self._total(mass), second, n_dims)
+
+    def gradient_tangent(
+        self,
+        scale: FloatArray,
+        inverse: FloatArray,
+        relative: FloatArray,
+        step: FloatArray,
+        sums: Sums,
+        tangents: Sums,
+    ) -> FloatArray:
+        """Return the tangent of `gradient`, where the scale moves by L A and means by L b.
+
+        Sums are about the means; their tangents are those of fixed residuals, by responsibilities.
+        """
+        if not self.learned:
+            return np.zeros(0)
+        s = self.structure
+        twice = s.total_outer_twice if self.shared else s.outer_twice
+        moved = tangents.second - twice(step, sums.first)
+        mass, dot_mass = self._total(sums.mass), self._total(tangents.mass)
+        n_dims = step.shape[1]
+        return s.gradient_tangent(
+            scale, inverse, relative, mass, sums.second, dot_mass, moved, n_dims
+        )
 
     def em_update(
         self, scale: FloatArray, sums: Sums, lost: FloatArray, add: Update

@@ -15,6 +15,7 @@ from gmm_np.checks import FloatArray
 from gmm_np.covariance.structure import Structure
 from gmm_np.covariance.sums import ROUNDING, Bools, Update
 from gmm_np.linalg import triangles
+from gmm_np.linalg.factors import triangle_places
 from gmm_np.linalg.triangles import diagonal_of, inverses, multiply
 
 
@@ -72,6 +73,38 @@ class Full(Structure):
     def inverse(self, scale: FloatArray) -> FloatArray:
         return inverses(_stack(scale)).reshape(scale.shape)
 
+    def relative(self, inverse: FloatArray, d_scale: FloatArray) -> FloatArray:
+        return triangles.products(_stack(inverse), _stack(d_scale)).reshape(d_scale.shape)
+
+    def trace(self, relative: FloatArray, n_dims: int) -> FloatArray:
+        return np.asarray(np.trace(relative, axis1=-2, axis2=-1))
+
+    def apply_to_residuals(self, relative: FloatArray, z: FloatArray, out: FloatArray) -> None:
+        triangles.times(relative, z, out)
+
+    def pull_residuals(self, inverse: FloatArray, z: FloatArray) -> FloatArray:
+        out = np.empty(z.shape)
+        multiply(inverse.swapaxes(-1, -2), z, out=out)
+        return out
+
+    def scale_scores(self, scale: FloatArray, z: FloatArray, pulled: FloatArray) -> FloatArray:
+        rows, columns = triangle_places(z.shape[1])
+        scores = pulled[:, rows] * z[:, columns]
+        scores[:, rows == columns] -= 1.0 / diagonal_of(scale)[..., None]
+        return scores
+
+    def precisions(self, inverse: FloatArray, n_dims: int) -> FloatArray:
+        return np.asarray(np.matmul(inverse.swapaxes(-1, -2), inverse))
+
+    def square_coefficients(self, relative: FloatArray, inverse: FloatArray) -> FloatArray:
+        # z^T A z = y^T P y with P = W^T (A + A^T) W / 2, of which each feature has both halves.
+        symmetric = relative + relative.swapaxes(1, 2)
+        product, matrix = np.empty((2, *symmetric.shape))
+        multiply(symmetric, inverse, out=product)
+        triangles.transposed_times(inverse, product, out=matrix)
+        pairs = pairs_of(relative.shape[-1])
+        return np.asarray(matrix.reshape(len(matrix), -1).take(pairs.packed, axis=1) * -pairs.share)
+
     def inverse_norm(self, inverse: FloatArray) -> FloatArray:
         return triangles.inverse_norms(_stack(inverse)).reshape(inverse.shape[:-2])
 
@@ -121,6 +154,14 @@ class Full(Structure):
 
     def total_outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
         return triangles.gram(mass[:, None] * vectors, vectors)
+
+    def outer_twice(self, left: FloatArray, right: FloatArray) -> FloatArray:
+        product = left[:, :, None] * right[:, None, :]
+        return np.asarray(product + product.swapaxes(1, 2))
+
+    def total_outer_twice(self, left: FloatArray, right: FloatArray) -> FloatArray:
+        product = triangles.gram(left, right)
+        return np.asarray(product + product.T)
 
     def diagonal(self, second: FloatArray) -> FloatArray:
         return diagonal_of(second)
@@ -210,6 +251,33 @@ class Full(Structure):
         triangles.each(stack, write)
         gradient = stack.reshape(second.shape)
         diagonal_of(gradient)[...] += mass[..., None] / diagonal_of(scale)
+        return gradient
+
+    def gradient_tangent(
+        self,
+        scale: FloatArray,
+        inverse: FloatArray,
+        relative: FloatArray,
+        mass: FloatArray,
+        second: FloatArray,
+        dot_mass: FloatArray,
+        dot_second: FloatArray,
+        n_dims: int,
+    ) -> FloatArray:
+        # The inside of tril(W^T M) and W^T move: W^T (dM - A M - M A^T - A^T M).
+        stack, w, a, m = (_stack(array) for array in (dot_second, inverse, relative, second))
+        product, moved = np.empty((2, *m.shape))
+        multiply(a, m, out=product)
+        moved[...] = stack - product - product.swapaxes(1, 2)
+        multiply(a.swapaxes(1, 2), m, out=product)
+        moved -= product
+        gradient = np.zeros(m.shape)
+        triangles.transposed_times(w, moved, out=gradient)
+        np.negative(gradient, out=gradient)
+        triangles.clear_above(gradient)
+        gradient = gradient.reshape(scale.shape)
+        own = dot_mass[..., None] - mass[..., None] * diagonal_of(relative)
+        diagonal_of(gradient)[...] += own / diagonal_of(scale)
         return gradient
 
     def posterior_step(

@@ -33,11 +33,21 @@ class Spherical(Deviations):
     def half_log_det(self, scale: FloatArray, n_dims: int) -> FloatArray:
         return np.asarray(n_dims * np.log(scale))
 
+    def trace(self, relative: FloatArray, n_dims: int) -> FloatArray:
+        return n_dims * relative
+
+    def scale_scores(self, scale: FloatArray, z: FloatArray, pulled: FloatArray) -> FloatArray:
+        square = np.einsum("kdb,kdb->kb", z, z)
+        return np.asarray(((square - z.shape[1]) / scale[..., None])[:, None])
+
     def inverse_norm(self, inverse: FloatArray) -> FloatArray:
         return inverse
 
     def outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
         return np.asarray(mass * np.einsum("kd,kd->k", vectors, vectors))
+
+    def outer_twice(self, left: FloatArray, right: FloatArray) -> FloatArray:
+        return np.asarray(2.0 * np.einsum("kd,kd->k", left, right))
 
     def n_features(self, n_dims: int) -> int:
         return n_dims + 2  # 1, y_i, |y|^2

@@ -78,6 +78,37 @@ class Structure(ABC):
     ) -> FloatArray:
         """L_k z_n [N, D] of rows [N, D], with k the owner [N] of each."""
 
+    @abstractmethod
+    def relative(self, inverse: FloatArray, d_scale: FloatArray) -> FloatArray:
+        """Return A = W dL [...]: a step of the scale in units of itself."""
+
+    @abstractmethod
+    def trace(self, relative: FloatArray, n_dims: int) -> FloatArray:
+        """Return tr A_k [...], by how much half the log-determinant grows, equation (53)."""
+
+    @abstractmethod
+    def apply_to_residuals(self, relative: FloatArray, z: FloatArray, out: FloatArray) -> None:
+        """Write A_k z to `out` [G, D, B], for residuals z of as much."""
+
+    @abstractmethod
+    def pull_residuals(self, inverse: FloatArray, z: FloatArray) -> FloatArray:
+        """Return W_k^T z [K, D, B] of residuals z [K, D, B]: Sigma_k^-1 (x - mu_k), (18)."""
+
+    @abstractmethod
+    def scale_scores(self, scale: FloatArray, z: FloatArray, pulled: FloatArray) -> FloatArray:
+        """Return gradients of each sample's log density in the scale [K, S, B], (20) and (21).
+
+        Its S free entries, of triangles row by row. `pulled` is what `pull_residuals` returns.
+        """
+
+    @abstractmethod
+    def precisions(self, inverse: FloatArray, n_dims: int) -> FloatArray:
+        """Return Sigma_k^-1, [..., D, D]."""
+
+    @abstractmethod
+    def square_coefficients(self, relative: FloatArray, inverse: FloatArray) -> FloatArray:
+        """Return those of the features of second degree in z^T A z [K, ...], with z = W y."""
+
     # These two, and `pooled_moments`, are not asked of a structure without `by_column`.
 
     def into_frame(self, scale: FloatArray) -> FloatArray:
@@ -104,6 +135,14 @@ class Structure(ABC):
     def total_outer(self, mass: FloatArray, vectors: FloatArray) -> FloatArray:
         """Return the sum of `outer` over components."""
         return np.asarray(self.outer(mass, vectors).sum(axis=0))
+
+    @abstractmethod
+    def outer_twice(self, left: FloatArray, right: FloatArray) -> FloatArray:
+        """Return u v^T + v u^T [K, ...] of vectors u and v [K, D], as second moments."""
+
+    def total_outer_twice(self, left: FloatArray, right: FloatArray) -> FloatArray:
+        """Return the sum of `outer_twice` over components."""
+        return np.asarray(self.outer_twice(left, right).sum(axis=0))
 
     @abstractmethod
     def diagonal(self, second: FloatArray) -> FloatArray: ...
@@ -154,6 +193,20 @@ class Structure(ABC):
         n_dims: int,
     ) -> FloatArray:
         """As `Family` has it, of masses [...]."""
+
+    @abstractmethod
+    def gradient_tangent(
+        self,
+        scale: FloatArray,
+        inverse: FloatArray,
+        relative: FloatArray,
+        mass: FloatArray,
+        second: FloatArray,
+        dot_mass: FloatArray,
+        dot_second: FloatArray,
+        n_dims: int,
+    ) -> FloatArray:
+        """As `Family` has it, of masses [...] and their tangents."""
 
     @abstractmethod
     def posterior_step(

@@ -16,6 +16,7 @@ from gmm_np.estep.estep import METHODS, Block, EStep, Kernel, numpy_settings
 from gmm_np.estep.feature_kernel import FeatureKernel
 from gmm_np.estep.prepared_mixture import Method, PreparedMixture, Standardization
 from gmm_np.estep.residual_kernel import OutOfRangeError, ResidualKernel
+from gmm_np.estep.tangent import Tangent, TangentEStep
 
 __all__ = [
     "METHODS",
@@ -28,5 +29,7 @@ __all__ = [
     "PreparedMixture",
     "ResidualKernel",
     "Standardization",
+    "Tangent",
+    "TangentEStep",
     "numpy_settings",
 ]

@@ -139,15 +139,7 @@ class EStep:
         n, n_threads, halt = len(x), self._n_threads(x), Event()
         share = -(-max(n, self.n_samples) // n_threads)
         while len(self.accumulators) < n_threads:
-            self.accumulators.append(
-                Accumulator(
-                    self.mixture,
-                    self.method,
-                    n_samples=share,
-                    central=self.central,
-                    finite=self.finite,
-                )
-            )
+            self.accumulators.append(self._accumulator(share))
         if n_threads == 1:
             self.accumulators[0].take(x, slice(0, n), use, weight, exponent, halt)
         else:
@@ -193,6 +185,16 @@ class EStep:
                 else:
                     sums = Sums(*(a + b for a, b in zip(sums, part, strict=True)))
         return sums if mixture.all_on else mixture.to_all_components(sums)
+
+    def _accumulator(self, n_samples: int) -> Accumulator:
+        """Return what one thread adds to, for about so many samples."""
+        return Accumulator(
+            self.mixture,
+            self.method,
+            n_samples=n_samples,
+            central=self.central,
+            finite=self.finite,
+        )
 
     def _n_threads(self, x: NDArray[np.generic]) -> int:
         """Return how many threads to use for x [N, D], by the kernel that its first rows take."""

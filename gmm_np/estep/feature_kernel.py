@@ -9,7 +9,12 @@ import numpy as np
 from gmm_np import tuning
 from gmm_np.checks import FloatArray
 from gmm_np.covariance.sums import ROUNDING, Sums
-from gmm_np.estep.prepared_mixture import UNIT_ROUNDOFF, PreparedMixture, Standardization
+from gmm_np.estep.prepared_mixture import (
+    UNIT_ROUNDOFF,
+    Coefficients,
+    PreparedMixture,
+    Standardization,
+)
 from gmm_np.estep.residual_sums import ActivePairs, Residuals, ResidualSums
 from gmm_np.linalg.triangles import LONGEST_SUM, equal_slices
 
@@ -28,6 +33,8 @@ class FeatureKernel:
         Samples of a block, at most.
     central : bool
         As for `EStep`.
+    coefficients : Coefficients, optional
+        Of the features; those of log_joint by default.
     """
 
     def __init__(
@@ -37,13 +44,14 @@ class FeatureKernel:
         block: int | None = None,
         *,
         central: bool = False,
+        coefficients: Coefficients | None = None,
     ) -> None:
         t = tuning.active
         self.mixture, self.standardization, self.central = mixture, standardization, central
         family, d, p = mixture.family, mixture.n_dims, mixture.n_features
         block = t.largest_block if block is None else block
         self.block, self.n_summed = block, family.n_sums(d)
-        c = self.coefficients = standardization.coefficients
+        c = self.coefficients = coefficients or standardization.coefficients
         self.n_rows, n_terms = c.n_parts * c.part, c.n_groups * c.group
         self.tile = max(t.largest_product // (c.group * c.part), 1)
         self._features, self._terms = np.empty(self.n_rows * block), np.empty(n_terms * block)
@@ -64,6 +72,10 @@ class FeatureKernel:
         self._rows = self._features[: self.n_rows * n_samples].reshape(self.n_rows, n_samples)
         self._rows[p:] = 0.0
         self.mixture.family.features.write_features(y, self._rows[:p])
+
+    def share(self, other: FeatureKernel) -> None:
+        """Take the block that another kernel for the same mixture and coordinates has."""
+        self.y, self._rows = other.y, other._rows
 
     def log_joint(self, shift: float) -> FloatArray:
         """Return log_joint - shift of the block, [K, B]: coefficients times features."""
@@ -107,7 +119,7 @@ class FeatureKernel:
                 if self.active.n_pairs >= self.active.enough:
                     self._add_active()
                 return
-        self._add_products(exponentials)
+        self.add_products(exponentials)
         if self._cross is not None:  # sum w y y^T
             y = self.y[None]
             structure = self.mixture.family.structure
@@ -152,7 +164,7 @@ class FeatureKernel:
             variance[variance <= ROUNDING * self.mixture.n_dims * square] = 0.0
         return [sums, *by_residuals]
 
-    def _add_products(self, weights: FloatArray) -> None:
+    def add_products(self, weights: FloatArray) -> None:
         """Add features times weights [K, B], in sums of few samples, and in tiles."""
         t, n_rows = tuning.active, self.n_summed
         if self._sums is None:

@@ -31,7 +31,7 @@ class ResidualKernel:
         self.significant, self.wait = Significance(k), 0
         self.residuals = ResidualSums(mixture, central=central)
         self._z = np.empty(k * d * self.block)
-        self._spare = np.empty(self.group * d * self.block)
+        self._memory = np.empty(self.group * d * self.block)
         self._quadratic, self._terms = np.empty(k * self.block), np.empty(k * self.block)
 
     def start(self, x: FloatArray) -> None:
@@ -45,9 +45,9 @@ class ResidualKernel:
         m, b, self.x = self.mixture, x.shape[1], x
         self.z = _view(self._z, (m.n_components, m.n_dims, b))
         self.quadratic = _view(self._quadratic, (m.n_components, b))
-        for part in self._groups():
+        for part in self.groups():
             z = self.z[part]
-            spare = _view(self._spare, z.shape)
+            spare = self.spare(z.shape)
             m.family.whiten(m.inverse, part, x, m.means[part], out=z, spare=spare)  # (6)
             np.einsum("kdb,kdb->kb", z, z, out=self.quadratic[part])  # (7)
         if not math.isfinite(self.quadratic.max()):
@@ -79,11 +79,15 @@ class ResidualKernel:
         """Return the sums of all blocks, if there were any."""
         return self.residuals.sums()
 
-    def _groups(self) -> Iterator[slice]:
+    def groups(self) -> Iterator[slice]:
         """Yield slices of components whose residuals stay in a cache."""
         k = self.mixture.n_components
         for start in range(0, k, self.group):
             yield slice(start, min(start + self.group, k))
+
+    def spare(self, shape: tuple[int, ...]) -> FloatArray:
+        """Return memory for as much as the residuals of one of the `groups`."""
+        return _view(self._memory, shape)
 
     def _parts(self, weights: FloatArray, mass: FloatArray) -> Iterator[Residuals]:
         """Yield residuals, weighted by weights [K, B]: all of them, or those that count."""
@@ -96,11 +100,11 @@ class ResidualKernel:
                 reach = max(float(self.quadratic.max()), 1.0)
                 chosen = self.significant(weights, mass, UNIT_ROUNDOFF**2 / reach)
                 self.wait = t.blocks_to_wait
-        for part in self._groups():
+        for part in self.groups():
             z = self.z[part]
             if not m.family.whitened:
                 np.subtract(self.x, m.means[part][:, :, None], out=z)
-            every = Residuals(part, z, weights[part], _view(self._spare, z.shape))
+            every = Residuals(part, z, weights[part], self.spare(z.shape))
             if chosen is None:
                 yield every
                 continue

@@ -17,20 +17,20 @@ from gmm_np.linalg import triangles
 
 def pack_triangles(matrices: FloatArray) -> FloatArray:
     """Return the lower triangles [..., D (D + 1) / 2] of matrices [..., D, D], row by row."""
-    rows, columns = _lower_triangle(matrices.shape[-1])
+    rows, columns = triangle_places(matrices.shape[-1])
     return np.asarray(matrices[..., rows, columns])
 
 
 def unpack_triangles(entries: FloatArray, n_dims: int) -> FloatArray:
     """Return lower triangular matrices [..., D, D] from their entries, row by row."""
     matrices = np.zeros((*entries.shape[:-1], n_dims, n_dims))
-    rows, columns = _lower_triangle(n_dims)
+    rows, columns = triangle_places(n_dims)
     matrices[..., rows, columns] = entries
     return matrices
 
 
 @lru_cache(maxsize=16)
-def _lower_triangle(n_dims: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def triangle_places(n_dims: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return rows and columns of the entries of a lower triangle; shared, so read-only."""
     rows, columns = np.tril_indices(n_dims)
     rows.setflags(write=False)

@@ -286,13 +286,18 @@ def whiten(
     Triangles are [K, D, D] or one for all, [D, D]. `spare` [K, D, B] takes the difference, which
     comes first, for its digits.
     """
-    n_dims, n_samples = x.shape
     np.subtract(x, means[:, :, None], out=spare)
+    times(triangles, spare, out)
+
+
+def times(triangles: FloatArray, columns: FloatArray, out: FloatArray) -> None:
+    """Write the products of triangles, [K, D, D] or [D, D], with columns [K, D, B] to `out`."""
+    n_dims, n_samples = columns.shape[1:]
     for rows in bands(n_dims):
         head = slice(rows.stop)
         band = triangles[..., None, rows, head]  # [K or none, 1, rows, columns]
         for samples, size in equal_slices(n_samples, _longest(rows)):
-            right = _tiled(spare[:, head, samples], size)
+            right = _tiled(columns[:, head, samples], size)
             np.matmul(band, right, out=_tiled(out[:, rows, samples], size))
 
 
