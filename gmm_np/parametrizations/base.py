@@ -177,6 +177,101 @@ class Parametrization(ABC):
                 blocks.append(self._pull_scale(scale, gradients.scale.astype(np.float64)))
         return np.concatenate(blocks, dtype=np.float64)
 
+    def pushforward(self, parameters: Parameters, direction: ArrayLike) -> Gradients:
+        """Return how fast the parameters move with the vector: the tangent of `unpack`.
+
+        Parameters
+        ----------
+        parameters : Parameters
+            Those of the vector, as `unpack` gives them.
+        direction : array_like, shape [size]
+            How fast the vector moves.
+
+        Returns
+        -------
+        Gradients
+            In float64; as `gmm_np.nll_hvp` takes a direction.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the shape or the family of the parameters is another, or that of the direction.
+        """
+        self._check(parameters)
+        array = as_float64("direction", direction)
+        if array.shape != (self.size,):
+            raise ValueError(f"direction must have shape {(self.size,)}; got {array.shape}.")
+        k, d = self.n_components, self.n_features
+        logits, means = array[:k], array[k : k + k * d].reshape(k, d)
+        if not self._form.learned:
+            return Gradients(logits, means, None)
+        scale = parameters.scale.astype(np.float64)
+        return Gradients(logits, means, self._push_scale(scale, array[k + k * d :]))
+
+    def pullback_tangent(
+        self, parameters: Parameters, gradients: Gradients, direction: Gradients
+    ) -> FloatArray:
+        """Return the tangent [size] of `pullback` where the parameters move, and gradients do not.
+
+        With the pullback of a Hessian-vector product it makes that in the vector.
+
+        Parameters
+        ----------
+        parameters : Parameters
+        gradients : Gradients
+            As for `pullback`.
+        direction : Gradients
+            From `pushforward`.
+
+        Raises
+        ------
+        ValueError
+            As `pullback` does.
+        """
+        self._check(parameters)
+        moved = np.zeros(self.size)
+        if self._form.learned:
+            scale = parameters.scale.astype(np.float64)
+            d_scale, dot_scale = (np.asarray(g.scale, np.float64) for g in (gradients, direction))
+            k, d = self.n_components, self.n_features
+            moved[k + k * d :] = self._pull_scale_tangent(scale, d_scale, dot_scale)
+        return moved
+
+    def pull_hessian(
+        self, parameters: Parameters, gradients: Gradients, hessian: ArrayLike
+    ) -> FloatArray:
+        """Return the Hessian [size, size] with respect to the vector of `parameters`.
+
+        Parameters
+        ----------
+        parameters : Parameters
+        gradients : Gradients
+            As for `pullback`.
+        hessian : array_like, shape [V, V]
+            Of the same scalar, in the order of `Cholesky`: from `gmm_np.nll_hessian`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `pullback` does; or if the Hessian has another shape.
+        """
+        from gmm_np.parametrizations.cholesky import Cholesky  # which is one of these
+
+        plain = Cholesky.of(parameters)
+        matrix = as_float64("hessian", hessian)
+        if matrix.shape != (plain.size, plain.size):
+            raise ValueError(
+                f"hessian must have shape {(plain.size, plain.size)}, as gmm_np.nll_hessian gives "
+                f"it at these parameters; got {matrix.shape}."
+            )
+        directions = [self.pushforward(parameters, unit) for unit in np.eye(self.size)]
+        columns = np.stack([plain.pullback(parameters, direction) for direction in directions])
+        found = np.empty((self.size, self.size))
+        for own, product, direction in zip(found, columns @ matrix, directions, strict=True):
+            own[...] = self.pullback(parameters, plain.pushforward(parameters, product))
+            own += self.pullback_tangent(parameters, gradients, direction)
+        return np.asarray(0.5 * (found + found.T))
+
     def _check(self, parameters: Parameters) -> None:
         shape = (self.n_components, self.n_features)
         if parameters.means.shape != shape:
@@ -213,3 +308,13 @@ class Parametrization(ABC):
     @abstractmethod
     def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:
         """Return the gradient with respect to what stands for `scale`."""
+
+    @abstractmethod
+    def _push_scale(self, scale: FloatArray, entries: FloatArray) -> FloatArray:
+        """Return the tangent of `_unpack_scale` at `scale`."""
+
+    @abstractmethod
+    def _pull_scale_tangent(
+        self, scale: FloatArray, d_scale: FloatArray, dot_scale: FloatArray
+    ) -> FloatArray:
+        """Return the tangent of `_pull_scale` where `scale` moves, and `d_scale` does not."""

@@ -43,6 +43,17 @@ class Cholesky(Parametrization):
     def _pull_scale(self, scale: FloatArray, d_scale: FloatArray) -> FloatArray:  # noqa: ARG002
         return (pack_triangles(d_scale) if self._form.has_factors else d_scale).ravel()
 
+    def _push_scale(self, scale: FloatArray, entries: FloatArray) -> FloatArray:  # noqa: ARG002
+        return Cholesky._unpack_scale(self, entries)
+
+    def _pull_scale_tangent(
+        self,
+        scale: FloatArray,  # noqa: ARG002
+        d_scale: FloatArray,  # noqa: ARG002
+        dot_scale: FloatArray,  # noqa: ARG002
+    ) -> FloatArray:
+        return np.zeros(self._size_of_scale())
+
 
 class LogCholesky(Cholesky):
     """Cholesky factors with the logarithm of their diagonal, equations (29) and (37).
@@ -66,6 +77,22 @@ class LogCholesky(Cholesky):
         d_theta = d_scale.copy()
         diagonal_of(d_theta)[...] *= diagonal_of(scale)
         return super()._pull_scale(scale, d_theta)
+
+    def _push_scale(self, scale: FloatArray, entries: FloatArray) -> FloatArray:
+        dot = super()._push_scale(scale, entries)
+        if not self._form.has_factors:
+            return scale * dot
+        diagonal_of(dot)[...] *= diagonal_of(scale)
+        return dot
+
+    def _pull_scale_tangent(
+        self, scale: FloatArray, d_scale: FloatArray, dot_scale: FloatArray
+    ) -> FloatArray:
+        if not self._form.has_factors:
+            return (d_scale * dot_scale).ravel()
+        moved = np.zeros(scale.shape)
+        diagonal_of(moved)[...] = diagonal_of(d_scale) * diagonal_of(dot_scale)
+        return pack_triangles(moved).ravel()
 
     def _on_diagonal(
         self, function: Callable[[FloatArray], FloatArray], scale: FloatArray
@@ -102,6 +129,32 @@ class PrecisionFactor(LogCholesky):
         else:
             d_precision = -(scale**2) * d_scale
         return super()._pull_scale(self._inverse(scale), d_precision)
+
+    def _push_scale(self, scale: FloatArray, entries: FloatArray) -> FloatArray:
+        dot = super()._push_scale(self._inverse(scale), entries)
+        return self._moved_inverse(scale, dot)
+
+    def _pull_scale_tangent(
+        self, scale: FloatArray, d_scale: FloatArray, dot_scale: FloatArray
+    ) -> FloatArray:
+        inverse = self._inverse(scale)
+        if self._form.has_factors:
+            d_precision = pull_back_inverse(scale, d_scale)  # (39)
+            half = dot_scale.swapaxes(-1, -2) @ d_scale @ scale.swapaxes(-1, -2)
+            other = scale.swapaxes(-1, -2) @ d_scale @ dot_scale.swapaxes(-1, -2)
+            dot = -np.tril(half + other)
+        else:
+            d_precision = -(scale**2) * d_scale
+            dot = -2.0 * scale * dot_scale * d_scale
+        dot_inverse = self._moved_inverse(inverse, dot_scale)
+        moved = super()._pull_scale_tangent(inverse, d_precision, dot_inverse)
+        return moved + super()._pull_scale(inverse, dot)
+
+    def _moved_inverse(self, inverse: FloatArray, dot: FloatArray) -> FloatArray:
+        """Return the tangent of the inverse of what moves by `dot`."""
+        if self._form.has_factors:
+            return -(inverse @ dot @ inverse)
+        return -(inverse**2) * dot
 
     def _inverse(self, scale: FloatArray) -> FloatArray:
         return invert_factors(scale) if self._form.has_factors else 1 / scale

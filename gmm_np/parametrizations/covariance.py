@@ -11,6 +11,7 @@ import numpy as np
 
 from gmm_np.checks import FloatArray, first_of
 from gmm_np.linalg.factors import invert_factors
+from gmm_np.linalg.triangles import diagonal_of
 from gmm_np.parametrizations.base import Parametrization
 
 
@@ -65,6 +66,28 @@ class Covariance(Parametrization):
             return (0.5 * d_scale / scale).ravel()  # in unpack: sigma = sqrt(v), (38)
         return covariance_gradient(scale, d_scale).ravel()
 
+    def _push_scale(self, scale: FloatArray, entries: FloatArray) -> FloatArray:
+        given = entries.reshape(self._scale_shape)
+        if not self._form.has_factors:
+            return 0.5 * given / scale
+        inverse = invert_factors(scale)
+        inner = np.tril(
+            inverse @ (0.5 * (given + given.swapaxes(-1, -2))) @ inverse.swapaxes(-1, -2)
+        )
+        diagonal_of(inner)[...] *= 0.5
+        return np.asarray(scale @ inner)  # dL = L Phi(L^-1 dSigma L^-T)
+
+    def _pull_scale_tangent(
+        self, scale: FloatArray, d_scale: FloatArray, dot_scale: FloatArray
+    ) -> FloatArray:
+        if not self._form.has_factors:
+            return (-0.5 * d_scale * dot_scale / scale**2).ravel()
+        inverse = invert_factors(scale)
+        # The inside of (28) moves, and L^-1 by -L^-1 dL L^-1 on either side.
+        moved = inverse.swapaxes(-1, -2) @ _mirrored(dot_scale, d_scale) @ inverse
+        turned = covariance_gradient(scale, d_scale) @ dot_scale @ inverse
+        return np.ravel(moved - turned - turned.swapaxes(-1, -2))
+
 
 def covariance_gradient(factors: FloatArray, d_factors: FloatArray) -> FloatArray:
     """Return the symmetric gradient with respect to Sigma = L L^T, equation (28).
@@ -80,8 +103,12 @@ def covariance_gradient(factors: FloatArray, d_factors: FloatArray) -> FloatArra
         The symmetric G with df = tr(G dSigma) for every symmetric dSigma: an entry off the
         diagonal is the slope when it moves alone.
     """
-    inner = np.tril(np.matmul(np.swapaxes(factors, -1, -2), d_factors))
-    mirrored = inner + np.swapaxes(np.tril(inner, -1), -1, -2)
     inverse = invert_factors(factors)
-    gradient: FloatArray = np.swapaxes(inverse, -1, -2) @ (0.5 * mirrored) @ inverse  # (28)
+    gradient: FloatArray = np.swapaxes(inverse, -1, -2) @ _mirrored(factors, d_factors) @ inverse
     return gradient
+
+
+def _mirrored(factors: FloatArray, d_factors: FloatArray) -> FloatArray:
+    """Return the inside of (28), half the lower triangle of L^T d_L and its mirror image."""
+    inner = np.tril(np.matmul(np.swapaxes(factors, -1, -2), d_factors))
+    return np.asarray(0.5 * (inner + np.swapaxes(np.tril(inner, -1), -1, -2)))
