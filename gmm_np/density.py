@@ -1,0 +1,343 @@
+"""The density of a mixture as a function of x: its gradient, its Hessian, and its modes.
+
+Letters in shapes: N samples, B samples of a block, K components, D dimensions, S starts, M modes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmm_np.checks import FloatArray, check_rows
+from gmm_np.covariance import FAMILIES
+from gmm_np.estep import Block, EStep, PreparedMixture, ResidualKernel
+from gmm_np.parameters import Gradients, Parameters
+
+__all__ = ["Modes", "log_prob_grad", "log_prob_hess", "modes"]
+
+# Points looked at on the ridge line between two components, and neighbours of a component to which
+# there are ridge lines, and in threes of which there may be a mode of none of them.
+RIDGE_POINTS: Final = 41
+NEIGHBOURS: Final = 12
+# Steps of the search for modes at most; where Newton's method is safe it takes less than ten.
+STEPS: Final = 500
+# The largest gradient of a mode, and the distance of two that are one, where its Hessian is the
+# unit of length.
+FLAT: Final = 1e-7
+APART: Final = 1e-4
+
+
+class Modes(NamedTuple):
+    """The modes of a density, the highest first.
+
+    Attributes
+    ----------
+    points : ndarray, shape [M, D]
+    log_prob : ndarray, shape [M]
+        Log density there, in nats.
+    """
+
+    points: FloatArray
+    log_prob: FloatArray
+
+
+def log_prob_grad(
+    x: ArrayLike,
+    pi_logits: ArrayLike,
+    means: ArrayLike,
+    scale: ArrayLike,
+    *,
+    family: str = "full",
+) -> FloatArray:
+    """Gradient of each sample's log-likelihood in the sample itself: (18) and (19).
+
+    Parameters
+    ----------
+    x, pi_logits, means, scale, family
+        As in `nll`.
+
+    Returns
+    -------
+    gradient : ndarray, shape [N, D]
+        In float64; infinite where it is beyond the range of a double.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nll` does.
+
+    Examples
+    --------
+    >>> import gmm_np
+    >>> gmm_np.log_prob_grad([[0.0], [3.0]], [0.0], [[1.0]], [[[2.0]]]).tolist()
+    [[0.25], [-0.5]]
+    """
+    return _grad(x, Parameters(pi_logits, means, scale, family))
+
+
+def log_prob_hess(
+    x: ArrayLike,
+    pi_logits: ArrayLike,
+    means: ArrayLike,
+    scale: ArrayLike,
+    *,
+    family: str = "full",
+) -> FloatArray:
+    """Hessian of each sample's log-likelihood in the sample itself, equation (65).
+
+    Parameters
+    ----------
+    x, pi_logits, means, scale, family
+        As in `nll`.
+
+    Returns
+    -------
+    hessian : ndarray, shape [N, D, D]
+        In float64, symmetric.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nll` does.
+    OverflowError
+        If a second derivative, or a step to it, is beyond the range of a double.
+
+    Examples
+    --------
+    >>> import gmm_np
+    >>> gmm_np.log_prob_hess([[0.0]], [0.0], [[1.0]], [[[2.0]]]).tolist()
+    [[[-0.25]]]
+    """
+    return _hess(x, Parameters(pi_logits, means, scale, family))
+
+
+def modes(
+    pi_logits: ArrayLike, means: ArrayLike, scale: ArrayLike, *, family: str = "full"
+) -> Modes:
+    """Local maxima of the density, each verified by its gradient and its Hessian.
+
+    Parameters
+    ----------
+    pi_logits, means, scale, family
+        As in `nll`.
+
+    Returns
+    -------
+    modes : Modes
+        There may be fewer modes than components, and more: none is bound to one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the parameters are not what they have to be.
+
+    Notes
+    -----
+    Every critical point lies on the ridgeline manifold (Ray and Lindsay 2005), which has a corner
+    at each mean. The search climbs from the means, from the maxima along the ridge lines between
+    pairs of neighbours, and from the middle of each three: by steps of EM, which never descend, and
+    by Newton's method where that is higher (Carreira-Perpinan 2000). It may miss a mode that can
+    be reached from none of these; it never returns a point that is no mode.
+
+    Examples
+    --------
+    >>> import gmm_np
+    >>> gmm_np.modes([0.0, 0.0], [[0.0], [1.0]], 1.0, family="shared_spherical").points.tolist()
+    [[0.5]]
+    """
+    parameters = Parameters(pi_logits, means, scale, family)
+    points = _climb(_starts(parameters), parameters)
+    gradient, hessian = _grad(points, parameters), _hess(points, parameters)
+    values, vectors = np.linalg.eigh(-hessian)
+    with np.errstate(all="ignore"):
+        # in units of the Hessian, in which a mode is round
+        turned = np.einsum("ndi,nd->ni", vectors, gradient) / np.sqrt(values)
+        flat = (np.abs(turned) <= FLAT).all(axis=1)
+    is_mode = (values[:, 0] > 0) & flat
+    points, hessian = points[is_mode], hessian[is_mode]
+    log_prob = _log_prob(points, parameters)
+    found: list[int] = []
+    for i in np.argsort(-log_prob, kind="stable"):
+        step = points[found] - points[i]
+        if not (np.einsum("nd,de,ne->n", step, -hessian[i], step) < APART**2).any():
+            found.append(int(i))
+    return Modes(points[found], log_prob[found])
+
+
+def _grad(x: ArrayLike, parameters: Parameters) -> FloatArray:
+    rows = check_rows(x, parameters.n_features)
+    out = np.empty(rows.shape)
+    mixture = PreparedMixture.of(parameters)
+
+    def write(block: Block) -> None:
+        part = slice(block.start, block.stop)
+        if block.kernel is None:
+            out[part] = _grad_by_reference(block.samples.T, parameters)
+        else:
+            resp, pulled = _pulled(block, mixture)
+            out[part] = -np.einsum("kb,kdb->bd", resp, pulled)  # (19)
+
+    EStep(mixture, "direct", gradient=True, n_samples=len(rows)).each(rows, write)
+    return out
+
+
+def _hess(x: ArrayLike, parameters: Parameters) -> FloatArray:
+    rows = check_rows(x, parameters.n_features)
+    n, d = rows.shape
+    out = np.empty((n, d, d))
+    mixture, family = PreparedMixture.of(parameters), FAMILIES[parameters.family]
+    precisions = family.structure.precisions(mixture.inverse, d)
+    every = np.broadcast_to(precisions, (mixture.n_components, d, d))
+
+    def write(block: Block) -> None:
+        part = slice(block.start, block.stop)
+        if block.kernel is None:
+            out[part] = _hess_by_reference(block.samples.T, parameters)
+            return
+        resp, pulled = _pulled(block, mixture)
+        # The covariance of the components' gradients, about their mean for its digits, (65).
+        apart = pulled - np.einsum("kb,kdb->db", resp, pulled)
+        apart *= np.sqrt(resp)[:, None]
+        columns = apart.transpose(2, 1, 0)  # [B, D, K]
+        np.matmul(columns, columns.swapaxes(1, 2), out=out[part])
+        out[part] -= np.tensordot(resp.T, every, 1)
+
+    EStep(mixture, "direct", gradient=True, n_samples=n).each(rows, write)
+    return out
+
+
+def _pulled(block: Block, mixture: PreparedMixture) -> tuple[FloatArray, FloatArray]:
+    """Return responsibilities [K, B] and Sigma_k^-1 (x_n - mu_k) [K, D, B] of a block."""
+    assert isinstance(block.kernel, ResidualKernel)
+    pulled = mixture.family.structure.pull_residuals(mixture.inverse, block.kernel.z)
+    return block.exponentials / block.total, pulled
+
+
+def _grad_by_reference(x: FloatArray, parameters: Parameters) -> FloatArray:
+    """Return the gradients [B, D] of samples [B, D] by the chain rule, with dense factors."""
+    from gmm_np import reference  # rarely: a distance left the range of a double
+
+    arguments = (parameters.pi_logits, parameters.means, parameters.factors())
+    doubles = (argument.astype(np.float64) for argument in arguments)
+    _, cache = reference.nll_forward(x, *doubles, reduction="sum")
+    return np.asarray(reference.nll_backward(cache, -1.0).x)
+
+
+def _hess_by_reference(x: FloatArray, parameters: Parameters) -> FloatArray:
+    """Return the Hessians [B, D, D] of samples [B, D] by the chain rule, column by column."""
+    from gmm_np import reference  # rarely: a distance left the range of a double
+
+    logits, means = (a.astype(np.float64) for a in (parameters.pi_logits, parameters.means))
+    factors, out = parameters.factors(), np.empty((*x.shape, x.shape[1]))
+    for j in range(x.shape[1]):
+        step = np.zeros(x.shape)
+        step[:, j] = 1.0
+        direction = Gradients(np.zeros_like(logits), np.zeros_like(means), None, step)
+        found = reference.nll_hvp(x, logits, means, factors, direction, reduction="sum")
+        out[:, :, j] = -np.asarray(found.x)
+    return out
+
+
+def _log_prob(x: FloatArray, parameters: Parameters) -> FloatArray:
+    out = np.empty(len(x))
+
+    def write(block: Block) -> None:
+        out[block.start : block.stop] = block.log_likelihood
+
+    EStep(PreparedMixture.of(parameters), "direct", gradient=False, n_samples=len(x)).each(x, write)
+    return out
+
+
+def _starts(parameters: Parameters) -> FloatArray:
+    """Return where to climb from [S, D]: means, maxima on ridge lines, and middles of threes."""
+    on = parameters.weights() > 0
+    means = parameters.means.astype(np.float64)[on]
+    factors = parameters.factors()[on]
+    inverse = np.linalg.inv(factors)
+    precisions = np.matmul(inverse.swapaxes(1, 2), inverse)
+    pulled = np.einsum("kij,kj->ki", precisions, means)
+    starts = [means]
+    near = _neighbours(means, precisions)
+    share = np.linspace(0.0, 1.0, RIDGE_POINTS)[1:-1, None]
+    for i, j in sorted(
+        {(min(i, int(j)), max(i, int(j))) for i, row in enumerate(near) for j in row}
+    ):
+        weights = np.hstack([1.0 - share, share])
+        ridge = _on_ridge(weights, precisions[[i, j]], pulled[[i, j]])
+        ends = np.concatenate([means[i : i + 1], ridge, means[j : j + 1]])
+        height = _log_prob(ends, parameters)
+        top = (height[1:-1] >= height[:-2]) & (height[1:-1] >= height[2:])
+        starts.append(ridge[top])
+    third = np.full((1, 3), 1.0 / 3.0)
+    threes = {
+        tuple(sorted((i, int(j), int(k))))
+        for i, row in enumerate(near)
+        for j, k in itertools.combinations(row, 2)
+    }
+    starts += [_on_ridge(third, precisions[list(s)], pulled[list(s)]) for s in sorted(threes)]
+    return np.concatenate(starts)
+
+
+def _neighbours(means: FloatArray, precisions: FloatArray) -> NDArray[np.intp]:
+    """Return for each component the others that are nearest, by the smaller of both distances."""
+    step = means[:, None] - means  # [K, K, D]
+    distance = np.einsum("kld,kde,kle->kl", step, precisions, step)
+    distance = np.minimum(distance, distance.T)
+    np.fill_diagonal(distance, np.inf)
+    order = np.argsort(distance, axis=1, kind="stable")
+    return np.asarray(order[:, : min(NEIGHBOURS, len(means) - 1)])
+
+
+def _on_ridge(weights: FloatArray, precisions: FloatArray, pulled: FloatArray) -> FloatArray:
+    """Return points [S, D] at which gradients of components, so weighed [S, K], add up to zero."""
+    matrices = np.tensordot(weights, precisions, 1)  # [S, D, D]
+    return np.asarray(np.linalg.solve(matrices, (weights @ pulled)[:, :, None])[:, :, 0])
+
+
+def _climb(x: FloatArray, parameters: Parameters) -> FloatArray:
+    """Return where points [S, D] arrive that climb to where the density has no slope."""
+    on = parameters.weights() > 0
+    factors = parameters.factors()[on]
+    inverse = np.linalg.inv(factors)
+    precisions = np.matmul(inverse.swapaxes(1, 2), inverse)  # [K, D, D]
+    mixture = PreparedMixture.of(parameters)
+    x, height = x.copy(), _log_prob(x, parameters)
+    moving = np.arange(len(x))
+    for _ in range(STEPS):
+        gradient, hessian = _grad(x[moving], parameters), _hess(x[moving], parameters)
+        resp = _responsibilities(x[moving], mixture)
+        # A step of EM: the mean of the means, weighed by responsibilities and precisions.
+        uphill = np.linalg.solve(np.tensordot(resp, precisions, 1), gradient[:, :, None])[..., 0]
+        values, vectors = np.linalg.eigh(-hessian)
+        concave = values[:, 0] > 0
+        turned = np.einsum("ndi,nd->ni", vectors, gradient)
+        with np.errstate(all="ignore"):
+            newton = np.einsum("ndi,ni->nd", vectors, turned / values)
+            decrement = np.where(concave, (turned**2 / values).sum(axis=1), np.inf)
+        steps = np.where(concave[:, None], newton, uphill)
+        ahead = x[moving] + steps
+        reached = _log_prob(ahead, parameters)
+        # Where rounding hides what the last of Newton's steps gain they are taken all the same.
+        lower = ~(reached >= height[moving]) & (decrement > FLAT)
+        if lower.any():
+            ahead[lower] = x[moving][lower] + uphill[lower]
+            reached[lower] = _log_prob(ahead[lower], parameters)
+        x[moving], height[moving] = ahead, reached
+        done = decrement <= FLAT**2  # so that the step just taken has left half as many digits
+        moving = moving[~done]
+        if not len(moving):
+            break
+    return x
+
+
+def _responsibilities(x: FloatArray, mixture: PreparedMixture) -> FloatArray:
+    out = np.empty((len(x), mixture.n_components))
+
+    def write(block: Block) -> None:
+        out[block.start : block.stop] = (block.exponentials / block.total).T
+
+    EStep(mixture, "direct", gradient=False, n_samples=len(x)).each(x, write)
+    return out
