@@ -10,7 +10,7 @@ from gmm_np.conformance.diagnosis import Wrong, name_suspects
 from gmm_np.conformance.function_adapter import FunctionAdapter
 from gmm_np.conformance.mutants import MUTANTS, describe
 from gmm_np.conformance.mutants.precision import PlainPrecision
-from gmm_np.conformance.plain import Plain
+from gmm_np.conformance.plain import Plain, mutant
 from gmm_np.conformance.runner import run_cases
 
 FAMILIES = read_vectors()
@@ -99,6 +99,12 @@ def test_names_are_unique_and_say_what_is_wrong():
     assert len(sentences) == len(NAMES)
     for _, name in NAMES:
         assert describe(name).endswith(".")
+
+
+def test_a_mutant_replaces_steps_that_there_are():
+    # A step under a wrong name would leave an implementation that is right.
+    with pytest.raises(AttributeError, match="half_logdet"):
+        mutant("name", "What is wrong.", half_logdet=lambda m, factor: 0.0)
 
 
 @pytest.mark.parametrize(("parametrization", "name"), NAMES)

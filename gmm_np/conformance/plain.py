@@ -9,9 +9,11 @@ Letters in shapes: N samples, K components, D dimensions.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from gmm_np.checks import FloatArray, check_sample_weight, check_x
@@ -30,9 +32,9 @@ class Plain:
     backward of a step is named after it.
     """
 
-    name: ClassVar[str] = "plain"
+    name = "plain"
     #: Whether what is wrong is rounding alone, so that an answer may be right by chance.
-    by_rounding: ClassVar[bool] = False
+    by_rounding = False
 
     def __call__(
         self,
@@ -174,3 +176,37 @@ class Plain:
     def triangle(self, d_factor: FloatArray) -> FloatArray:
         """Gradient of a factor as it is returned."""
         return np.tril(d_factor)
+
+
+# --- variants of it -----------------------------------------------------------------------------
+
+Step = Callable[..., Any]
+
+
+def mutant(
+    name: str, wrong: str, *, base: type[Any] = Plain, by_rounding: bool = False, **steps: Any
+) -> Any:
+    """Return an implementation that differs from `base` by the given steps.
+
+    A step takes the implementation and the arguments of the method of its name in `base`, whose
+    right form is called as ``Plain.log_softmax(m, logits)``. `wrong` says what is wrong, in a line.
+
+    Raises
+    ------
+    AttributeError
+        If `base` has no such step.
+    """
+    for step in steps:
+        getattr(base, step)
+    members = {"__doc__": wrong, "name": name, "by_rounding": by_rounding, **steps}
+    return type(name, (base,), members)()
+
+
+def checked_then(change: Callable[..., tuple[Any, ...]]) -> Step:
+    """Return a step `check` that changes what it has checked: x, logits, means, chol, weight."""
+    return lambda m, *arguments: change(*Plain.check(m, *arguments))
+
+
+def factors_then(change: Callable[[FloatArray], NDArray[Any]]) -> Step:
+    """Return a step `check` that changes the factors [K, D, D] that it has checked."""
+    return checked_then(lambda x, logits, means, chol, w: (x, logits, means, change(chol), w))

@@ -1,4 +1,4 @@
-# ruff: noqa: D102  (a step is documented where `PlainPrecision` has it)
+# ruff: noqa: ARG005  (a step takes all arguments, and may use a few)
 """The objective of ADBench and GradBench in plain NumPy, and its mutants.
 
 Letters in shapes: N samples, K components, D dimensions.
@@ -6,14 +6,15 @@ Letters in shapes: N samples, K components, D dimensions.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import multigammaln
 
 from gmm_np.checks import FloatArray
-from gmm_np.conformance.plain import LOG_2_PI
+from gmm_np.conformance.plain import LOG_2_PI, mutant
 
 IntArray = NDArray[np.signedinteger[Any]]
 
@@ -24,8 +25,6 @@ class PlainPrecision:
     Called with x [N, D], alpha [K], means [K, D], icf [K, D + D (D - 1) / 2], gamma and m, it
     returns the log posterior and its gradients in alpha, means and icf.
     """
-
-    name: ClassVar[str] = "plain_precision"
 
     def __call__(
         self, x: Any, alpha: Any, means: Any, icf: Any, gamma: float, m: float
@@ -116,79 +115,42 @@ class PlainPrecision:
         return m * float(np.log(np.diagonal(factors, axis1=1, axis2=2)).sum())
 
 
-class WishartSign(PlainPrecision):
-    """The prior is subtracted."""
-
-    name = "wishart_sign"
-
-    def prior(self, factors: FloatArray, gamma: float, m: float) -> tuple[Any, ...]:
-        return tuple(-part for part in super().prior(factors, gamma, m))
+def _one_constant(m: Any, factors: FloatArray, gamma: float, m_: float) -> tuple[Any, ...]:
+    value, *gradients = PlainPrecision.prior(m, factors, gamma, m_)
+    return value - (len(factors) - 1) * m.constant(factors.shape[1], gamma, m_), *gradients
 
 
-class WishartOfOneComponent(PlainPrecision):
-    """The constant of the prior is counted once, not for each component."""
-
-    name = "wishart_of_one_component"
-
-    def prior(self, factors: FloatArray, gamma: float, m: float) -> tuple[Any, ...]:
-        value, *gradients = super().prior(factors, gamma, m)
-        return value - (len(factors) - 1) * self.constant(factors.shape[1], gamma, m), *gradients
+def _transposed(
+    m: Any, x: FloatArray, alpha: FloatArray, mu: FloatArray, factors: FloatArray
+) -> tuple[Any, ...]:
+    likelihood = partial(PlainPrecision.likelihood, m, x, alpha, mu)
+    value, d_alpha, d_mu, _, mass = likelihood(factors.transpose(0, 2, 1))
+    return value, d_alpha, d_mu, likelihood(factors)[3], mass
 
 
-class WishartWithoutM(PlainPrecision):
-    """The prior is that of m = 0."""
-
-    name = "wishart_without_m"
-
-    def prior(self, factors: FloatArray, gamma: float, m: float) -> tuple[Any, ...]:  # noqa: ARG002
-        return super().prior(factors, gamma, 0.0)
-
-
-class WishartOfDiagonal(PlainPrecision):
-    """The prior's trace leaves out what stands off the diagonals of the factors."""
-
-    name = "wishart_of_diagonal"
-
-    def prior(self, factors: FloatArray, gamma: float, m: float) -> tuple[Any, ...]:
-        return super().prior(factors * np.eye(factors.shape[1]), gamma, m)
-
-
-class FreedomOffByOne(PlainPrecision):
-    """The prior's constant has D + m degrees of freedom for D + m + 1."""
-
-    name = "freedom_off_by_one"
-
-    def constant(self, n_dims: int, gamma: float, m: float) -> float:
-        return super().constant(n_dims, gamma, m - 1)
-
-
-class PrecisionByRows(PlainPrecision):
-    """The strict lower triangle is unpacked by rows, not by columns: wrong from D = 4."""
-
-    name = "precision_by_rows"
-
-    def below(self, n_dims: int) -> tuple[IntArray, IntArray]:
-        rows, columns = np.tril_indices(n_dims, -1)
-        return rows, columns
-
-
-class PrecisionTransposed(PlainPrecision):
-    """Sigma^-1 = Q Q^T for Q^T Q."""
-
-    name = "precision_transposed"
-
-    def likelihood(
-        self, x: FloatArray, alpha: FloatArray, mu: FloatArray, factors: FloatArray
-    ) -> tuple[Any, ...]:
-        value, d_alpha, d_mu, _, mass = super().likelihood(x, alpha, mu, factors.transpose(0, 2, 1))
-        _, _, _, d_factors, _ = super().likelihood(x, alpha, mu, factors)
-        return value, d_alpha, d_mu, d_factors, mass
-
-
-class ExpDropped(PlainPrecision):
-    """The gradient of log Q_ii is that of Q_ii: the derivative of the exponential is missing."""
-
-    name = "exp_dropped"
-
-    def d_log(self, diagonal: FloatArray, d_diagonal: FloatArray) -> FloatArray:  # noqa: ARG002
-        return d_diagonal
+_mutant: Final = partial(mutant, base=PlainPrecision)
+# fmt: off
+MUTANTS: Final = (
+    _mutant("wishart_sign", "The prior is subtracted.",
+            prior=lambda m, *a: tuple(-part for part in PlainPrecision.prior(m, *a))),
+    _mutant("wishart_of_one_component",
+            "The constant of the prior is counted once, not for each component.",
+            prior=_one_constant),
+    _mutant("wishart_without_m", "The prior is that of m = 0.",
+            prior=lambda m, factors, gamma, _: PlainPrecision.prior(m, factors, gamma, 0.0)),
+    _mutant("wishart_of_diagonal",
+            "The prior's trace leaves out what stands off the diagonals of the factors.",
+            prior=lambda m, factors, *a: (
+                PlainPrecision.prior(m, factors * np.eye(factors.shape[1]), *a))),
+    _mutant("freedom_off_by_one",
+            "The prior's constant has D + m degrees of freedom for D + m + 1.",
+            constant=lambda m, n_dims, gamma, m_: (
+                PlainPrecision.constant(m, n_dims, gamma, m_ - 1))),
+    _mutant("precision_by_rows",
+            "The strict lower triangle is unpacked by rows, not by columns: wrong from D = 4.",
+            below=lambda m, n_dims: np.tril_indices(n_dims, -1)),
+    _mutant("precision_transposed", "Sigma^-1 = Q Q^T for Q^T Q.", likelihood=_transposed),
+    _mutant("exp_dropped",
+            "The gradient of log Q_ii is that of Q_ii: the derivative of the exponential is "
+            "missing.", d_log=lambda m, diagonal, d_diagonal: d_diagonal),
+)
