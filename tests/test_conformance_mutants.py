@@ -6,11 +6,12 @@ import pytest
 from gmm_np.conformance import Family, read_vectors
 from gmm_np.conformance.adapters import gmm_np as own
 from gmm_np.conformance.compare import Answered, judge
-from gmm_np.conformance.diagnosis import Wrong, name_suspects
+from gmm_np.conformance.diagnosis import Wrong, diagnose
 from gmm_np.conformance.function_adapter import FunctionAdapter
 from gmm_np.conformance.mutants import MUTANTS, describe
 from gmm_np.conformance.mutants.precision import PlainPrecision
-from gmm_np.conformance.plain import Plain, mutant
+from gmm_np.conformance.plain import Plain
+from gmm_np.conformance.plain import mutant as make_mutant
 from gmm_np.conformance.runner import run_cases
 
 FAMILIES = read_vectors()
@@ -104,7 +105,7 @@ def test_names_are_unique_and_say_what_is_wrong():
 def test_a_mutant_replaces_steps_that_there_are():
     # A step under a wrong name would leave an implementation that is right.
     with pytest.raises(AttributeError, match="half_logdet"):
-        mutant("name", "What is wrong.", half_logdet=lambda m, factor: 0.0)
+        make_mutant("name", "What is wrong.", half_logdet=np.zeros_like)
 
 
 @pytest.mark.parametrize(("parametrization", "name"), NAMES)
@@ -218,12 +219,12 @@ def test_answer_that_looks_like_no_mutant_is_not_named():
     case = KILLED_BY["no_log_2pi"][0]
     for value in (np.nan, 123.0):
         blocks = tuple(np.full(shape, value) for shape in case.shapes)
-        assert name_suspects([Wrong(case, Answered(blocks))], []) == ((), {})
+        assert diagnose([Wrong(case, Answered(blocks))], []) == ((), {})
 
 
 def test_mutant_that_fails_what_passes_is_not_named():
     wrong = KILLED_BY["no_log_2pi"][0]
     outcome = FunctionAdapter(MUTANTS["cholesky"]["no_log_2pi"]).evaluate(wrong)
-    assert name_suspects([Wrong(wrong, outcome)], [])[0][0].name == "no_log_2pi"
+    assert diagnose([Wrong(wrong, outcome)], [])[0][0].name == "no_log_2pi"
     others = KILLED_BY["no_log_2pi"][1:3]
-    assert "no_log_2pi" not in {s.name for s in name_suspects([Wrong(wrong, outcome)], others)[0]}
+    assert "no_log_2pi" not in {s.name for s in diagnose([Wrong(wrong, outcome)], others)[0]}

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gmm_np.conformance.cases import Case, Family, RunnerError, VectorError, read_vectors
+    from gmm_np.conformance.compare import CaseResult
     from gmm_np.conformance.diagnosis import Suspect
     from gmm_np.conformance.function_adapter import ToolError
-    from gmm_np.conformance.report import CaseResult, FamilyResult, Report
+    from gmm_np.conformance.report import FamilyResult, Report
     from gmm_np.conformance.runner import run
 
 __all__ = [
@@ -31,8 +32,9 @@ if not TYPE_CHECKING:
     # Late: the command line registers its command, and need not load the mutants for that.
     _PLACES = {
         "cases": ("Case", "Family", "RunnerError", "VectorError", "read_vectors"),
+        "compare": ("CaseResult",),
         "function_adapter": ("ToolError",),
-        "report": ("CaseResult", "FamilyResult", "Report"),
+        "report": ("FamilyResult", "Report"),
         "runner": ("run",),
         "diagnosis": ("Suspect",),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, repeat
 from pathlib import Path
@@ -21,6 +21,7 @@ __all__ = [
     "DIRECTORY",
     "LEVELS",
     "Case",
+    "CaseFamily",
     "Family",
     "RunnerError",
     "VectorError",
@@ -175,13 +176,17 @@ class Case:
 
 
 @dataclass(frozen=True, eq=False)
-class Family:
+class CaseFamily:
     """A family of cases, one file, and what it is there for."""
 
     name: str
     comment: str
     notes: dict[str, dict[str, Any]]
     cases: tuple[Case, ...]
+
+
+#: Its public name, which `gmm_np.covariance` has for a family of covariances.
+Family = CaseFamily
 
 
 def _leaves(value: Any) -> Iterator[float]:
@@ -206,7 +211,7 @@ def array_of(value: Any, dtype: np.dtype[Any]) -> NDArray[Any] | list[Any]:
     return list(convert(value))
 
 
-def read_family(path: Path) -> Family:
+def read_family(path: Path) -> CaseFamily:
     """Read one file of vectors.
 
     Raises
@@ -222,7 +227,7 @@ def read_family(path: Path) -> Family:
         raise VectorError(f"{path.name}: not a file of vectors: {error!r}") from error
 
 
-def family_of(file: dict[str, Any]) -> Family:
+def family_of(file: dict[str, Any]) -> CaseFamily:
     """Return what the JSON of a file of vectors holds.
 
     Raises
@@ -236,7 +241,7 @@ def family_of(file: dict[str, Any]) -> Family:
     found = (len(cases), sum(map(len, outputs)))
     if counted != found:
         raise VectorError(f"says {counted} tests and outputs, and holds {found}.")
-    return Family(file["family"], file["comment"], file["notes"], cases)
+    return CaseFamily(file["family"], file["comment"], file["notes"], cases)
 
 
 def _cases(file: dict[str, Any]) -> Iterator[Case]:
@@ -268,7 +273,7 @@ def read_vectors(
     *,
     levels: Iterable[str] = (),
     flags: Iterable[str] = (),
-) -> list[Family]:
+) -> list[CaseFamily]:
     """Read all families, with the cases of the given levels and flags; of all by default.
 
     Raises
@@ -302,5 +307,5 @@ def read_vectors(
             and (not wanted_flags or wanted_flags.intersection(case.flags))
         )
         if cases:
-            chosen.append(Family(family.name, family.comment, family.notes, cases))
+            chosen.append(replace(family, cases=cases))
     return chosen

@@ -6,8 +6,8 @@ Differences are exact: decimal arithmetic with the trap on inexact results set.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, localcontext
 from functools import cache
 from typing import Any, Final
@@ -16,7 +16,16 @@ import numpy as np
 
 from gmm_np.conformance.cases import Case
 
-__all__ = ["MOST_DIGITS", "Answered", "Comparison", "Outcome", "Rejected", "Unsupported", "judge"]
+__all__ = [
+    "MOST_DIGITS",
+    "Answered",
+    "CaseResult",
+    "Comparison",
+    "Outcome",
+    "Rejected",
+    "Unsupported",
+    "judge",
+]
 
 #: Where the log relative error is capped: a double has no more digits to be right in.
 MOST_DIGITS: Final = 15.95
@@ -56,74 +65,108 @@ Outcome = Answered | Rejected | Unsupported
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What became of a case.
+class CaseResult:
+    """What became of one case.
 
     Attributes
     ----------
-    status : {"pass", "wrong", "unsupported"}
+    id, level : str
+    status : str
+        "pass"; "wrong"; "unsupported"; "xfail" or "xpass", for a case that is listed as an expected
+        failure; "crash", "garbage" or "timeout", where the tool broke down; "not_run" after that.
     message : str
         What is wrong, or not supported.
     kind : str
         Of what is wrong: "rejected", valid inputs were; "answered", invalid inputs were; "shape",
         of an output, or numbers above the diagonal; "nan"; or "inexact". Empty where nothing is.
-    digits : dict of float
-        For each output that was given, its log relative error: that of the worst of its entries,
-        relative to the largest of them.
+    digits : tuple of float or None, length 4
+        Log relative error of the value and of the three gradients: that of the worst entry,
+        relative to the largest. None where not given, or where rounding leaves no digits.
     share : float
         The largest share of the allowance that an entry used; infinite for NaN.
+    admits : float
+        The fewest digits that rounding alone leaves of an output.
     missing : tuple of str
         Outputs that the adapter does not give.
+    looks_like : tuple of str
+        Mutants that give the same wrong answer.
     """
 
+    id: str
+    level: str
     status: str
     message: str = ""
     kind: str = ""
-    digits: dict[str, float] = field(default_factory=dict)
+    digits: tuple[float | None, ...] = (None, None, None, None)
     share: float = 0.0
+    admits: float = MOST_DIGITS
     missing: tuple[str, ...] = ()
+    looks_like: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(case: Case, status: str, message: str = "", **found: Any) -> CaseResult:
+        """Return the result of a case."""
+        return CaseResult(
+            case.id, case.level, status, message, admits=admitted_digits(case), **found
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as an object for JSON: an infinite share is null."""
+        members = vars(self) | {"share": self.share if math.isfinite(self.share) else None}
+        del members["admits"]  # it stands with the family
+        return {n: list(v) if isinstance(v, tuple) else v for n, v in members.items()}
 
 
-def judge(case: Case, outcome: Outcome) -> Comparison:
+#: Its name in scripts/certify.
+Comparison = CaseResult
+
+
+def judge(case: Case, outcome: Outcome) -> CaseResult:
     """Compare what an adapter made of a case with what has to come out."""
     if isinstance(outcome, Unsupported):
-        return Comparison("unsupported", outcome.reason, missing=case.blocks)
+        return CaseResult.of(case, "unsupported", outcome.reason, missing=case.blocks)
     if isinstance(outcome, Rejected):
         if case.result == "valid":
             message = f"valid inputs rejected: {outcome.message}"
-            return Comparison("wrong", message, "rejected", share=math.inf)
-        return Comparison("pass")
+            return CaseResult.of(case, "wrong", message, kind="rejected", share=math.inf)
+        return CaseResult.of(case, "pass")
     if case.result == "invalid":
-        return Comparison("wrong", "invalid inputs answered", "answered", share=math.inf)
+        message = "invalid inputs answered"
+        return CaseResult.of(case, "wrong", message, kind="answered", share=math.inf)
     return _compare(case, outcome.blocks)
 
 
-def _compare(case: Case, answers: tuple[Any, ...]) -> Comparison:
-    digits: dict[str, float] = {}
+def _compare(case: Case, answers: tuple[Any, ...]) -> CaseResult:
+    digits: list[float | None] = []
     missing, faults, kinds, share = [], [], set(), 0.0
     for name, shape, answer in zip(case.blocks, case.shapes, answers, strict=True):
+        found: float | None = None
         if answer is None:
             missing.append(name)
-            continue
-        try:
-            entries = _entries(answer, shape, triangular=name == "chol")
-        except (ValueError, TypeError, OverflowError) as error:
-            digits[name], share = 0.0, math.inf
-            faults.append(f"{name}: {error}")
-            kinds.add("shape")
-            continue
-        found, worst, fault = _compare_block(case, name, entries)
-        share = max(share, worst)
-        if found is not None:
-            digits[name] = found
-        if fault:
-            faults.append(f"{name}: {fault}")
-            kinds.add("nan" if any(map(math.isnan, entries)) else "inexact")
+        else:
+            try:
+                entries = _entries(answer, shape, triangular=name == "chol")
+            except (ValueError, TypeError, OverflowError) as error:
+                found, worst, fault, kind = 0.0, math.inf, str(error), "shape"
+            else:
+                found, worst, fault = _compare_block(case, name, entries)
+                kind = "nan" if any(map(math.isnan, entries)) else "inexact"
+            share = max(share, worst)
+            if fault:
+                faults.append(f"{name}: {fault}")
+                kinds.add(kind)
+        digits.append(found)
     if len(missing) == len(case.blocks):
-        return Comparison("unsupported", "nothing was answered", missing=tuple(missing))
-    status = "wrong" if faults else "pass"
-    kind = next((kind for kind in ("shape", "nan", "inexact") if kind in kinds), "")
-    return Comparison(status, "; ".join(faults), kind, digits, share, tuple(missing))
+        return CaseResult.of(case, "unsupported", "nothing was answered", missing=tuple(missing))
+    return CaseResult.of(
+        case,
+        "wrong" if faults else "pass",
+        "; ".join(faults),
+        kind=next((kind for kind in ("shape", "nan", "inexact") if kind in kinds), ""),
+        digits=tuple(digits),
+        share=share,
+        missing=tuple(missing),
+    )
 
 
 def _entries(answer: Any, shape: tuple[int, ...], *, triangular: bool) -> list[float]:
@@ -221,7 +264,7 @@ class Bound:
 
 def bounds_of(case: Case, name: str) -> Iterable[Bound]:
     """Yield the bounds of one output, entry by entry. Inside an exact context."""
-    block: Mapping[str, list[str]] = case.outputs[name]
+    block = case.outputs[name]
     factor, unit, overflow = Decimal(case.factor), _UNIT[case.dtype], _OVERFLOW[case.dtype]
     columns = (block[key] for key in ("certified", "spread", "scale", "floor"))
     for texts in zip(*columns, strict=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from gmm_np.conformance.compare import Answered, Outcome, Rejected, judge
 from gmm_np.conformance.function_adapter import FunctionAdapter, ToolError
 from gmm_np.conformance.mutants import MUTANTS, describe
 
-__all__ = ["Suspect", "Wrong", "name_suspects"]
+__all__ = ["Suspect", "Wrong", "diagnose"]
 
 _MOST_WORK: Final = 2_000_000  # N K D (D + 1) of a case that is looked at
 _MOST_CASES: Final = 60
@@ -48,7 +47,7 @@ class Suspect:
     examined: int
 
 
-def name_suspects(
+def diagnose(
     wrong: Sequence[Wrong], passed: Sequence[Case]
 ) -> tuple[tuple[Suspect, ...], dict[str, tuple[str, ...]]]:
     """Name the mutants that give the same wrong answers, those first that explain the most.
@@ -77,7 +76,7 @@ def name_suspects(
                 answer = FunctionAdapter(mutant).evaluate(case)
             except ToolError:
                 continue
-            if same(case, outcome, answer) and judge(case, answer).status == "wrong":
+            if same_mistake(case, outcome, answer) and judge(case, answer).status == "wrong":
                 alike.setdefault(name, set()).add(case.id)
     refuted = {name for case in passed for name in case.kills}
     order = [name for mutants in MUTANTS.values() for name in mutants]
@@ -98,49 +97,44 @@ def name_suspects(
     return tuple(suspects), {case_id: names for case_id, names in named.items() if names}
 
 
-def same(case: Case, one: Outcome, other: Outcome) -> bool:
-    """Whether two outcomes are alike: much nearer to each other than the first is to the truth."""
+def same_mistake(case: Case, one: Outcome, other: Outcome) -> bool:
+    """Whether two outcomes are much nearer to each other than the first is to the truth."""
     if isinstance(one, Rejected) or isinstance(other, Rejected):
         return isinstance(one, Rejected) and isinstance(other, Rejected)
     if not (isinstance(one, Answered) and isinstance(other, Answered)):
         return False
     compared = [
-        _compare(a, b, case.certified(name) if case.outputs else None)
+        _alike(a, b, case.certified(name) if case.outputs else None)
         for name, a, b in zip(case.blocks, one.blocks, other.blocks, strict=True)
         if a is not None
     ]
-    alike = all(likeness is not Likeness.DIFFERENT for likeness in compared)
-    return alike and Likeness.TELLING in compared
+    return None not in compared and any(compared)
 
 
-class Likeness(Enum):
-    """Of one output of two answers: alike is telling only where both are far from the truth."""
+def _alike(one: Any, other: Any, truth: Any) -> bool | None:
+    """Return None where an output of two answers differs; else whether both are far from the truth.
 
-    DIFFERENT = 0
-    ALIKE = 1
-    TELLING = 2
-
-
-def _compare(one: Any, other: Any, truth: Any) -> Likeness:
+    Where both are right, or nearly, that they are alike says nothing.
+    """
     try:
         a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
     except (ValueError, TypeError, OverflowError):
-        return Likeness.DIFFERENT
+        return None
     if a.shape != b.shape or (truth is not None and a.shape != truth.shape):
-        return Likeness.DIFFERENT
+        return None
     finite = np.isfinite(a)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-        return Likeness.DIFFERENT
+        return None
     with np.errstate(over="ignore", invalid="ignore"):
         size = np.abs(b[finite]).max(initial=0.0)
         difference = np.abs(a[finite] - b[finite]).max(initial=0.0)
         if truth is None:
-            return Likeness.TELLING if difference <= _ROUNDING * size else Likeness.DIFFERENT
+            return True if difference <= _ROUNDING * size else None
         error = np.abs(a - truth)[finite & np.isfinite(truth)].max(initial=0.0)
     if difference > max(_ALIKE * error, _ROUNDING * size):
-        return Likeness.DIFFERENT
+        return None
     masked = bool((~finite & np.isfinite(truth)).any())
-    return Likeness.TELLING if masked or error > _TELLING * size else Likeness.ALIKE
+    return masked or bool(error > _TELLING * size)
 
 
 def _speaks(item: Wrong) -> bool:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gmm_np import __version__
-from gmm_np.conformance.cases import OUTPUTS, Case
-from gmm_np.conformance.compare import MOST_DIGITS, Comparison, admitted_digits
+from gmm_np.conformance.cases import OUTPUTS
+from gmm_np.conformance.compare import MOST_DIGITS, CaseResult
 from gmm_np.conformance.diagnosis import Suspect
 
-__all__ = ["CaseResult", "FamilyResult", "Report"]
+__all__ = ["FamilyResult", "Report"]
 
 PASSED, RUNNER_FAILED, USAGE, TOOL_FAILED, WRONG, TIMED_OUT, NOTHING_SUPPORTED = range(7)
 
@@ -27,72 +27,6 @@ _FAULTS: Final = {
     "not_run": "NOT RUN",
 }
 _MOST_LINES: Final = 20
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """What became of one case.
-
-    Attributes
-    ----------
-    id, level : str
-    status : str
-        "pass"; "wrong"; "unsupported"; "xfail" or "xpass", for a case that is listed as an expected
-        failure; "crash", "garbage" or "timeout", where the tool broke down; "not_run" after that.
-    message, kind : str
-        What is wrong, and of which kind that is, as in `Comparison`.
-    digits : tuple of float or None, length 4
-        Worst log relative error of the value and of the three gradients; None where not given.
-    share : float
-        The largest share of the allowance that was used.
-    admits : float
-        The fewest digits that rounding alone leaves of an output.
-    missing : tuple of str
-        Outputs that the adapter does not give.
-    looks_like : tuple of str
-        Mutants that give the same wrong answer.
-    """
-
-    id: str
-    level: str
-    status: str
-    message: str
-    kind: str
-    digits: tuple[float | None, ...]
-    share: float
-    admits: float
-    missing: tuple[str, ...] = ()
-    looks_like: tuple[str, ...] = ()
-
-    @staticmethod
-    def of(case: Case, comparison: Comparison) -> CaseResult:
-        """Return the result of a case from the comparison of its answer."""
-        digits = tuple(comparison.digits.get(name) for name in case.blocks)
-        return CaseResult(
-            case.id,
-            case.level,
-            comparison.status,
-            comparison.message,
-            comparison.kind,
-            digits,
-            comparison.share,
-            admitted_digits(case),
-            comparison.missing,
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the result as an object for JSON: an infinite share is null."""
-        return {
-            "id": self.id,
-            "level": self.level,
-            "status": self.status,
-            "message": self.message,
-            "kind": self.kind,
-            "digits": list(self.digits),
-            "share": self.share if math.isfinite(self.share) else None,
-            "missing": list(self.missing),
-            "looks_like": list(self.looks_like),
-        }
 
 
 @dataclass(frozen=True)

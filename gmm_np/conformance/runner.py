@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
-from gmm_np.conformance.cases import Case, Family, RunnerError, read_vectors
-from gmm_np.conformance.compare import Comparison, Outcome, judge
-from gmm_np.conformance.diagnosis import Wrong, name_suspects
+from gmm_np.conformance.cases import Case, CaseFamily, RunnerError, read_vectors
+from gmm_np.conformance.compare import CaseResult, judge
+from gmm_np.conformance.diagnosis import Wrong, diagnose
 from gmm_np.conformance.function_adapter import Adapter, FunctionAdapter, ToolError
 from gmm_np.conformance.process_adapter import ProcessAdapter, python_command
-from gmm_np.conformance.report import CaseResult, FamilyResult, Report
+from gmm_np.conformance.report import FamilyResult, Report
 
 __all__ = ["run", "run_cases"]
 
@@ -89,7 +89,7 @@ def run(
 
 def run_cases(
     adapter: Adapter,
-    families: Iterable[Family],
+    families: Iterable[CaseFamily],
     *,
     expected_failures: Collection[str] = (),
     progress: Callable[[list[Case]], Iterable[Case]] = iter,
@@ -99,7 +99,7 @@ def run_cases(
     Parameters
     ----------
     adapter : Adapter
-    families : iterable of Family
+    families : iterable of CaseFamily
     expected_failures : collection of str
     progress : callable
         Iterates over the cases that it is given and shows how far it is.
@@ -110,16 +110,34 @@ def run_cases(
         Of the kind "usage", if the adapter cannot be found or started.
     """
     families = list(families)
-    session = _Session(adapter)
     results: dict[str, CaseResult] = {}
+    wrong: list[Wrong] = []
+    passed: list[Case] = []
+    breakdowns = 0
     for case in progress([case for family in families for case in family.cases]):
-        result = session.ask(case)
-        if case.id in expected_failures:
-            status = {"wrong": "xfail", "pass": "xpass"}.get(result.status, result.status)
-            message = "passes, and is listed as a failure" if status == "xpass" else result.message
-            result = replace(result, status=status, message=message)
+        if breakdowns >= MOST_BREAKDOWNS:
+            results[case.id] = CaseResult.of(case, "not_run", "after too many breakdowns")
+            continue
+        try:
+            outcome = adapter.evaluate(case)
+        except ToolError as error:
+            if error.kind == "usage":
+                raise
+            breakdowns += 1
+            results[case.id] = CaseResult.of(case, error.kind, str(error))
+            continue
+        result = judge(case, outcome)
+        if result.status == "wrong":
+            wrong.append(Wrong(case, outcome))
+        elif result.status == "pass" and not result.missing:
+            passed.append(case)
+        if case.id in expected_failures and result.status == "wrong":
+            result = replace(result, status="xfail")
+        elif case.id in expected_failures and result.status == "pass":
+            message = "passes, and is listed as a failure"
+            result = replace(result, status="xpass", message=message)
         results[case.id] = result
-    suspects, named = name_suspects(session.wrong, session.passed)
+    suspects, named = diagnose(wrong, passed)
     for case_id, names in named.items():
         results[case_id] = replace(results[case_id], looks_like=names)
     return Report(
@@ -130,35 +148,3 @@ def run_cases(
         ),
         suspects,
     )
-
-
-@dataclass
-class _Session:
-    """The cases asked so far, and how often the tool broke down."""
-
-    adapter: Adapter
-    breakdowns: int = 0
-
-    def __post_init__(self) -> None:
-        self.wrong: list[Wrong] = []
-        self.passed: list[Case] = []
-
-    def ask(self, case: Case) -> CaseResult:
-        if self.breakdowns >= MOST_BREAKDOWNS:
-            return CaseResult.of(case, Comparison("not_run", "after too many breakdowns"))
-        try:
-            outcome = self.adapter.evaluate(case)
-        except ToolError as error:
-            if error.kind == "usage":
-                raise
-            self.breakdowns += 1
-            return CaseResult.of(case, Comparison(error.kind, str(error)))
-        comparison = judge(case, outcome)
-        self._note(case, outcome, comparison)
-        return CaseResult.of(case, comparison)
-
-    def _note(self, case: Case, outcome: Outcome, comparison: Comparison) -> None:
-        if comparison.status == "wrong":
-            self.wrong.append(Wrong(case, outcome))
-        elif comparison.status == "pass" and not comparison.missing:
-            self.passed.append(case)
