@@ -12,13 +12,13 @@ import pytest
 
 from gmm_np import reference
 from gmm_np.cli import main
-from gmm_np.lesson.calls import PARTS as BY_NAME
 from gmm_np.lesson.calls import call
 from gmm_np.lesson.exercise_set import EXERCISES
+from gmm_np.lesson.exercise_set import PARTS as BY_NAME
 from gmm_np.lesson.exercises import check_file, lines_of, start, stubs
 from gmm_np.lesson.grading import grade, judge
+from gmm_np.lesson.whole import STEPS, whole
 from gmm_np.lesson.wrong_forms import HINTS, ROWS, TERMS
-from gmm_np.lesson.wrong_wholes import STEPS, whole
 
 PARTS = list(BY_NAME.values())
 TITLE = {part.name: exercise.title for exercise in EXERCISES for part in exercise.parts}

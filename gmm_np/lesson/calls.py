@@ -22,11 +22,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from gmm_np.lesson.exercise_set import EXERCISES, Part
+from gmm_np.lesson.exercise_set import PARTS, Part
 
 __all__ = ["NO_EXIT", "Reply", "call", "main"]
 
-PARTS: Final = {part.name: part for exercise in EXERCISES for part in exercise.parts}
 _MOST: Final = 10**5  # entries of an output; those that are asked for have 36 at most
 NO_EXIT: Final = "Look for exit, quit, sys.exit or os._exit, and take it out."
 _PRINTED: Final = 2000  # characters of what a function prints

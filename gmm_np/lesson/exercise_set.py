@@ -13,7 +13,7 @@ import numpy as np
 from gmm_np import reference
 from gmm_np.checks import FloatArray
 
-__all__ = ["EXERCISES", "Exercise", "Part"]
+__all__ = ["EXERCISES", "PARTS", "Exercise", "Part"]
 
 Outputs = tuple[Any, ...]
 
@@ -356,3 +356,4 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
         ),
     ),
 )
+PARTS: Final = {part.name: part for exercise in EXERCISES for part in exercise.parts}

@@ -10,8 +10,8 @@ import numpy as np
 
 from gmm_np.lesson.calls import Reply
 from gmm_np.lesson.exercise_set import EXERCISES, Part
+from gmm_np.lesson.whole import wrong_answers
 from gmm_np.lesson.wrong_forms import REDUCTION, WrongForm
-from gmm_np.lesson.wrong_wholes import wrong_answers
 
 __all__ = ["Finding", "grade", "judge"]
 

@@ -3,7 +3,7 @@
 
 There are three sources: `ROWS`, a list for each output; `TERMS`, for an output that is a sum, each
 term of which may be left out, doubled, halved, or have the other sign; and `ANY`, what any output
-may have. Here are those of the primitives; wrong_wholes.py adds the rest.
+may have. The whole loss has those of all its steps: whole.py carries them on.
 
 Letters in shapes: N samples, K components, D dimensions.
 """
@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.linalg import inv
 from scipy.special import logsumexp, softmax
 
 from gmm_np.checks import FloatArray
 from gmm_np.lesson.exercise_set import D, K, N
+from gmm_np.reference import LOG_2_PI
 
-__all__ = ["ROWS", "TERMS", "WrongForm", "instead", "wrong_forms"]
+__all__ = ["HINTS", "REDUCTION", "ROWS", "TERMS", "WrongForm", "wrong_forms"]
 
 # Kinds of mistakes, and where to look for those that have no hint of their own.
 HINTS: Final = {
@@ -215,7 +217,7 @@ def taken(L: FloatArray) -> FloatArray:
 
 def early(L: FloatArray, S: FloatArray) -> tuple[FloatArray, ...]:
     """Return Sigma^-1 S Sigma^-1 L with np.tril before a product, wherever that is wrong."""
-    P = np.linalg.inv(L @ L.T)
+    P = inv(L @ L.T)
     first = P @ np.tril(S) @ P @ L
     return first, np.tril(first), np.tril(P @ S) @ P @ L, np.tril(P @ S @ P) @ L
 
@@ -338,4 +340,151 @@ ROWS["half_log_det_backward.d_factor"] = [
     F(TAKEN, "multiplied by L_ii, not divided", lambda d, g: np.diag(d * g)),
     F(TAKEN, "Sigma for its factor L: divided by L_ii^2", lambda d, g: np.diag(d / g**2), FACTOR),
     F(TAKEN, "a logarithm for its derivative", lambda d, g: np.diag(d * np.log(g))),
+]
+
+# --- the steps between the primitives ------------------------------------------------------------
+
+OF_PI: Final = "The constant is (D/2) log(2 pi): D is the number of columns of x."
+CONSTANTS: Final = [  # in place of -(D/2) log(2 pi)
+    (TAKEN, "K/2 for D/2 in the constant", -0.5 * K * LOG_2_PI),
+    (TAKEN, "N/2 for D/2 in the constant", -0.5 * N * LOG_2_PI),
+    (MISSING, "2 in the constant: log pi for log(2 pi)", -0.5 * D * math.log(math.pi)),
+    (MISSING, "the logarithm in the constant", -0.5 * D * 2 * math.pi),
+]
+TERMS["log_joint.log_joint"] = (
+    ("log pi", "the quadratic form", "the log-determinant", "(D/2) log(2 pi)"),
+    lambda log_pi, q, h: (log_pi + 0 * q, -q / 2, -h, -0.5 * D * LOG_2_PI),
+)
+ROWS["log_joint.log_joint"] = [
+    *(instead("log_joint.log_joint", 3, k, name, lambda *_, c=c: c, OF_PI)
+      for k, name, c in CONSTANTS),
+    instead("log_joint.log_joint", 0, TAKEN, "pi for log pi", lambda log_pi, q, h: np.exp(log_pi),
+            "The logarithm of pi_k N(x_n) has the sum log pi_k + log N(x_n)."),
+]
+ROWS["responsibilities.resp"] = [
+    F(TAKEN, "the weights pi for the responsibilities", lambda resp, pi: pi + 0 * resp,
+      "A component answers for a sample by r_nk, the softmax over the terms of that sample."),
+]
+MEAN_OF_LOGS: Final = "One logarithm a sample, and the mean of these: -(1/N) sum_n l_n."
+ROWS["loss.value"] = [
+    F(REDUCTION, "not averaged over the samples", lambda likelihood: -likelihood, MEAN_OF_LOGS),
+    F(TAKEN, "the logarithm of a mean for the mean of logarithms",
+      lambda likelihood: -np.log(np.exp(likelihood).mean()), MEAN_OF_LOGS),
+]
+ROWS["half_log_det_weight.d_half_log_det"] = [
+    F(MISSING, "the responsibilities do not enter: each log-determinant counts once",
+      lambda d_joint: np.ones(K)),
+]
+TERMS["sum_of_two.d_factor"] = (
+    ("what comes through the quadratic form", "what comes through the log-determinant"),
+    lambda *two: two,
+)
+ADDED: Final = "x is used by every component, so that K gradients add: d_x += in the loop."
+ROWS["sum_over_components.d_x"] = [
+    F(MISSING, "all components but the last: d_x is set in the loop, not added to",
+      lambda parts: parts[-1], ADDED),
+]
+
+# --- a diagonal family --------------------------------------------------------------------------
+
+DENSITY: Final = "diagonal_log_density_forward.log_density"
+DEVIATION: Final = "s is a standard deviation: e is divided by s, then squared; log s is whole."
+TERMS[DENSITY] = (
+    ("the quadratic form", "the log-determinant", "(D/2) log(2 pi)"),
+    lambda x, m, s: (-square((x - m) / s) / 2, -np.log(s).sum(), -0.5 * D * LOG_2_PI),
+)
+ROWS[DENSITY] = [
+    *(instead(DENSITY, 2, k, name, lambda *_, c=c: c, OF_PI) for k, name, c in CONSTANTS),
+    *(instead(DENSITY, 0, kind, name, lambda x, m, s, z=z: -square(z(x, m, s)) / 2, DEVIATION)
+      for kind, name, z in (
+        (TAKEN, "deviations for variances: e^2 / s", lambda x, m, s: (x - m) / np.sqrt(s)),
+        (TAKEN, "variances for deviations: e^2 / s^4", lambda x, m, s: (x - m) / s**2),
+        (TAKEN, "multiplied by s, not divided", lambda x, m, s: (x - m) * s),
+        (MISSING, "the division by s", lambda x, m, s: x - m),
+        (MISSING, "the mean is not subtracted", lambda x, m, s: x / s))),
+    instead(DENSITY, 0, TAKEN, "deviations for variances", lambda x, m, s: (
+        -square((x - m) / np.sqrt(s)) / 2 + np.log(s).sum() / 2), DEVIATION),
+    instead(DENSITY, 0, MISSING, "the square", lambda x, m, s: -((x - m) / s).sum(axis=1) / 2),
+    instead(DENSITY, 1, SIGN, ABSOLUTE, lambda x, m, s: -np.abs(np.log(s)).sum(), NEGATIVE),
+    instead(DENSITY, 1, TAKEN, LOG_OF_SUM, lambda x, m, s: -np.log(s.sum()), EACH),
+    instead(DENSITY, 1, MISSING, "the logarithm of s", lambda x, m, s: -s.sum(), EACH),
+    instead(DENSITY, 1, MISSING, "the logarithm: a product", lambda x, m, s: -np.prod(s), EACH),
+    F(MISSING, "the logarithm: this is the density", lambda *a: np.exp(sum(TERMS[DENSITY][1](*a)))),
+    F(REDUCTION, "summed over the samples", lambda *a: sum(TERMS[DENSITY][1](*a)).sum(), AXIS),
+]
+OVER: Final = "Each sample's derivative counts d_log_density_n times, and the samples are summed."
+ROWS["diagonal_log_density_backward.d_mean"] = [
+    F(MISSING, "a division by s", lambda d, x, m, s: d @ ((x - m) / s)),
+    F(TAKEN, "divided by s three times", lambda d, x, m, s: d @ ((x - m) / s**3)),
+    F(REDUCTION, "not summed over the samples", lambda d, x, m, s: d[:, None] * (x - m) / s**2,
+      OVER),
+    F(MISSING, "d_log_density does not enter", lambda d, x, m, s: ((x - m) / s**2).sum(axis=0),
+      OVER),
+]
+D_S: Final = "diagonal_log_density_backward.d_deviation"
+TERMS[D_S] = (
+    ("e^2/s^3, through the quadratic form", "1/s, through the log-determinant"),
+    lambda d, x, m, s: (d @ ((x - m) ** 2 / s**3), -d.sum() / s),
+)
+ROWS[D_S] = [
+    instead(D_S, 0, MISSING, "a division by s in the first term",
+            lambda d, x, m, s: d @ ((x - m) ** 2 / s**2)),
+    instead(D_S, 0, MISSING, "the square in the first term",
+            lambda d, x, m, s: d @ ((x - m) / s**3)),
+    instead(D_S, 1, MISSING, "the division by s in the second term", lambda d, *_: -d.sum()),
+    instead(D_S, 1, REDUCTION, "1/s is there once, not once a sample",
+            lambda d, x, m, s: -1 / s, OVER),
+    F(TAKEN, "this is the gradient in log s", lambda *a: sum(TERMS[D_S][1](*a)) * a[3], DEVIATION),
+    F(TAKEN, "this is the gradient in the variance s^2",
+      lambda *a: sum(TERMS[D_S][1](*a)) / (2 * a[3]), DEVIATION),
+    F(REDUCTION, "not summed over the samples",
+      lambda d, x, m, s: d[:, None] * ((x - m) ** 2 / s**3 - 1 / s), OVER),
+    F(MISSING, "d_log_density does not enter",
+      lambda d, x, m, s: ((x - m) ** 2 / s**3 - 1 / s).sum(axis=0), OVER),
+]
+
+# --- the gradient of a factor from S ------------------------------------------------------------
+
+FROM_S: Final = "factor_gradient.d_factor"
+INSIDE: Final = "The product is Sigma^-1 S Sigma^-1 L: two solves with Sigma, and L behind them."
+TERMS[FROM_S] = (
+    ("n diag(1 / L_ii)", "the term with S"),
+    lambda L, n, S: (np.diag(n / np.diag(L)), -np.tril(inv(L @ L.T) @ S @ inv(L @ L.T) @ L)),
+)
+ROWS[FROM_S] = [
+    *(instead(FROM_S, 1, TRIANGLE, EARLY, lambda L, n, S, i=i: -early(L, S)[i], LAST)
+      for i in range(4)),
+    *(instead(FROM_S, 1, TRIANGLE, name, lambda L, n, S, cut=cut: (
+        -cut(inv(L @ L.T) @ S @ inv(L @ L.T) @ L))) for name, cut in (
+            ("entries above the diagonal are kept", np.asarray),
+            ("the upper triangle is kept", np.triu))),
+    *(instead(FROM_S, 1, kind, name, lambda L, n, S, f=f: -np.tril(f(L, inv(L @ L.T), S)), hint)
+      for kind, name, f, hint in (
+        (MISSING, "the last factor L", lambda L, P, S: P @ S @ P, INSIDE),
+        (MISSING, "the second Sigma^-1", lambda L, P, S: P @ S @ L, INSIDE),
+        (MISSING, "both Sigma^-1", lambda L, P, S: S @ L, INSIDE),
+        (MISSING, "the second Sigma^-1, and L", lambda L, P, S: P @ S, INSIDE),
+        (MISSING, "half of the first solve", lambda L, P, S: inv(L) @ S @ P @ L, INSIDE),
+        (MISSING, "half of the second solve", lambda L, P, S: P @ S @ inv(L).T @ L, INSIDE),
+        (TAKEN, "L for Sigma", lambda L, P, S: inv(L) @ S @ inv(L) @ L, INSIDE),
+        (TAKEN, SIGMA, lambda L, P, S: inv(taken(L)) @ S @ inv(taken(L)) @ L, FACTOR),
+        (TAKEN, f"{SIGMA} at first", lambda L, P, S: inv(taken(L)) @ S @ P @ L, FACTOR),
+        (TAKEN, f"{SIGMA} at last", lambda L, P, S: P @ S @ inv(taken(L)) @ L, FACTOR),
+        (TAKEN, "* for @: entries are multiplied, not matrices", lambda L, P, S: P @ S @ P * L,
+         "@ is the product of matrices."),
+        (TRANSPOSE, "Sigma^-1 S is solved with again, not its transpose",
+         lambda L, P, S: P @ P @ S @ L, INSIDE),
+        (TRANSPOSE, "L before the product", lambda L, P, S: L @ P @ S @ P, INSIDE),
+        (TRANSPOSE, "the product in the reverse order", lambda L, P, S: L.T @ P @ S @ P, INSIDE),
+        (TRANSPOSE, "L^T for L at the end", lambda L, P, S: P @ S @ P @ L.T, INSIDE),
+        (TRANSPOSE, "Sigma = L^T L", lambda L, P, S: inv(L.T @ L) @ S @ inv(L.T @ L) @ L, FACTOR))),
+    *(instead(FROM_S, 0, kind, name, term, hint) for kind, name, term, hint in (
+        (MISSING, "n before diag(1 / L_ii)", lambda L, n, S: np.diag(1 / np.diag(L)), ""),
+        (TAKEN, "multiplied by L_ii, not divided", lambda L, n, S: n * np.diag(np.diag(L)), ""),
+        (TAKEN, "divided by L_ii^2", lambda L, n, S: np.diag(n / np.diag(L) ** 2), FACTOR),
+        (MISSING, "the division by L_ii", lambda L, n, S: n * np.eye(D), ""),
+        (TAKEN, "n L^-1 for its diagonal", lambda L, n, S: n * inv(L), ""),
+        (TRIANGLE, "n L^-T for its diagonal", lambda L, n, S: n * inv(L).T, ""),
+        (TRIANGLE, FILLED, lambda L, n, S: n / np.diag(L) + 0 * L, PLACE),
+        (TRIANGLE, FILLED, lambda L, n, S: (n / np.diag(L))[:, None] + 0 * L, PLACE))),
 ]
