@@ -20,8 +20,13 @@ from gmm_np.covariance import FAMILIES
 from gmm_np.likelihood import is_stream, log_prob, responsibilities
 from gmm_np.mixture import COVARIANCE_TYPES, GaussianMixture
 from gmm_np.mixture.criteria import CRITERIA, criteria
-from gmm_np.mixture.hyperparameters import as_generator, check_hyperparameters
-from gmm_np.mixture.sklearn_speech import check_array, check_weight, convergence_warning
+from gmm_np.mixture.sklearn_compat import convergence_warning
+from gmm_np.mixture.validation import (
+    as_generator,
+    check_array,
+    check_hyperparameters,
+    check_weight,
+)
 from gmm_np.parameters import Parameters
 from gmm_np.solvers.floor import relative_floor
 from gmm_np.solvers.results import CollapseError, Data

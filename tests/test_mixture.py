@@ -15,7 +15,7 @@ import pytest
 from gmm_np import GaussianMixture, Parameters, nll, responsibilities
 from gmm_np.datasets import load_old_faithful, make_clusters
 from gmm_np.mixture import RegCovarWarning
-from gmm_np.mixture.sklearn_speech import convergence_warning, not_fitted_error
+from gmm_np.mixture.sklearn_compat import convergence_warning, not_fitted_error
 from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.solvers.results import CollapseError
 
@@ -1033,7 +1033,7 @@ def test_everything_works_without_scikit_learn():
         "import numpy as np\n"
         "from gmm_np import GaussianMixture\n"
         "from gmm_np.datasets import load_old_faithful\n"
-        "from gmm_np.mixture.sklearn_speech import ConvergenceWarning, NotFittedError\n"
+        "from gmm_np.mixture.sklearn_compat import ConvergenceWarning, NotFittedError\n"
         "x, _ = load_old_faithful()\n"
         "g = GaussianMixture(2, random_state=0)\n"
         "try: g.predict(x)\n"

@@ -7,7 +7,7 @@ import pytest
 
 from gmm_np import GaussianMixture, Parameters, nll
 from gmm_np.datasets import load_old_faithful, make_clusters
-from gmm_np.mixture.sklearn_speech import convergence_warning
+from gmm_np.mixture.sklearn_compat import convergence_warning
 from gmm_np.model_selection import (
     SLACK,
     NothingFittedError,

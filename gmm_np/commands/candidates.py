@@ -16,7 +16,7 @@ from gmm_np.commands.report import TOLERANCES
 from gmm_np.commands.samples import Samples, check_distinct, check_range
 from gmm_np.covariance import FAMILIES
 from gmm_np.mixture import RegCovarWarning, findings
-from gmm_np.mixture.sklearn_speech import convergence_warning
+from gmm_np.mixture.sklearn_compat import convergence_warning
 from gmm_np.model_selection import (
     Candidate,
     NothingFittedError,

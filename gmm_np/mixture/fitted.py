@@ -5,27 +5,25 @@ Letters in shapes: N samples, K components, D dimensions.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
 
+from gmm_np import checks
 from gmm_np.checks import FloatArray
 from gmm_np.covariance import FAMILIES
-from gmm_np.covariance.conversions import covariances_of, precisions_cholesky_of
+from gmm_np.covariance.conversions import (
+    covariances_of,
+    factor_of_precisions_cholesky,
+    precisions_cholesky_of,
+)
 from gmm_np.likelihood import log_prob, responsibilities
 from gmm_np.mixture.criteria import criteria
-from gmm_np.mixture.estimator import Estimator
-from gmm_np.mixture.given import check_attributes
-from gmm_np.mixture.hyperparameters import as_generator
-from gmm_np.mixture.sklearn_speech import (
-    check_array,
-    check_feature_names,
-    check_weight,
-    not_fitted_error,
-)
-from gmm_np.parameters import Parameters
+from gmm_np.mixture.sklearn_compat import Estimator, not_fitted_error
+from gmm_np.mixture.validation import as_generator, check_array, check_feature_names, check_weight
+from gmm_np.parameters import Parameters, check_means, check_weights
 
 
 class FittedMixture(Estimator):
@@ -235,3 +233,93 @@ class FittedMixture(Estimator):
     def _n_parameters(self) -> int:
         """Free parameters of the mixture."""
         return FAMILIES[self.covariance_type].n_parameters(*self.parameters_.means.shape)
+
+
+# --- attributes set by hand ---------------------------------------------------------------------
+
+# What rounding may leave beyond a triangle, relative to the largest entry of its row: that of
+# inverses computed in single precision.
+TRIANGLE_ROUNDING: Final = 1e-6
+_REMEDY: Final = (
+    "Set factors of the precisions, as np.linalg.cholesky(precisions) gives them, or make the "
+    "mixture by GaussianMixture.from_parameters(weights, means, covariances)."
+)
+
+
+def check_attributes(weights: Any, means: Any, precisions_cholesky: Any, family: str) -> Parameters:
+    """Return the mixture that has these as `weights_`, `means_` and `precisions_cholesky_`.
+
+    Weights count in proportion to their sum, whatever it is: attributes are set one by one, so
+    that it need not be 1 on the way.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such mixture.
+    """
+    shares = check_weights("weights_", weights)
+    centres = check_means(means, "means_")
+    checks.check_finite("means_", centres, "Look at what set them.", ("component", "column"))
+    if len(shares) != len(centres):
+        raise ValueError(
+            f"weights_ and means_ disagree: weights_ has shape {shares.shape}, but means_ has "
+            f"shape {centres.shape}. Set both, with one entry or row for each component."
+        )
+    scale = check_precisions_cholesky(precisions_cholesky, family, *centres.shape)
+    with np.errstate(divide="ignore"):  # a component of weight zero is off
+        return Parameters(np.log(shares), centres, scale, family)
+
+
+def check_precisions_cholesky(
+    value: Any, family: str, n_components: int, n_features: int
+) -> FloatArray:
+    """Return the scale that has these factors U of the precisions, U U^T.
+
+    scikit-learn's scores take the log determinant from the diagonal, so that U may be an upper
+    or a lower triangle; beyond it there may be rounding.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such scale.
+    """
+    name, form = "precisions_cholesky_", FAMILIES[family]
+    array = checks.as_float64(name, value, form.places)
+    shape = form.shape(n_components, n_features)
+    if array.shape != shape:
+        raise ValueError(
+            f'{name} must have shape {shape} for covariance_type="{family}" and means_ of shape '
+            f"{(n_components, n_features)}; got {array.shape}. {_REMEDY}"
+        )
+    checks.check_finite(name, array, _REMEDY, form.places)
+    diagonal = np.diagonal(array, axis1=-2, axis2=-1) if form.has_factors else array
+    if not diagonal.min() > 0:
+        what = "diagonal entries" if form.has_factors else "values"
+        remedy = (
+            "A column with a negative diagonal entry may be negated: that leaves the precision."
+            if form.has_factors
+            else "Set 1 / np.sqrt(variances)."
+        )
+        raise ValueError(
+            f"{name} has {what} that are not positive: "
+            f"{checks.first_of(diagonal <= 0, form.places, diagonal)}. {remedy}"
+        )
+    if form.has_factors:
+        # Beside what else is in its row an entry does not depend on the units of the columns.
+        size = np.abs(array) / np.abs(array).max(axis=-1, keepdims=True)
+        upper, lower = (
+            (part > TRIANGLE_ROUNDING).any(axis=(-2, -1))
+            for part in (np.triu(size, 1), np.tril(size, -1))
+        )
+        bad = upper & lower  # [K], or []
+        if bad.any():
+            where = f": {checks.first_of(bad, form.places[:-2])}" if bad.ndim > 0 else ""
+            raise ValueError(
+                f"{name} must hold triangles, and has matrices with values on both sides of the "
+                f"diagonal{where}. {_REMEDY}"
+            )
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        scale = factor_of_precisions_cholesky(array, family)
+    if not (np.isfinite(scale).all() and scale.any()):
+        raise ValueError(f"{name} has inverses beyond the range of a double. Rescale the data.")
+    return scale

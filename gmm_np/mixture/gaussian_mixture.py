@@ -15,21 +15,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import name_components
 from gmm_np.likelihood import is_stream, statistics
-from gmm_np.mixture import findings, given, model_file
+from gmm_np.mixture import findings, model_file
 from gmm_np.mixture.fit_log import Fit, FitLog
 from gmm_np.mixture.fitted import FittedMixture
-from gmm_np.mixture.hyperparameters import (
+from gmm_np.mixture.sklearn_compat import RegCovarWarning, convergence_warning
+from gmm_np.mixture.validation import (
     COVARIANCE_TYPES,
     SOLVERS,
     as_generator,
-    check_hyperparameters,
-)
-from gmm_np.mixture.metadata_routing import MetadataRequester
-from gmm_np.mixture.sklearn_speech import (
-    RegCovarWarning,
     check_array,
+    check_hyperparameters,
+    check_initial,
     check_weight,
-    convergence_warning,
     feature_names,
 )
 from gmm_np.parameters import Parameters, check_covariances
@@ -49,7 +46,7 @@ __all__ = ["COVARIANCE_TYPES", "SOLVERS", "GaussianMixture"]
 BATCH_SIZE: Final = 256
 
 
-class GaussianMixture(MetadataRequester, FittedMixture):
+class GaussianMixture(FittedMixture):
     """Gaussian mixture, fitted to data by maximum likelihood.
 
     Parameters, attributes and methods have the names and meanings of scikit-learn's class of this
@@ -459,40 +456,38 @@ class GaussianMixture(MetadataRequester, FittedMixture):
                 f"start must be gmm_np.Parameters; got {type(start).__name__}. Leave it out, or "
                 "give the parameters_ of a fitted mixture."
             )
-        found = (start.n_components, start.n_features, start.family)
+        self._check_kind(start, "start has", "this fit", "Give parameters of this kind.")
+
+    def _check_kind(self, given: Parameters, who: str, this: str, remedy: str) -> None:
+        """Raise ValueError unless parameters have the numbers and the family of this fit."""
+        found = (given.n_components, given.n_features, given.family)
         wanted = (int(self.n_components), self.n_features_in_, self.covariance_type)
         if found != wanted:
             raise ValueError(
-                f"start has (n_components, columns, covariance_type) = {found}, but this fit has "
-                f"{wanted}. Give parameters of this kind."
+                f"{who} (n_components, columns, covariance_type) = {found}, but {this} has "
+                f"{wanted}. {remedy}"
             )
 
     def _start(self, data: Data, rng: np.random.Generator) -> Parameters:
         """Make a start, from what the user gives and from the data."""
-        n_components, n_features = int(self.n_components), self.n_features_in_
-        weights = means = scale = None
-        if self.weights_init is not None:
-            weights = given.check_weights(self.weights_init, n_components)
-        if self.means_init is not None:
-            means = given.check_means(self.means_init, n_components, n_features)
-        if self.precisions_init is not None:
-            scale = given.check_precisions(
-                self.precisions_init, self.covariance_type, n_components, n_features
-            )
+        n_components, family = int(self.n_components), self.covariance_type
+        weights, means, scale = check_initial(
+            self.weights_init,
+            self.means_init,
+            self.precisions_init,
+            family,
+            n_components,
+            self.n_features_in_,
+        )
         if weights is None or means is None or scale is None:
-            made = make_start(
-                data.sample(rng),
-                n_components,
-                rng,
-                init=self.init_params,
-                family=self.covariance_type,
-            )
+            rows = data.sample(rng)
+            made = make_start(rows, n_components, rng, init=self.init_params, family=family)
         with np.errstate(divide="ignore"):  # a component of weight zero is off
             return Parameters(
                 made.pi_logits if weights is None else np.log(weights),
                 made.means if means is None else means,
                 made.scale if scale is None else scale,
-                self.covariance_type,
+                family,
             )
 
     def _objective(self, data: Data) -> tuple[Any, ...]:
@@ -512,14 +507,12 @@ class GaussianMixture(MetadataRequester, FittedMixture):
             If the parameters are those of a mixture of another kind.
         """
         start = self.parameters_
-        found = (start.n_components, start.n_features, start.family)
-        wanted = (int(self.n_components), self.n_features_in_, self.covariance_type)
-        if found != wanted:
-            raise ValueError(
-                "warm_start goes on from the last fit, with (n_components, columns, "
-                f"covariance_type) = {found}, but this one has {wanted}. Set warm_start=False, or "
-                "make a new GaussianMixture."
-            )
+        self._check_kind(
+            start,
+            "warm_start goes on from the last fit, with",
+            "this one",
+            "Set warm_start=False, or make a new GaussianMixture.",
+        )
         last_objective, parameters = getattr(self, "_last_step", (None, start))
         same = last_objective == objective and parameters.equals(start)
         return -self.lower_bound_ if same else np.inf

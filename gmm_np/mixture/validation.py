@@ -1,55 +1,48 @@
-"""What scikit-learn expects of an estimator's data and errors, without scikit-learn.
+"""Data, weights, hyperparameters and starts, or an error in scikit-learn's words.
 
-Messages begin with scikit-learn's sentence where it has one. Its classes of errors and warnings
-are used where it is loaded: who catches them has loaded them.
+Messages begin with scikit-learn's sentence where it has one.
+
+Letters in shapes: N samples, K components, D dimensions.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
-from importlib import import_module
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np import parameters
 from gmm_np.checks import FloatArray, find_non_number
+from gmm_np.covariance import FAMILIES
+from gmm_np.covariance.conversions import factor_of_precisions
+from gmm_np.priors import Dirichlet, Normal, Wishart
+from gmm_np.solvers.em import ON_COLLAPSE
+from gmm_np.solvers.initialization import STARTS
 
-NAME = "GaussianMixture"
+COVARIANCE_TYPES: Final = tuple(name for name, family in FAMILIES.items() if family.learned)
+SOLVERS: Final = ("em", "lbfgs", "adam")
+NAME: Final = "GaussianMixture"
 
-
-class NotFittedError(ValueError, AttributeError):
-    """A method was called that needs a fit."""
-
-
-class ConvergenceWarning(UserWarning):
-    """A fit came to an end that needs a look."""
-
-
-class RegCovarWarning(UserWarning):
-    """`reg_covar` is a large share of a column's variance."""
-
-
-def not_fitted_error() -> type[Exception]:
-    """Return scikit-learn's NotFittedError if it is loaded, and ours otherwise."""
-    found: type[Exception] = _class("NotFittedError", NotFittedError)
-    return found
-
-
-def convergence_warning() -> type[Warning]:
-    """Return scikit-learn's ConvergenceWarning if it is loaded, and ours otherwise."""
-    found: type[Warning] = _class("ConvergenceWarning", ConvergenceWarning)
-    return found
+# Each parameter that is a number, and the least that it may be.
+_NUMBERS: Final = {
+    "n_components": (Integral, 1),
+    "max_iter": (Integral, 0),
+    "n_init": (Integral, 1),
+    "verbose_interval": (Integral, 1),
+    "tol": (Real, 0),
+}
+_CHOICES: Final = {
+    "covariance_type": COVARIANCE_TYPES,
+    "init_params": STARTS,
+    "solver": SOLVERS,
+    "on_collapse": ON_COLLAPSE,
+}
 
 
-def _class(name: str, own: Any) -> Any:
-    if "sklearn" not in sys.modules:
-        return own
-    try:
-        return getattr(import_module("sklearn.exceptions"), name)
-    except ImportError:
-        return own
+# --- data ---------------------------------------------------------------------------------------
 
 
 def feature_names(x: object) -> NDArray[Any] | None:
@@ -240,3 +233,128 @@ def check_weight(sample_weight: Any, n_samples: int) -> FloatArray | None:
             "sample is left."
         )
     return weight
+
+
+# --- hyperparameters ----------------------------------------------------------------------------
+
+
+def check_hyperparameters(estimator: Any) -> None:
+    """Raise ValueError where a parameter of the estimator is out of its range."""
+    for name, (kind, least) in _NUMBERS.items():
+        _check_number(estimator, name, kind, least)
+    floor: Any = estimator.reg_covar
+    if isinstance(floor, list | tuple | np.ndarray) and np.ndim(floor) > 0:
+        array = np.asarray(floor)
+        if array.ndim != 1 or array.dtype.kind not in "iuf" or not (array >= 0).all():
+            raise _out_of_range(
+                estimator, "reg_covar", "a float in the range [0, inf), or one for each column of X"
+            )
+    else:
+        _check_number(estimator, "reg_covar", Real, 0)
+    for name, choices in _CHOICES.items():
+        value = getattr(estimator, name)
+        if not isinstance(value, str) or value not in choices:
+            raise _out_of_range(estimator, name, f"a str among {set(choices)}")
+    priors = () if estimator.priors is None else estimator.priors
+    if not isinstance(priors, list | tuple) or not all(
+        isinstance(prior, Wishart | Dirichlet | Normal) for prior in priors
+    ):
+        raise _out_of_range(
+            estimator, "priors", "None or a list of Wishart, Dirichlet and Normal of gmm_np.priors"
+        )
+
+
+def _check_number(estimator: Any, name: str, kind: type, least: int) -> None:
+    value: Any = getattr(estimator, name)
+    is_number = isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+    if not (is_number and value >= least):
+        what = "an int" if kind is Integral else "a float"
+        raise _out_of_range(estimator, name, f"{what} in the range [{least}, inf)")
+
+
+def _out_of_range(estimator: Any, name: str, expected: str) -> ValueError:
+    return ValueError(
+        f"The {name!r} parameter of {type(estimator).__name__} must be {expected}. "
+        f"Got {getattr(estimator, name)!r} instead."
+    )
+
+
+def as_generator(random_state: Any) -> np.random.Generator:
+    """Return the generator that `random_state` stands for.
+
+    Raises
+    ------
+    ValueError
+        If it is none of what it may be.
+    """
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return np.random.default_rng(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(0, 2**31, size=4))
+    if isinstance(random_state, Integral) and int(random_state) >= 0:
+        return np.random.default_rng(int(random_state))
+    raise ValueError(
+        f"{random_state!r} cannot be used to seed a numpy.random.Generator: random_state must be "
+        "an int from 0, a Generator, a RandomState or None."
+    )
+
+
+# --- starts that are given ----------------------------------------------------------------------
+
+
+def check_initial(
+    weights: Any, means: Any, precisions: Any, family: str, n_components: int, n_features: int
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]:
+    """Return the weights [K], the means [K, D] and the scale of a start; None for what is None.
+
+    Raises
+    ------
+    ValueError
+        If a shape is another, a value is not finite, the weights are not K numbers from 0 to 1 that
+        add up to 1, within the rounding of four decimals each, or a precision is not symmetric and
+        positive definite.
+    """
+    if weights is not None:
+        weights = _as_array("weights", weights, (n_components,))
+        if (weights < 0).any() or (weights > 1).any():
+            raise ValueError(
+                "The parameter 'weights' should be in the range [0, 1], but got max value "
+                f"{weights.max():.5f}, min value {weights.min():.5f}"
+            )
+        if not parameters.sum_to_one(weights):
+            raise ValueError(
+                "The parameter 'weights' should be normalized, but got sum(weights) = "
+                f"{weights.sum():.8g}. Divide them by their sum."
+            )
+        weights = weights / weights.sum()
+    if means is not None:
+        means = _as_array("means", means, (n_components, n_features))
+    if precisions is not None:
+        precisions = _factor(precisions, family, FAMILIES[family].shape(n_components, n_features))
+    return weights, means, precisions
+
+
+def _factor(precisions: Any, family: str, shape: tuple[int, ...]) -> FloatArray:
+    """Return the factors of the covariances that have these precisions, in the family's shape."""
+    name = f"{family} precision"
+    array = _as_array(name, precisions, shape)
+    if not FAMILIES[family].has_factors:
+        if not (array > 0).all():
+            raise ValueError(f"'{name}' should be positive")
+        return factor_of_precisions(array, family)
+    try:
+        if np.allclose(array, array.swapaxes(-1, -2)):
+            return factor_of_precisions(array, family)
+    except np.linalg.LinAlgError:
+        pass
+    raise ValueError(f"'{name}' should be symmetric, positive-definite")
+
+
+def _as_array(name: str, value: Any, shape: tuple[int, ...]) -> FloatArray:
+    array: FloatArray = as_floats(name, value).astype(np.float64, copy=False)
+    if array.shape != shape:
+        raise ValueError(
+            f"The parameter '{name}' should have the shape of {shape}, but got {array.shape}"
+        )
+    check_finite(name, array.reshape(array.shape or (1,)))
+    return array
