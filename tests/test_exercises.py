@@ -134,383 +134,162 @@ def factor_gradient(factor, n, S):
     return n * np.diag(1 / np.diag(factor)) - np.tril(whole @ factor)
 """
 
-# Function, a piece of BY_HAND, what a mistaken learner writes there, and the kind of it.
-PLANTED = [
-    # logsumexp
-    ("logsumexp_forward", "largest[:, 0] + np.log(total", "np.log(total", "a missing term"),
-    (
-        "logsumexp_forward",
-        "e.sum(axis=1, keepdims=True)",
-        "e.mean(axis=1, keepdims=True)",
-        "a wrong reduction",
-    ),
-    ("logsumexp_forward", "e / total\n", "e\n", "a missing term"),
-    ("logsumexp_forward", "return largest[:, 0] +", "return -largest[:, 0] -", "a sign"),
-    ("logsumexp_backward", "d_value[:, None] * softmax", "softmax", "a missing term"),
-    (
-        "logsumexp_backward",
-        "d_value[:, None] * softmax",
-        "d_value.sum() * softmax",
-        "a wrong reduction",
-    ),
-    ("logsumexp_backward", "d_value[:, None] * softmax", "-d_value[:, None] * softmax", "a sign"),
-    # log_softmax
-    (
-        "log_softmax_forward",
-        "np.log(np.sum(np.exp(shifted)))",
-        "np.sum(np.exp(shifted)) * 0",
-        "a missing term",
-    ),
-    (
-        "log_softmax_forward",
-        "shifted - np.log(np.sum",
-        "shifted - np.log(np.mean",
-        "a wrong reduction",
-    ),
-    ("log_softmax_backward", "d_log_pi - pi *", "d_log_pi + pi *", "a sign"),
-    ("log_softmax_backward", " - pi * np.sum(d_log_pi)", "", "a missing term"),
-    ("log_softmax_backward", "pi * np.sum(d_log_pi)", "pi * d_log_pi", "a wrong reduction"),
-    # quadratic form
-    (
-        "quadratic_form_forward",
-        "solve_triangular(factor, residual.T, lower=True).T",
-        "solve_triangular(factor.T, residual.T, lower=False).T",
-        "a transpose",
-    ),
-    (
-        "quadratic_form_forward",
-        "np.sum(z ** 2, axis=1)",
-        "0.5 * np.sum(z ** 2, axis=1)",
-        "a factor of two",
-    ),
-    (
-        "quadratic_form_forward",
-        "np.sum(z ** 2, axis=1)",
-        "np.sum(z ** 2)",
-        "a wrong reduction",
-    ),
-    ("quadratic_form_forward", "residual = x - mean", "residual = mean - x", "a sign"),
-    (
-        "quadratic_form_backward",
-        "-np.tril(d_residual.T @ z)",
-        "-(d_residual.T @ z)",
-        "an upper triangle",
-    ),
-    (
-        "quadratic_form_backward",
-        "-np.tril(d_residual.T @ z)",
-        "-np.tril(z.T @ d_residual)",
-        "a transpose",
-    ),
-    (
-        "quadratic_form_backward",
-        "-np.tril(d_residual.T @ z)",
-        "np.tril(d_residual.T @ z)",
-        "a sign",
-    ),
-    (
-        "quadratic_form_backward",
-        "-d_residual.sum(axis=0)",
-        "-d_residual.mean(axis=0)",
-        "a wrong reduction",
-    ),
-    (
-        "quadratic_form_backward",
-        "2 * d_quadratic[:, None] * y",
-        "d_quadratic[:, None] * y",
-        "a factor of two",
-    ),
-    (
-        "quadratic_form_backward",
-        "2 * d_quadratic[:, None] * y",
-        "2 * d_quadratic[:, None] * z",
-        "a missing term",
-    ),
-    # log-determinant
-    (
-        "half_log_det_forward",
-        "np.sum(np.log(diagonal))",
-        "2 * np.sum(np.log(diagonal))",
-        "a factor of two",
-    ),
-    ("half_log_det_forward", "np.sum(np.log(diagonal))", "np.sum(abs(np.log(diagonal)))", "a sign"),
-    ("half_log_det_forward", "np.sum(np.log(diagonal))", "np.prod(diagonal)", "a missing term"),
-    (
-        "half_log_det_backward",
-        "np.diag(d_half_log_det / diagonal)",
-        "d_half_log_det / diagonal",
-        "a wrong reduction",
-    ),
-    (
-        "half_log_det_backward",
-        "np.diag(d_half_log_det / diagonal)",
-        "np.ones((3, 3)) * (d_half_log_det / diagonal)",
-        "an upper triangle",
-    ),
-    (
-        "half_log_det_backward",
-        "np.diag(d_half_log_det / diagonal)",
-        "np.diag(1 / diagonal)",
-        "a missing term",
-    ),
-    # the whole
-    ("nll", "value = -np.sum(likelihood) / N", "value = -np.sum(likelihood)", "a wrong reduction"),
-    ("nll", " - D / 2 * np.log(2 * np.pi))", ")", "a missing term"),
-    ("nll", "value = -np.sum", "value = np.sum", "a sign"),
-    ("nll", "log_pi[k] - q / 2", "log_pi[k] - q", "a factor of two"),
-    ("nll", "np.full(N, -1 / N)", "np.full(N, -1.0)", "a wrong reduction"),
-    ("nll", "        d_factors[k] += half", "        half", "a missing term"),
-    ("nll", "d_factors[k] += half", "d_factors[k] -= half", "a sign"),
-    (
-        "nll",
-        "return value, d_logits, d_means, d_factors,",
-        "return value, d_logits, d_means, d_factors.transpose(0, 2, 1),",
-        "a transpose",
-    ),
-    # a diagonal family
-    ("diagonal_log_density_forward", "-q / 2 - np.sum", "-q - np.sum", "a factor of two"),
-    ("diagonal_log_density_forward", " - x.shape[1] / 2 * np.log(2 * np.pi)", "", "a missing term"),
-    ("diagonal_log_density_forward", "-q / 2 - np.sum", "-q / 2 + np.sum", "a sign"),
-    ("diagonal_log_density_backward", "* (z ** 2 - 1) /", "* (z ** 2 + 1) /", "a sign"),
-    ("diagonal_log_density_backward", "* (z ** 2 - 1) /", "* z ** 2 /", "a missing term"),
-    (
-        "diagonal_log_density_backward",
-        "* z / deviation).sum(axis=0)",
-        "* z / deviation).mean(axis=0)",
-        "a wrong reduction",
-    ),
-    # the gradient of a factor from S
-    ("factor_gradient", "np.tril(whole @ factor)", "whole @ factor", "an upper triangle"),
-    ("factor_gradient", "- np.tril(whole @ factor)", "+ np.tril(whole @ factor)", "a sign"),
-    ("factor_gradient", "np.tril(whole @ factor)", "np.tril(whole)", "a missing term"),
-    ("factor_gradient", "np.tril(whole @ factor)", "np.tril(factor.T @ whole)", "a transpose"),
-    ("factor_gradient", "return n * np.diag", "return 2 * n * np.diag", "a factor of two"),
-    (
-        "factor_gradient",
-        "np.tril(whole @ factor)",
-        "np.tril(whole @ factor) / 2",
-        "a factor of two",
-    ),
-]
+
+def mistakes(table):
+    """Return function, a piece of BY_HAND in it, what stands there in its place, and what it is.
+
+    A function's name has its mistakes below it; one that is long goes on in the next line.
+    """
+    return [
+        (function, old.replace("\\n", "\n"), new.replace("\\n", "\n"), what)
+        for function, rows in re.findall(r"^(\w+)\n((?: +.*\n)+)", table, flags=re.MULTILINE)
+        for old, new, what in re.findall(r"(\S.*?)\s+-> (.*?)\s*\| (.*)\n", rows)
+    ]
 
 
-SIGMA = "Sigma for its factor L"
-# Function, a piece of BY_HAND, what stands there in its place, and what is said of it.
-NAMED = [
-    (
-        "logsumexp_forward",
-        "largest[:, 0] + np.log(total[:, 0])",
-        "largest + np.log(total)",
-        "an axis of length 1",
-    ),
-    (
-        "logsumexp_forward",
-        "return largest[:, 0] + np.log(total[:, 0]), e / total",
-        "return e / total, largest[:, 0] + np.log(total[:, 0])",
-        "what softmax should be",
-    ),
-    (
-        "logsumexp_forward",
-        "return largest[:, 0] + np.log(total[:, 0]), e / total",
-        "return [largest[:, 0] + np.log(total[:, 0]), e / total]",
-        "a list of 2",
-    ),
-    ("logsumexp_forward", "e / total\n", "e / e.sum(axis=0)\n", "normalised over the samples"),
-    ("logsumexp_forward", "np.log(total[:, 0])", "total[:, 0]", "the logarithm"),
-    (
-        "logsumexp_forward",
-        "largest[:, 0] + np.log(total[:, 0])",
-        "terms.sum(axis=1)",
-        "a sum of logarithms",
-    ),
-    (
-        "logsumexp_backward",
-        "d_value[:, None] * softmax",
-        "d_value[:, None] * (1 - softmax)",
-        "backward of log_softmax",
-    ),
-    (
-        "logsumexp_backward",
-        "d_value[:, None] * softmax",
-        "d_value[:, None] * softmax / softmax.shape[1]",
-        "divided by K",
-    ),
-    (
-        "log_softmax_forward",
-        "return log_pi, np.exp(log_pi)",
-        "return np.exp(log_pi), log_pi",
-        "what pi should be",
-    ),
-    (
-        "log_softmax_forward",
-        "shifted - np.log",
-        "shifted + np.log",
-        "that of the logarithm of the sum",
-    ),
-    (
-        "log_softmax_backward",
-        "d_log_pi - pi * np.sum(d_log_pi)",
-        "d_log_pi - np.sum(pi * d_log_pi)",
-        "pi is inside the sum",
-    ),
-    (
-        "log_softmax_backward",
-        "d_log_pi - pi * np.sum(d_log_pi)",
-        "pi * (d_log_pi - np.sum(pi * d_log_pi))",
-        "backward of a softmax",
-    ),
-    ("log_softmax_backward", "pi * np.sum", "np.sum", "the weight pi before the sum"),
-    (
-        "log_softmax_backward",
-        "return d_log_pi - pi * np.sum(d_log_pi)",
-        "return (d_log_pi - pi * np.sum(d_log_pi)).astype(np.float32)",
-        "precision of float32",
-    ),
-    (
-        "quadratic_form_forward",
-        "solve_triangular(factor,",
-        "solve_triangular(factor @ factor.T,",
-        SIGMA,
-    ),
-    (
-        "quadratic_form_forward",
-        "solve_triangular(factor, residual.T, lower=True)",
-        "np.linalg.solve(factor @ factor.T, residual.T)",
-        SIGMA,
-    ),
-    ("quadratic_form_forward", ", lower=True)", ")", "only the diagonal is not zero"),
-    (
-        "quadratic_form_forward",
-        "solve_triangular(factor, residual.T, lower=True).T",
-        "residual @ factor.T",
-        "multiplied by L",
-    ),
-    ("quadratic_form_forward", "residual = x - mean", "residual = x", "the mean is not subtracted"),
-    (
-        "quadratic_form_forward",
-        "np.sum(z ** 2, axis=1)",
-        "np.sum(abs(z), axis=1)",
-        "absolute values",
-    ),
-    (
-        "quadratic_form_forward",
-        "np.sum(z ** 2, axis=1)",
-        "np.sqrt(np.sum(z ** 2, axis=1))",
-        "a length",
-    ),
-    (
-        "quadratic_form_forward",
-        "np.sum(z ** 2, axis=1)",
-        "np.sum(z * residual, axis=1)",
-        "L for Sigma",
-    ),
-    ("quadratic_form_forward", ", z\n", ", z.T\n", "the transpose"),
-    ("quadratic_form_backward", ', trans="T"', "", "solved with L where L^T belongs"),
-    (
-        "quadratic_form_backward",
-        'solve_triangular(factor, z.T, lower=True, trans="T").T',
-        "cho_solve((factor @ factor.T, True), (x - mean).T).T",
-        SIGMA,
-    ),
-    (
-        "quadratic_form_backward",
-        'solve_triangular(factor, z.T, lower=True, trans="T").T',
-        "cho_solve((factor, True), z.T).T",
-        "one solve too many",
-    ),
-    ("quadratic_form_backward", "d_residual.T @ z", "d_residual.T @ (x - mean)", "e for z"),
-    ("quadratic_form_backward", "d_residual.T @ z)", "d_residual.T @ z, -1)", "the diagonal"),
-    (
-        "quadratic_form_backward",
-        "-d_residual.sum(axis=0)",
-        "-d_residual",
-        "not summed over the samples",
-    ),
-    (
-        "half_log_det_forward",
-        "np.sum(np.log(diagonal))",
-        "np.sum(np.log(np.diag(factor @ factor.T)))",
-        SIGMA,
-    ),
-    (
-        "half_log_det_forward",
-        "np.sum(np.log(diagonal))",
-        "np.linalg.slogdet(factor @ factor.T)[1]",
-        "the whole and not half",
-    ),
-    (
-        "half_log_det_forward",
-        "np.sum(np.log(diagonal))",
-        "np.log(np.sum(diagonal))",
-        "the logarithm of a sum",
-    ),
-    ("half_log_det_forward", "np.sum(np.log(diagonal))", "np.sum(np.log(factor))", "has NaN"),
-    (
-        "half_log_det_backward",
-        "d_half_log_det / diagonal",
-        "d_half_log_det * diagonal",
-        "multiplied by L_ii",
-    ),
-    ("half_log_det_backward", "d_half_log_det / diagonal", "d_half_log_det / diagonal ** 2", SIGMA),
-    ("nll", "log_pi[k] - q / 2", "pi[k] - q / 2", "pi for log pi"),
-    ("nll", "log_pi[k] - q / 2", "pi_logits[k] - q / 2", "the logsumexp"),
-    ("nll", "- D / 2 *", "- len(means) / 2 *", "K/2 for D/2"),
-    ("nll", "- h - D / 2", "- h / 2 - D / 2", "the log-determinant is halved"),
-    ("nll", "- h - D / 2", "+ h - D / 2", "the log-determinant has the opposite sign"),
-    ("nll", "d_x += d_x_k", "d_x = d_x_k", "all components but the last"),
-    (
-        "nll",
-        "-1 / N), resp)",
-        "-1 / N), np.tile(pi, (N, 1)))",
-        "the weights pi for the responsibilities",
-    ),
-    (
-        "nll",
-        "-d_joint[:, k].sum()",
-        "d_joint[:, k].sum()",
-        "d_half_log_det, all of it has the opposite sign",
-    ),
-    ("nll", "-d_joint[:, k] / 2", "-d_joint[:, k]", "twice what it should be"),
-    (
-        "nll",
-        "-np.sum(likelihood) / N",
-        "-np.log(np.mean(np.exp(likelihood)))",
-        "the logarithm of a mean",
-    ),
-    (
-        "diagonal_log_density_forward",
-        "(x - mean) / deviation)",
-        "(x - mean) / deviation ** 2)",
-        "variances for deviations",
-    ),
-    (
-        "diagonal_log_density_forward",
-        "np.sum(np.log(deviation))",
-        "np.log(np.sum(deviation))",
-        "the logarithm of a sum",
-    ),
-    (
-        "diagonal_log_density_backward",
-        "return d_mean, (d_log_density[:, None] * (z ** 2 - 1) / deviation).sum(axis=0)",
-        "return (d_log_density[:, None] * (z ** 2 - 1) / deviation).sum(axis=0), d_mean",
-        "what d_deviation should be",
-    ),
-    (
-        "diagonal_log_density_backward",
-        "(z ** 2 - 1) / deviation)",
-        "(z ** 2 - 1))",
-        "gradient in log s",
-    ),
-    ("factor_gradient", "return n *", "return n / 2 *", "n diag(1 / L_ii) is halved"),
-    (
-        "factor_gradient",
-        "cho_solve((factor, True), S)",
-        "cho_solve((factor, True), np.tril(S))",
-        "too early",
-    ),
-    ("factor_gradient", "np.tril(whole @ factor)", "np.tril(whole) @ factor", "too early"),
-    ("factor_gradient", "whole @ factor", "whole * factor", "* for @"),
-]
+# Mistakes, and the kind of each.
+PLANTED = mistakes(r"""
+logsumexp_forward
+  largest[:, 0] + np.log(total -> np.log(total | a missing term
+  e.sum(axis=1, keepdims=True) -> e.mean(axis=1, keepdims=True) | a wrong reduction
+  e / total\n -> e\n | a missing term
+  return largest[:, 0] + -> return -largest[:, 0] - | a sign
+logsumexp_backward
+  d_value[:, None] * softmax -> softmax | a missing term
+  d_value[:, None] * softmax -> d_value.sum() * softmax | a wrong reduction
+  d_value[:, None] * softmax -> -d_value[:, None] * softmax | a sign
+log_softmax_forward
+  np.log(np.sum(np.exp(shifted))) -> np.sum(np.exp(shifted)) * 0 | a missing term
+  shifted - np.log(np.sum -> shifted - np.log(np.mean | a wrong reduction
+log_softmax_backward
+  d_log_pi - pi * -> d_log_pi + pi * | a sign
+  - pi * np.sum(d_log_pi) -> | a missing term
+  pi * np.sum(d_log_pi) -> pi * d_log_pi | a wrong reduction
+quadratic_form_forward
+  solve_triangular(factor, residual.T, lower=True).T
+    -> solve_triangular(factor.T, residual.T, lower=False).T | a transpose
+  np.sum(z ** 2, axis=1) -> 0.5 * np.sum(z ** 2, axis=1) | a factor of two
+  np.sum(z ** 2, axis=1) -> np.sum(z ** 2) | a wrong reduction
+  residual = x - mean -> residual = mean - x | a sign
+quadratic_form_backward
+  -np.tril(d_residual.T @ z) -> -(d_residual.T @ z) | an upper triangle
+  -np.tril(d_residual.T @ z) -> -np.tril(z.T @ d_residual) | a transpose
+  -np.tril(d_residual.T @ z) -> np.tril(d_residual.T @ z) | a sign
+  -d_residual.sum(axis=0) -> -d_residual.mean(axis=0) | a wrong reduction
+  2 * d_quadratic[:, None] * y -> d_quadratic[:, None] * y | a factor of two
+  2 * d_quadratic[:, None] * y -> 2 * d_quadratic[:, None] * z | a missing term
+half_log_det_forward
+  np.sum(np.log(diagonal)) -> 2 * np.sum(np.log(diagonal)) | a factor of two
+  np.sum(np.log(diagonal)) -> np.sum(abs(np.log(diagonal))) | a sign
+  np.sum(np.log(diagonal)) -> np.prod(diagonal) | a missing term
+half_log_det_backward
+  np.diag(d_half_log_det / diagonal) -> d_half_log_det / diagonal | a wrong reduction
+  np.diag(d_half_log_det / diagonal)
+    -> np.ones((3, 3)) * (d_half_log_det / diagonal) | an upper triangle
+  np.diag(d_half_log_det / diagonal) -> np.diag(1 / diagonal) | a missing term
+nll
+  value = -np.sum(likelihood) / N -> value = -np.sum(likelihood) | a wrong reduction
+  - D / 2 * np.log(2 * np.pi)) -> ) | a missing term
+  value = -np.sum -> value = np.sum | a sign
+  log_pi[k] - q / 2 -> log_pi[k] - q | a factor of two
+  np.full(N, -1 / N) -> np.full(N, -1.0) | a wrong reduction
+  d_factors[k] += half -> half | a missing term
+  d_factors[k] += half -> d_factors[k] -= half | a sign
+  return value, d_logits, d_means, d_factors,
+    -> return value, d_logits, d_means, d_factors.transpose(0, 2, 1), | a transpose
+diagonal_log_density_forward
+  -q / 2 - np.sum -> -q - np.sum | a factor of two
+  - x.shape[1] / 2 * np.log(2 * np.pi) -> | a missing term
+  -q / 2 - np.sum -> -q / 2 + np.sum | a sign
+diagonal_log_density_backward
+  * (z ** 2 - 1) / -> * (z ** 2 + 1) / | a sign
+  * (z ** 2 - 1) / -> * z ** 2 / | a missing term
+  * z / deviation).sum(axis=0) -> * z / deviation).mean(axis=0) | a wrong reduction
+factor_gradient
+  np.tril(whole @ factor) -> whole @ factor | an upper triangle
+  - np.tril(whole @ factor) -> + np.tril(whole @ factor) | a sign
+  np.tril(whole @ factor) -> np.tril(whole) | a missing term
+  np.tril(whole @ factor) -> np.tril(factor.T @ whole) | a transpose
+  return n * np.diag -> return 2 * n * np.diag | a factor of two
+  np.tril(whole @ factor) -> np.tril(whole @ factor) / 2 | a factor of two
+""")
+# Mistakes, and what is said of each.
+NAMED = mistakes(r"""
+logsumexp_forward
+  largest[:, 0] + np.log(total[:, 0]) -> largest + np.log(total) | an axis of length 1
+  return largest[:, 0] + np.log(total[:, 0]), e / total
+    -> return e / total, largest[:, 0] + np.log(total[:, 0]) | what softmax should be
+  return largest[:, 0] + np.log(total[:, 0]), e / total
+    -> return [largest[:, 0] + np.log(total[:, 0]), e / total] | a list of 2
+  e / total\n -> e / e.sum(axis=0)\n | normalised over the samples
+  np.log(total[:, 0]) -> total[:, 0] | the logarithm
+  largest[:, 0] + np.log(total[:, 0]) -> terms.sum(axis=1) | a sum of logarithms
+logsumexp_backward
+  d_value[:, None] * softmax -> d_value[:, None] * (1 - softmax) | backward of log_softmax
+  d_value[:, None] * softmax -> d_value[:, None] * softmax / softmax.shape[1] | divided by K
+log_softmax_forward
+  return log_pi, np.exp(log_pi) -> return np.exp(log_pi), log_pi | what pi should be
+  shifted - np.log -> shifted + np.log | that of the logarithm of the sum
+log_softmax_backward
+  d_log_pi - pi * np.sum(d_log_pi) -> d_log_pi - np.sum(pi * d_log_pi) | pi is inside the sum
+  d_log_pi - pi * np.sum(d_log_pi)
+    -> pi * (d_log_pi - np.sum(pi * d_log_pi)) | backward of a softmax
+  pi * np.sum -> np.sum | the weight pi before the sum
+  return d_log_pi - pi * np.sum(d_log_pi)
+    -> return (d_log_pi - pi * np.sum(d_log_pi)).astype(np.float32) | precision of float32
+quadratic_form_forward
+  solve_triangular(factor, -> solve_triangular(factor @ factor.T, | Sigma for its factor L
+  solve_triangular(factor, residual.T, lower=True)
+    -> np.linalg.solve(factor @ factor.T, residual.T) | Sigma for its factor L
+  , lower=True) -> ) | only the diagonal is not zero
+  solve_triangular(factor, residual.T, lower=True).T -> residual @ factor.T | multiplied by L
+  residual = x - mean -> residual = x | the mean is not subtracted
+  np.sum(z ** 2, axis=1) -> np.sum(abs(z), axis=1) | absolute values
+  np.sum(z ** 2, axis=1) -> np.sqrt(np.sum(z ** 2, axis=1)) | a length
+  np.sum(z ** 2, axis=1) -> np.sum(z * residual, axis=1) | L for Sigma
+  , z\n -> , z.T\n | the transpose
+quadratic_form_backward
+  , trans="T" -> | solved with L where L^T belongs
+  solve_triangular(factor, z.T, lower=True, trans="T").T
+    -> cho_solve((factor @ factor.T, True), (x - mean).T).T | Sigma for its factor L
+  solve_triangular(factor, z.T, lower=True, trans="T").T
+    -> cho_solve((factor, True), z.T).T | one solve too many
+  d_residual.T @ z -> d_residual.T @ (x - mean) | e for z
+  d_residual.T @ z) -> d_residual.T @ z, -1) | the diagonal
+  -d_residual.sum(axis=0) -> -d_residual | not summed over the samples
+half_log_det_forward
+  np.sum(np.log(diagonal)) -> np.sum(np.log(np.diag(factor @ factor.T))) | Sigma for its factor L
+  np.sum(np.log(diagonal)) -> np.linalg.slogdet(factor @ factor.T)[1] | the whole and not half
+  np.sum(np.log(diagonal)) -> np.log(np.sum(diagonal)) | the logarithm of a sum
+  np.sum(np.log(diagonal)) -> np.sum(np.log(factor)) | has NaN
+half_log_det_backward
+  d_half_log_det / diagonal -> d_half_log_det * diagonal | multiplied by L_ii
+  d_half_log_det / diagonal -> d_half_log_det / diagonal ** 2 | Sigma for its factor L
+nll
+  log_pi[k] - q / 2 -> pi[k] - q / 2 | pi for log pi
+  log_pi[k] - q / 2 -> pi_logits[k] - q / 2 | the logsumexp
+  - D / 2 * -> - len(means) / 2 * | K/2 for D/2
+  - h - D / 2 -> - h / 2 - D / 2 | the log-determinant is halved
+  - h - D / 2 -> + h - D / 2 | the log-determinant has the opposite sign
+  d_x += d_x_k -> d_x = d_x_k | all components but the last
+  -1 / N), resp) -> -1 / N), np.tile(pi, (N, 1))) | the weights pi for the responsibilities
+  -d_joint[:, k].sum() -> d_joint[:, k].sum() | d_half_log_det, all of it has the opposite sign
+  -d_joint[:, k] / 2 -> -d_joint[:, k] | twice what it should be
+  -np.sum(likelihood) / N -> -np.log(np.mean(np.exp(likelihood))) | the logarithm of a mean
+diagonal_log_density_forward
+  (x - mean) / deviation) -> (x - mean) / deviation ** 2) | variances for deviations
+  np.sum(np.log(deviation)) -> np.log(np.sum(deviation)) | the logarithm of a sum
+diagonal_log_density_backward
+  return d_mean, (d_log_density[:, None] * (z ** 2 - 1) / deviation).sum(axis=0)
+    -> return (d_log_density[:, None] * (z ** 2 - 1) / deviation).sum(axis=0), d_mean
+    | what d_deviation should be
+  (z ** 2 - 1) / deviation) -> (z ** 2 - 1)) | gradient in log s
+factor_gradient
+  return n * -> return n / 2 * | n diag(1 / L_ii) is halved
+  cho_solve((factor, True), S) -> cho_solve((factor, True), np.tril(S)) | too early
+  np.tril(whole @ factor) -> np.tril(whole) @ factor | too early
+  whole @ factor -> whole * factor | * for @
+""")
 # Not named, for the answer does not tell: which component's parameters were used would take a form
 # for each, and a number that is added may be any.
 UNNAMED = [
@@ -580,7 +359,8 @@ def test_planted_mistake_is_called_by_its_name(function, old, new, name):
     assert "no mistake known" not in found.text
 
 
-def test_there_are_53_of_them():
+def test_the_tables_have_all_their_mistakes():
+    assert len(PLANTED) == len({row[:3] for row in PLANTED}) == 48
     assert len(NAMED) == len({row[:3] for row in NAMED}) == 53
 
 
