@@ -1,8 +1,7 @@
 """The exercises: stubs fail, solutions pass, and mistakes are called by their names."""
 
-import os
+import io
 import re
-import stat
 import sys
 from inspect import signature
 from pathlib import Path
@@ -685,7 +684,8 @@ def test_start_writes_a_file_and_never_over_one(tmp_path, capsys):
     assert main(["exercises", "start", str(tmp_path / "new")]) == 0
     file = tmp_path / "new" / "exercises.py"
     assert file.read_text(encoding="utf-8") == stubs()
-    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    (tmp_path / "another").touch()
+    assert file.stat().st_mode == (tmp_path / "another").stat().st_mode
     file.write_text("mine")
     assert main(["exercises", "start", str(tmp_path / "new")]) == 2
     assert "may hold your work" in capsys.readouterr().err
@@ -698,14 +698,17 @@ def test_start_writes_the_hard_stubs(tmp_path):
     assert (tmp_path / "exercises.py").read_text(encoding="utf-8") == stubs(hard=True)
 
 
-def test_start_works_where_there_are_no_links(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise PermissionError("no links here")
+def test_start_leaves_nothing_where_a_disk_is_full(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("disk full")
 
-    monkeypatch.setattr(os, "link", refuse)
-    assert start(tmp_path).read_text(encoding="utf-8") == stubs()
-    with pytest.raises(FileExistsError):
+    class Full(io.StringIO):
+        write = full
+
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: path.touch() or Full())
+    with pytest.raises(OSError, match="disk full"):
         start(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_check_says_what_to_do_and_ends_with_its_code(tmp_path, capsys):

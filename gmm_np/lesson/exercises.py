@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -114,24 +112,19 @@ def start(directory: Path, hard: bool = False) -> Path:
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / FILE
-    handle, name = tempfile.mkstemp(dir=directory, prefix=f".{FILE}.", suffix=".tmp")
-    temporary = Path(name)
+    text = stubs(hard)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(stubs(hard))
-        temporary.chmod(0o644)
-        os.link(temporary, path)  # whole or not at all, and never over another file
-    except OSError as error:
-        if path.exists():
-            raise FileExistsError(
-                f"{path} exists, and may hold your work. Choose another directory, or move it away."
-            ) from None
-        try:
-            temporary.rename(path)  # a file system without links
-        except OSError:
-            raise error from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        file = path.open("x", encoding="utf-8")
+    except FileExistsError:
+        raise FileExistsError(
+            f"{path} exists, and may hold your work. Choose another directory, or move it away."
+        ) from None
+    try:
+        with file:
+            file.write(text)
+    except OSError:
+        path.unlink()  # whole or not at all
+        raise
     return path
 
 
