@@ -70,100 +70,82 @@ def exact(case):
 # --- comparing ----------------------------------------------------------------------------------
 
 
-def bound(certified, rounding="1e-16", floor="0", factor="4"):
-    numbers = (Decimal(text) for text in (certified, rounding, factor, floor))
-    return Bound(*numbers, overflow=Decimal(2**1024 - 2**970))
-
-
-def compare(answer, *arguments, **options):
-    """Digits and share of one answer."""
-    with localcontext(compare_module._EXACT):
-        one = bound(*arguments, **options)
-        error, share = one.compare(answer)
-        return compare_module._digits_of([error], [one]), share
-
-
-def test_differences_are_exact():
-    # The double nearest to 0.1 is 0.1000000000000000055511151231257827...
-    assert compare(0.1, "0.1000000000000000055511151231257827") == (MOST_DIGITS, pytest.approx(0.0))
-    _, share = compare(0.1, "0.1")
-    assert share == pytest.approx(5.551115123125783e-18 / 4e-16, rel=1e-14)
-    # No double is as near to 1 as this certified value, and the difference is still seen.
-    digits, share = compare(1.0, "1.00000000000000000000000000000001", rounding="1e-40")
-    assert (digits, share) == (MOST_DIGITS, pytest.approx(1e-32 / 4e-40, rel=1e-14))
+TINY = {"rounding": "1e-926"}
+HUGE = {"rounding": "1e382"}
+INF = math.inf
 
 
 @pytest.mark.parametrize(
-    ("answer", "certified", "digits"),
+    ("answer", "certified", "options", "digits", "share"),
     [
-        (1.0, "1.00000001", 8.0),
-        (-2.5, "2.5", 0.0),
-        (2.0, "1", 0.0),
-        (1e-300, "1.001e-300", 3.0),
-        (1.0, "1", MOST_DIGITS),
+        # Differences are exact. This is the double nearest to 0.1:
+        (0.1, "0.1000000000000000055511151231257827", {}, MOST_DIGITS, 0.0),
+        (0.1, "0.1", {}, MOST_DIGITS, 5.551115123125783e-18 / 4e-16),
+        # No double is as near to 1 as this, and the difference is still seen.
+        (1.0, f"1.{'0' * 31}1", {"rounding": "1e-40"}, MOST_DIGITS, 1e-32 / 4e-40),
+        # Digits are the log relative error.
+        (1.0, "1.00000001", {}, 8.0, 1e-8 / 4e-16),
+        (-2.5, "2.5", {}, 0.0, 5.0 / 4e-16),
+        (2.0, "1", {}, 0.0, 1.0 / 4e-16),
+        (1e-300, "1.001e-300", {}, 3.0, 1e-303 / 4e-16),
+        (1.0, "1", {}, MOST_DIGITS, 0.0),
+        # Those of an exact zero count below the addends.
+        (1e-10, "0", {}, -math.log10(1e-10 / (1e-16 * 2**53)), 1e-10 / 4e-16),
+        # NaN never passes, whatever the floor.
+        *((math.nan, c, {"floor": "1e300"}, 0.0, INF) for c in ("1", "0", "6e397", "-4.8e-911")),
+        # Beyond the range the infinity of the sign is right.
+        (INF, "6.9e397", HUGE, MOST_DIGITS, 0.0),
+        (-INF, "-6.9e397", HUGE, MOST_DIGITS, 0.0),
+        (-INF, "6.9e397", HUGE, 0.0, INF),
+        (1.7e308, "6.9e397", HUGE, math.log10(2**53 / 6.9e15), 6.9e15 / 4),
+        (INF, "1.7e308", {"rounding": "1e292"}, 0.0, INF),
+        (INF, "0", {}, 0.0, INF),
+        # What may be flushed may be zero.
+        (0.0, "-4.8e-911", {**TINY, "floor": "1e-320"}, MOST_DIGITS, 0.0),
+        (0.0, "-4.8e-911", TINY, 0.0, 4.8e15 / 4),
     ],
 )
-def test_digits_are_the_log_relative_error(answer, certified, digits):
-    assert compare(answer, certified)[0] == pytest.approx(digits, abs=1e-3)
-
-
-def test_digits_of_an_exact_zero_count_below_the_addends():
-    digits, share = compare(1e-10, "0", rounding="1e-16", factor="4")
-    assert share == pytest.approx(1e-10 / 4e-16)
-    assert digits == pytest.approx(-math.log10(1e-10 / (1e-16 * 2**53)))
-
-
-@pytest.mark.parametrize("certified", ["1", "0", "6e397", "-4.8e-911"])
-def test_nan_never_passes(certified):
-    assert compare(math.nan, certified, floor="1e300") == (0.0, math.inf)
-
-
-def test_beyond_the_range_the_infinity_of_the_sign_is_right():
-    assert compare(math.inf, "6.9e397", rounding="1e382")[1] == 0.0
-    assert compare(-math.inf, "-6.9e397", rounding="1e382")[1] == 0.0
-    assert compare(-math.inf, "6.9e397", rounding="1e382")[1] == math.inf
-    assert compare(1.7e308, "6.9e397", rounding="1e382")[1] > 1
-    assert compare(math.inf, "1.7e308", rounding="1e292")[1] == math.inf
-    assert compare(math.inf, "0")[1] == math.inf
-
-
-def test_what_may_be_flushed_may_be_zero():
-    assert compare(0.0, "-4.8e-911", rounding="1e-926", floor="1e-320") == (MOST_DIGITS, 0.0)
-    assert compare(0.0, "-4.8e-911", rounding="1e-926")[1] > 1
+def test_an_answer_has_its_digits_and_its_share_of_the_allowance(
+    answer, certified, options, digits, share
+):
+    numbers = {"rounding": "1e-16", "factor": "4", "floor": "0", **options}
+    decimals = {name: Decimal(text) for name, text in numbers.items()}
+    bound = Bound(Decimal(certified), **decimals, overflow=Decimal(2**1024 - 2**970))
+    with localcontext(compare_module._EXACT):
+        error, found = bound.compare(answer)
+        assert compare_module._digits_of([error], [bound]) == pytest.approx(digits, abs=1e-3)
+    assert found == pytest.approx(share, rel=1e-12, abs=1e-15)
 
 
 @pytest.mark.parametrize("case", VALID[:5], ids=lambda case: case.id)
 def test_certified_answer_passes_and_each_entry_counts(case):
     assert judge(case, exact(case)).status == "pass"
-    for index, name in enumerate(case.blocks):
-        entries = np.argwhere(np.tril(np.ones(case.shapes[index])) if name == "chol" else
-                              np.ones(case.shapes[index]))  # fmt: skip
-        for place in entries:
+    for index, (name, shape) in enumerate(zip(case.blocks, case.shapes, strict=True)):
+        # 1e-6 of the larger of the entry and its addends: far beyond the allowance.
+        scale = max(map(float, case.outputs[name]["scale"]))
+        entries = np.tril(np.ones(shape)) if name == "chol" else np.ones(shape)
+        for place in map(tuple, np.argwhere(entries)):
             blocks = [block.copy() for block in exact(case).blocks]
-            # 1e-6 of the larger of the entry and its addends: far beyond the allowance.
-            flat = case.outputs[name]
-            scale = max(map(float, flat["scale"])) + abs(blocks[index][tuple(place)])
-            blocks[index][tuple(place)] += 1e-6 * (scale + 1e-6)
-            comparison = judge(case, Answered(tuple(blocks)))
-            assert (comparison.status, comparison.kind) == ("wrong", "inexact"), (name, place)
+            blocks[index][place] += 1e-6 * (scale + abs(blocks[index][place]) + 1e-6)
+            result = judge(case, Answered(tuple(blocks)))
+            assert (result.status, result.kind) == ("wrong", "inexact"), (name, place)
 
 
-def test_upper_triangle_has_to_be_zero():
+@pytest.mark.parametrize("entry", [1e-300, math.nan])
+def test_upper_triangle_has_to_be_zero(entry):
     case = next(case for case in VALID if case.n_features > 1)
-    for entry in (1e-300, math.nan):
-        blocks = [block.copy() for block in exact(case).blocks]
-        blocks[3][0, 0, 1] = entry
-        comparison = judge(case, Answered(tuple(blocks)))
-        assert (comparison.status, comparison.kind) == ("wrong", "shape")
-        assert "above the diagonal" in comparison.message
+    blocks = [block.copy() for block in exact(case).blocks]
+    blocks[3][0, 0, 1] = entry
+    result = judge(case, Answered(tuple(blocks)))
+    assert (result.status, result.kind) == ("wrong", "shape")
+    assert "above the diagonal" in result.message
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (7, 3)])
 def test_shape_of_a_gradient_has_to_be_that_of_its_argument(shape):
     case = next(case for case in VALID if case.n_components > 1)
-    blocks = list(exact(case).blocks)
-    blocks[1] = np.zeros(shape)
-    assert judge(case, Answered(tuple(blocks))).kind == "shape"
+    value, _, *others = exact(case).blocks
+    assert judge(case, Answered((value, np.zeros(shape), *others))).kind == "shape"
 
 
 def test_rejection_is_right_only_where_it_is_allowed():
@@ -246,27 +228,28 @@ def test_arguments_come_in_the_dtype_of_the_case_and_may_be_written_to():
     assert seen[:2] == [{"float64"}, {"float32"}]
 
 
-def test_exception_is_a_rejection_and_not_implemented_is_not():
-    def refuse(x, logits, means, chol):
-        raise ArithmeticError("no")
+def raising(error):
+    def function(x, logits, means, chol):
+        raise error
 
-    def absent(x, logits, means, chol):
-        raise NotImplementedError
-
-    def forgotten(x, logits, means, chol):
-        raise ModuleNotFoundError("torch")
-
-    assert statuses(ask(FunctionAdapter(refuse))) == ["wrong"] * 3
-    report = ask(FunctionAdapter(absent))
-    assert (statuses(report), report.exit_code) == (["unsupported"] * 3, 6)
-    report = ask(FunctionAdapter(forgotten))
-    assert (statuses(report), report.exit_code) == (["crash"] * 3, 3)
+    return function
 
 
-@pytest.mark.parametrize("answer", [(1.0, 2.0), "one", ("a", None, None, None), object()])
-def test_what_is_no_answer_is_garbage(answer):
-    report = ask(FunctionAdapter(lambda x, logits, means, chol: answer))
-    assert (statuses(report), report.exit_code) == (["garbage"] * 3, 3)
+@pytest.mark.parametrize(
+    ("function", "status", "exit_code"),
+    [
+        (raising(ArithmeticError("no")), "wrong", 4),  # a rejection of what is valid
+        (raising(NotImplementedError), "unsupported", 6),
+        (raising(ModuleNotFoundError("torch")), "crash", 3),
+        *(
+            (lambda x, logits, means, chol, answer=answer: answer, "garbage", 3)
+            for answer in ((1.0, 2.0), "one", ("a", None, None, None), object())
+        ),
+    ],
+)
+def test_function_that_gives_no_answer(function, status, exit_code):
+    report = ask(FunctionAdapter(function))
+    assert (statuses(report), report.exit_code) == ([status] * 3, exit_code)
 
 
 # --- adapters that are processes ----------------------------------------------------------------
@@ -353,29 +336,27 @@ def test_tool_that_crashes_is_started_again():
 
 
 @pytest.mark.parametrize(
-    ("mode", "message"),
+    ("mode", "status", "exit_code", "message"),
     [
-        ("garbage", "not a line of JSON: 'no JSON'"),
-        ("list", "an object with the id"),
-        ("other id", "an object with the id"),
-        ("bare NaN", "write it as a string"),
-        ("text", "'one' is no number"),
-        ("unknown output", '"output" must be an object'),
-        ("no output", '"output" must be an object'),
+        ("garbage", "garbage", 3, "not a line of JSON: 'no JSON'"),
+        ("list", "garbage", 3, "an object with the id"),
+        ("other id", "garbage", 3, "an object with the id"),
+        ("bare NaN", "garbage", 3, "write it as a string"),
+        ("text", "garbage", 3, "'one' is no number"),
+        ("unknown output", "garbage", 3, '"output" must be an object'),
+        ("no output", "garbage", 3, '"output" must be an object'),
+        ("unsupported", "unsupported", 6, "not supported"),
+        ("fails", "wrong", 4, "valid inputs rejected"),
+        ("value alone", "pass", 0, ""),
     ],
 )
-def test_garbage_is_told_from_a_wrong_answer(mode, message):
+def test_what_a_tool_answers_is_told_apart(mode, status, exit_code, message):
     report = ask(tool(mode))
-    assert (statuses(report), report.exit_code) == (["garbage"] * 3, 3)
-    assert message in next(report.cases).message
-
-
-def test_tool_may_answer_in_part_or_not_at_all():
-    assert {case.missing for case in ask(tool("value alone")).cases} == {
-        ("logits", "means", "chol")
-    }
-    assert statuses(ask(tool("unsupported"))) == ["unsupported"] * 3
-    assert statuses(ask(tool("fails"))) == ["wrong"] * 3  # it has rejected what is valid
+    assert (statuses(report), report.exit_code) == ([status] * 3, exit_code)
+    first = next(report.cases)
+    assert message in first.message
+    if mode == "value alone":
+        assert first.missing == ("logits", "means", "chol")
 
 
 def test_tool_is_started_without_a_shell(tmp_path):
@@ -421,35 +402,43 @@ def test_expected_failures():
         run(off, expected_failures=["nonsense"])
 
 
-def test_exit_codes_by_their_order_of_weight():
-    def kinds(*outcomes):
-        class Scripted:
-            name = "scripted"
+class Scripted:
+    """An adapter that gives outcomes in their order; None is what is right, a text breaks down."""
 
-            def __init__(self):
-                self.outcomes = iter(outcomes)
+    name = "scripted"
 
-            def evaluate(self, case):
-                outcome = next(self.outcomes)
-                if isinstance(outcome, str):
-                    raise ToolError(outcome, "as the script says")
-                return exact(case) if outcome is None else outcome
+    def __init__(self, outcomes):
+        self.outcomes = iter(outcomes)
 
-            def close(self):
-                pass
+    def evaluate(self, case):
+        outcome = next(self.outcomes)
+        if isinstance(outcome, str):
+            raise ToolError(outcome, "as the script says")
+        return exact(case) if outcome is None else outcome
 
-        return ask(Scripted(), VALID[: len(outcomes)])
+    def close(self):
+        pass
 
-    wrong, unsupported = Rejected("no"), Unsupported("no")
-    assert kinds(None).exit_code == 0
-    assert kinds(None, unsupported).exit_code == 0
-    assert kinds(unsupported).exit_code == 6
-    assert kinds(None, wrong).exit_code == 4
-    assert kinds(None, wrong, "crash").exit_code == 3
-    assert kinds(None, wrong, "garbage").exit_code == 3
-    assert kinds("garbage", wrong, "timeout").exit_code == 5
+
+@pytest.mark.parametrize(
+    ("outcomes", "exit_code"),
+    [
+        ([None], 0),
+        ([None, Unsupported("no")], 0),
+        ([Unsupported("no")], 6),
+        ([None, Rejected("no")], 4),
+        ([None, Rejected("no"), "crash"], 3),
+        ([None, Rejected("no"), "garbage"], 3),
+        (["garbage", Rejected("no"), "timeout"], 5),
+    ],
+)
+def test_exit_codes_by_their_order_of_weight(outcomes, exit_code):
+    assert ask(Scripted(outcomes), VALID[: len(outcomes)]).exit_code == exit_code
+
+
+def test_adapter_that_cannot_be_started_ends_the_run():
     with pytest.raises(ToolError):
-        kinds("usage")
+        ask(Scripted(["usage"]), VALID[:1])
 
 
 def test_report_as_json_is_strict_and_says_what_the_table_says(tmp_path, capsys):
@@ -528,19 +517,18 @@ def test_input_that_is_not_the_digests_is_found(tmp_path):
         run_cases(FunctionAdapter(own.reference), one_family([case]))
 
 
-@pytest.mark.parametrize("name", ["number_of_tests", "number_of_outputs"])
-def test_file_that_has_lost_something_is_found(tmp_path, name):
-    def change(file):
-        file[name] += 1
-
-    with pytest.raises(VectorError, match="tests and outputs, and holds"):
-        read_family(damage(tmp_path, change))
-
-
-def test_what_is_no_file_of_vectors_is_said_to_be_none(tmp_path):
-    (tmp_path / "a.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(VectorError, match=r"a\.json: not a file of vectors"):
-        read_family(tmp_path / "a.json")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.update(number_of_tests=1), "tests and outputs, and holds"),
+        (lambda file: file.update(number_of_outputs=1), "tests and outputs, and holds"),
+        (lambda file: file.clear(), "not a file of vectors"),
+    ],
+)
+def test_file_that_has_lost_something_is_found(tmp_path, change, message):
+    path = damage(tmp_path, change)
+    with pytest.raises(VectorError, match=f"^{path.name}: .*{message}"):
+        read_family(path)
     with pytest.raises(VectorError, match="holds no vectors"):
         read_vectors(tmp_path / "none")
 
@@ -555,26 +543,17 @@ def test_every_digest_is_that_of_the_inputs():
 # --- this library, and adapters in other languages ----------------------------------------------
 
 
-def test_reference_passes_every_case_and_uses_at_most_a_quarter_of_the_allowance():
-    report = run(own.reference)
+@pytest.mark.parametrize(
+    "name", ["reference", "auto", pytest.param("direct", marks=pytest.mark.slow), "precision"]
+)
+def test_this_library_passes_every_case_of_its_parametrization(name):
+    report = run(getattr(own, name))
     assert report, str(report)
-    unsupported = {case.id for case in report.cases if case.status == "unsupported"}
-    assert unsupported == {c.id for c in CASES.values() if c.parametrization == "precision"}
-    assert max(case.share for case in report.cases) <= 0.25
-
-
-@pytest.mark.parametrize("method", ["auto", pytest.param("direct", marks=pytest.mark.slow)])
-def test_engine_passes_every_case(method):
-    report = run(getattr(own, method))
-    assert report, str(report)
-    assert report.counts["pass"] == sum(c.parametrization == "cholesky" for c in CASES.values())
-
-
-def test_the_precision_objective_passes_every_case_of_its_own():
-    cases = [case for case in CASES.values() if case.parametrization == "precision"]
-    assert cases
-    report = ask(FunctionAdapter(own.precision), cases)
-    assert set(statuses(report)) == {"pass"}, str(report)
+    parametrization = "precision" if name == "precision" else "cholesky"
+    passed = {case.id for case in report.cases if case.status == "pass"}
+    assert passed == {c.id for c in CASES.values() if c.parametrization == parametrization}
+    if name == "reference":  # far from the allowance
+        assert max(case.share for case in report.cases) <= 0.25
 
 
 def compiled(tmp_path):
