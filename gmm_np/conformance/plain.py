@@ -123,8 +123,8 @@ class Plain:
         z: FloatArray,
     ) -> tuple[FloatArray, FloatArray]:
         """Gradients of the mean [D] and the factor [D, D]."""
-        pull = solve_triangular(factor, z.T, lower=True, trans=1, check_finite=False).T  # [N, D]
-        d_residual = 2.0 * d_quadratic[:, None] * pull
+        y = solve_triangular(factor, z.T, lower=True, trans=1, check_finite=False).T  # [N, D]
+        d_residual = 2.0 * d_quadratic[:, None] * y
         return -self.add(d_residual), -self.add_products(d_residual, z)
 
     def half_log_det(self, factor: FloatArray) -> float:

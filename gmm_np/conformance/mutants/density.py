@@ -36,13 +36,13 @@ _WITHOUT_LOG_DET: Final = mutant(
 def _log_det_outside(m: Plain, *arguments: Any) -> Answer:
     *inputs, reduction = arguments
     x, logits, means, chol, weight = m.check(*inputs)
-    mass = m.coefficient(np.ones(len(x)) if weight is None else weight, reduction).sum()
+    total = m.coefficient(np.ones(len(x)) if weight is None else weight, reduction).sum()
     value, d_logits, d_means, d_chol = _WITHOUT_LOG_DET.answer(
         x, logits, means, chol, weight, reduction
     )
-    value += mass * sum(m.half_log_det(factor) for factor in chol)
+    value += total * sum(m.half_log_det(factor) for factor in chol)
     outside = np.stack([m.half_log_det_backward(factor) for factor in chol])
-    return value, d_logits, d_means, d_chol + mass * outside
+    return value, d_logits, d_means, d_chol + total * outside
 
 
 def _plain_exp(m: Plain, terms: FloatArray) -> tuple[FloatArray, FloatArray]:  # noqa: ARG001

@@ -34,8 +34,8 @@ def _through_matrix(
     def quadratic_backward(
         m: Plain, d_quadratic: FloatArray, _x: Any, _mean: Any, factor: FloatArray, z: FloatArray
     ) -> Pair:
-        pull = solve_triangular(matrix(factor), z.T, lower=lower, trans=1, check_finite=False).T
-        d_residual = 2.0 * d_quadratic[:, None] * pull
+        y = solve_triangular(matrix(factor), z.T, lower=lower, trans=1, check_finite=False).T
+        d_residual = 2.0 * d_quadratic[:, None] * y
         d_matrix = (np.tril if lower else np.triu)(-(d_residual.T @ z))
         return -m.add(d_residual), backward(d_matrix, factor)
 

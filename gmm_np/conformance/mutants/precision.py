@@ -85,14 +85,14 @@ class PlainPrecision:
         exponentials = np.exp(terms - largest)
         total = exponentials.sum(axis=0)
         resp = exponentials / total
-        mass = resp.sum(axis=1)
+        n_k = resp.sum(axis=1)
         weighted = resp[:, :, None] * z
         return (
             float((largest + np.log(total)).sum()),
-            mass - mass.sum() * np.exp(log_pi),
+            n_k - n_k.sum() * np.exp(log_pi),
             (weighted @ factors).sum(axis=1),
             -np.tril(weighted.transpose(0, 2, 1) @ residual),
-            mass,
+            n_k,
         )
 
     def prior(
@@ -124,8 +124,8 @@ def _transposed(
     m: Any, x: FloatArray, alpha: FloatArray, mu: FloatArray, factors: FloatArray
 ) -> tuple[Any, ...]:
     likelihood = partial(PlainPrecision.likelihood, m, x, alpha, mu)
-    value, d_alpha, d_mu, _, mass = likelihood(factors.transpose(0, 2, 1))
-    return value, d_alpha, d_mu, likelihood(factors)[3], mass
+    value, d_alpha, d_mu, _, n_k = likelihood(factors.transpose(0, 2, 1))
+    return value, d_alpha, d_mu, likelihood(factors)[3], n_k
 
 
 _mutant: Final = partial(mutant, base=PlainPrecision)
