@@ -23,10 +23,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from gmm_np.lesson.exercise_set import PARTS, Part
+from gmm_np.lesson.second_exercises import SECOND_PARTS
 
 __all__ = ["NO_EXIT", "Reply", "call", "main"]
 
 _MOST: Final = 10**5  # entries of an output; those that are asked for have 36 at most
+_ALL_PARTS: Final = {**PARTS, **SECOND_PARTS}
 NO_EXIT: Final = "Look for exit, quit, sys.exit or os._exit, and take it out."
 _PRINTED: Final = 2000  # characters of what a function prints
 
@@ -68,7 +70,7 @@ def call(part: Part, names: dict[str, Any], right: Sequence[str] = ()) -> Reply:
     if not callable(function):
         return Reply([], "wrong", text=f"{part.name} is not a function.")
     kept = {name: names[name] for name in right if name in names}
-    names.update((name, _right(PARTS[name], used)) for name in right)
+    names.update((name, _right(_ALL_PARTS[name], used)) for name in right)
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -206,7 +208,7 @@ def main(path: str, timeout: float) -> None:
     timed(partial(_run, path, source, names))
     for line in requests:
         request = json.loads(line)
-        timed(partial(_called, PARTS[request["part"]], names, request["right"]))
+        timed(partial(_called, _ALL_PARTS[request["part"]], names, request["right"]))
 
 
 def _run(path: str, source: bytes, names: dict[str, Any]) -> dict[str, Any]:

@@ -88,13 +88,14 @@ def _factor(rng: np.random.Generator) -> FloatArray:
     return np.asarray(lower + np.diag(rng.uniform(0.5, 2.0, size=D)))
 
 
-def _mixture(rng: np.random.Generator) -> Outputs:
+def draw_mixture(rng: np.random.Generator) -> Outputs:
+    """Draw x, logits, means and factors."""
     factors = np.stack([_factor(rng) for _ in range(K)])
     return 1.5 * rng.normal(size=(N, D)), rng.normal(size=K), rng.normal(size=(K, D)), factors
 
 
 def _component(rng: np.random.Generator) -> Outputs:
-    x, _, means, factors = _mixture(rng)
+    x, _, means, factors = draw_mixture(rng)
     return x, means[0], factors[0]
 
 
@@ -297,7 +298,7 @@ EXERCISES: Final[tuple[Exercise, ...]] = (
                 "Call your functions above in this order, and their backwards in the reverse.",
                 _whole,
                 ("forward", "backward"),
-                _mixture,
+                draw_mixture,
                 lambda: (
                     np.array([[100.0, 0.0], [0.0, -200.0]]),
                     np.array([0.0, 0.5]),

@@ -19,19 +19,15 @@ from gmm_np.conformance.command import seconds
 from gmm_np.lesson.exercise_set import EXERCISES, Exercise, Part
 from gmm_np.lesson.grading import Finding, grade
 from gmm_np.lesson.learner import Learner, NotLoadedError
+from gmm_np.lesson.second_exercises import SECOND
 
 __all__ = ["add_command", "check_file", "start", "stubs"]
 
 FILE: Final = "exercises.py"
+SECOND_FILE: Final = "second_exercises.py"
+CHAPTERS: Final = {1: EXERCISES, 2: SECOND}
 TIMEOUT: Final = 2.0  # seconds; a function takes less than a thousandth
-
-
-# --- start --------------------------------------------------------------------------------------
-
-
-def stubs(hard: bool = False) -> str:
-    """Return the text of the file to fill in; if `hard`, without the formulas of gradients."""
-    head = f'''"""Exercises in manual backpropagation: a Gaussian mixture's loss and gradients.
+_HEAD: Final = f'''"""Exercises in manual backpropagation: a Gaussian mixture's loss and gradients.
 
 Write each function, and ask after each:
 
@@ -46,9 +42,34 @@ to v, in the shape of v. Components, samples and all indices count from 0, as in
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 '''
-    return head + "".join(
+_SECOND_HEAD: Final = f'''"""Exercises in backpropagation through the backward, to the Hessian.
+
+Write each function, and ask after each:
+
+    gmm-np exercises check --chapter 2 {SECOND_FILE}
+
+The equations are those of section 10 of docs/derivation.md. N samples, K components, D dimensions;
+x has a row a sample, L is a lower Cholesky factor, Sigma = L L^T; d_v is the gradient of the loss
+with respect to v, and dot_v how fast v moves along the direction, both in the shape of v. Chapter
+one is done: `reference` has its forwards and backwards, as in reference.log_softmax_forward.
+`gmm-np walkthrough --chapter 2` shows all of it in numbers.
+"""
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from gmm_np import reference
+'''
+
+
+# --- start --------------------------------------------------------------------------------------
+
+
+def stubs(hard: bool = False, chapter: int = 1) -> str:
+    """Return the text of the file to fill in; if `hard`, without the formulas of gradients."""
+    return (_SECOND_HEAD if chapter == 2 else _HEAD) + "".join(
         _heading(number, exercise) + "".join(_stub(part, hard) for part in exercise.parts)
-        for number, exercise in enumerate(EXERCISES, 1)
+        for number, exercise in enumerate(CHAPTERS[chapter], 1)
     )
 
 
@@ -89,7 +110,7 @@ def lines_of(part: Part) -> list[str]:
     return places
 
 
-def start(directory: Path, hard: bool = False) -> Path:
+def start(directory: Path, hard: bool = False, chapter: int = 1) -> Path:
     """Write the stubs to a directory, which is made if there is none.
 
     Parameters
@@ -97,6 +118,8 @@ def start(directory: Path, hard: bool = False) -> Path:
     directory : Path
     hard : bool
         Leave the formulas of gradients out: only what they are the gradients of is there.
+    chapter : {1, 2}
+        The gradients, or the Hessian along a direction.
 
     Returns
     -------
@@ -111,8 +134,8 @@ def start(directory: Path, hard: bool = False) -> Path:
         If it cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / FILE
-    text = stubs(hard)
+    path = directory / (SECOND_FILE if chapter == 2 else FILE)
+    text = stubs(hard, chapter)
     try:
         file = path.open("x", encoding="utf-8")
     except FileExistsError:
@@ -131,7 +154,9 @@ def start(directory: Path, hard: bool = False) -> Path:
 # --- check --------------------------------------------------------------------------------------
 
 
-def check_file(path: Path, timeout: float = TIMEOUT) -> tuple[list[tuple[str, Finding]], str]:
+def check_file(
+    path: Path, timeout: float = TIMEOUT, chapter: int = 1
+) -> tuple[list[tuple[str, Finding]], str]:
     """Run a learner's file in a process of its own, and judge its functions.
 
     Parameters
@@ -140,6 +165,8 @@ def check_file(path: Path, timeout: float = TIMEOUT) -> tuple[list[tuple[str, Fi
         A Python file. It is run.
     timeout : float
         Seconds for the file, and for the calls of each function.
+    chapter : {1, 2}
+        Which functions to judge.
 
     Returns
     -------
@@ -158,19 +185,21 @@ def check_file(path: Path, timeout: float = TIMEOUT) -> tuple[list[tuple[str, Fi
         If it cannot be read.
     """
     with closing(Learner(path, timeout)) as learner:
-        return list(grade(learner.ask)), learner.printed
+        return list(grade(learner.ask, CHAPTERS[chapter])), learner.printed
 
 
 def report(findings: list[tuple[str, Finding]], printed: str = "") -> Iterator[str]:
     """Yield the lines of a report; `printed` is what the file printed."""
     if printed:
         yield from ("The file printed:", *_shown(printed), "")
-    titles = [exercise.title for exercise in EXERCISES]
+    found = {title for title, _ in findings}
+    exercises = next(each for each in CHAPTERS.values() if found <= {e.title for e in each})
+    titles = [exercise.title for exercise in exercises]
     last = ""
     for title, finding in findings:
         if title != last:
             number = titles.index(title) + 1
-            yield f"{number}. {title}, equations {EXERCISES[number - 1].numbers}"
+            yield f"{number}. {title}, equations {exercises[number - 1].numbers}"
             last = title
         yield f"   {finding.part.name:<31} {finding.verdict}"
         if finding.text:
@@ -206,15 +235,16 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "exercises",
         help="write the gradients yourself, and have them checked",
-        description="Exercises in manual backpropagation, from the logsumexp to the whole loss.",
+        description="Exercises in manual backpropagation, from the logsumexp to the whole loss; "
+        "in a second chapter, to its Hessian along a direction.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     begin = actions.add_parser(
         "start",
         help="write a file of stubs",
-        description=f"Write {FILE} with a stub for each function: its equation, shapes, a hint, "
-        "and the lines of the reference that are its solution. A file that exists is never "
-        "overwritten.",
+        description=f"Write {FILE}, or for chapter 2 {SECOND_FILE}, with a stub for each "
+        "function: its equation, shapes, a hint, and the lines of the reference that are its "
+        "solution. A file that exists is never overwritten.",
     )
     begin.add_argument("directory", type=Path, metavar="DIR", help="made if there is none")
     begin.add_argument(
@@ -222,6 +252,7 @@ def add_command(commands: Any) -> None:
         action="store_true",
         help="leave the formulas of gradients out: derive them from the forward's equations",
     )
+    _add_chapter(begin)
     begin.set_defaults(run=_run_start)
     check = actions.add_parser(
         "check",
@@ -240,18 +271,30 @@ def add_command(commands: Any) -> None:
         metavar="SECONDS",
         help="for the file, and for the calls of each function (default: %(default)g)",
     )
+    _add_chapter(check)
     check.set_defaults(run=_run_check)
 
 
+def _add_chapter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--chapter",
+        type=int,
+        choices=tuple(CHAPTERS),
+        default=1,
+        help="1: the gradients; 2: the Hessian along a direction (default: %(default)s)",
+    )
+
+
 def _run_start(options: argparse.Namespace) -> int:
-    path = start(options.directory, options.hard)
-    print(f"Wrote {path}. Write its functions, and ask:\n\n    gmm-np exercises check {path}")
+    path = start(options.directory, options.hard, options.chapter)
+    of = "--chapter 2 " if options.chapter == 2 else ""
+    print(f"Wrote {path}. Write its functions, and ask:\n\n    gmm-np exercises check {of}{path}")
     return 0
 
 
 def _run_check(options: argparse.Namespace) -> int:
     try:
-        findings, printed = check_file(options.file, options.timeout)
+        findings, printed = check_file(options.file, options.timeout, options.chapter)
     except NotLoadedError as error:
         print(f"gmm-np: {error}", file=sys.stderr)
         return 1

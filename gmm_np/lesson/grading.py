@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from gmm_np.lesson.calls import Reply
-from gmm_np.lesson.exercise_set import EXERCISES, Part
+from gmm_np.lesson.exercise_set import EXERCISES, Exercise, Part
 from gmm_np.lesson.whole import wrong_answers
 from gmm_np.lesson.wrong_forms import REDUCTION, WrongForm
 
@@ -49,7 +49,7 @@ class Finding(NamedTuple):
     printed: str = ""
 
 
-def grade(ask: Ask) -> Iterator[tuple[str, Finding]]:
+def grade(ask: Ask, exercises: Sequence[Exercise] = EXERCISES) -> Iterator[tuple[str, Finding]]:
     """Judge all functions; yield exercise and finding of each.
 
     Parameters
@@ -57,9 +57,10 @@ def grade(ask: Ask) -> Iterator[tuple[str, Finding]]:
     ask : callable
         Called with a part and names of functions that the right ones stand in for meanwhile; calls
         the learner's function.
+    exercises : sequence of Exercise
     """
     wrong: dict[str, Finding] = {}
-    for exercise in EXERCISES:
+    for exercise in exercises:
         for part in exercise.parts:
             # What ends its process would end it again for whatever calls it.
             reply = ask(part, [name for name, found in wrong.items() if found.kind in _ENDS])
