@@ -44,7 +44,7 @@ def test_notebook_runs_top_to_bottom_in_a_fresh_interpreter_and_its_outputs_are_
 def test_notebook_is_committed_with_all_its_outputs():
     assert [cell["execution_count"] for cell in CODE] == list(range(1, len(CODE) + 1))
     assert all(cell["outputs"] for cell in CODE[1:])
-    assert len(PICTURES) == 6
+    assert len(PICTURES) == 7
     assert sum(map(len, PICTURES)) < 1_000_000
     for picture in PICTURES:
         assert picture.startswith(b"\x89PNG\r\n\x1a\n")
