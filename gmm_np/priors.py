@@ -115,6 +115,26 @@ class Wishart:
                 gradient = repeated * ((self.gamma * precision) ** 2 - self.m) * precision  # (40)
         return value, _gradients(parameters, scale=gradient)
 
+    def hvp(self, parameters: Parameters, direction: Gradients) -> Gradients:
+        """Tangent of the gradient of `log_density_and_grad` along a direction, in float64."""
+        scale, family = parameters.scale.astype(np.float64), FAMILIES[parameters.family]
+        if not family.learned or direction.scale is None:
+            return _gradients(parameters)
+        dot_scale = np.asarray(direction.scale, np.float64)
+        if not family.has_factors:
+            repeated, precision = family.structure.n_equal(parameters.n_features), 1 / scale
+            slope = repeated * (self.m - 3 * (self.gamma * precision) ** 2) * precision**2  # (40)
+            return _gradients(parameters, scale=slope * dot_scale)
+        # (39) is -tril(Q^T d_Q Q^T), with d_Q = m / Q_ii - gamma^2 Q of (31); Q moves by -Q dL Q.
+        inverse = invert_factors(scale)
+        dot = -(inverse @ dot_scale @ inverse)
+        d_inverse, dot_d_inverse = -(self.gamma**2) * inverse, -(self.gamma**2) * dot
+        diagonal_of(d_inverse)[...] += self.m / diagonal_of(inverse)
+        diagonal_of(dot_d_inverse)[...] -= self.m * diagonal_of(dot) / diagonal_of(inverse) ** 2
+        q, dot_q = inverse.swapaxes(-1, -2), dot.swapaxes(-1, -2)
+        moved = dot_q @ d_inverse @ q + q @ dot_d_inverse @ q + q @ d_inverse @ dot_q
+        return _gradients(parameters, scale=-np.tril(moved))
+
     def value_and_grad(self, factors: FloatArray) -> tuple[float, FloatArray]:
         """Sum of the log densities of Q_k^T Q_k, and its gradient in Q_k, equation (31).
 
@@ -201,6 +221,12 @@ class Dirichlet:
         gradient = np.where(np.isneginf(logits), 0.0, excess * (1 - k * np.exp(log_pi)))
         return value, _gradients(parameters, pi_logits=gradient)
 
+    def hvp(self, parameters: Parameters, direction: Gradients) -> Gradients:
+        """Tangent of the gradient of `log_density_and_grad` along a direction, in float64."""
+        pi, step = parameters.weights(), np.asarray(direction.pi_logits, np.float64)
+        excess = self.concentration - 1
+        return _gradients(parameters, pi_logits=-excess * len(pi) * pi * (step - pi @ step))
+
 
 @dataclass(frozen=True, eq=False)
 class Normal:
@@ -267,6 +293,11 @@ class Normal:
             constant = math.log(self.scale) + 0.5 * math.log(2 * math.pi)
             value = -0.5 * float((z**2).sum()) - means.size * constant  # (42)
             return value, _gradients(parameters, means=-z / self.scale)
+
+    def hvp(self, parameters: Parameters, direction: Gradients) -> Gradients:
+        """Tangent of the gradient of `log_density_and_grad` along a direction, in float64."""
+        step = np.asarray(direction.means, np.float64)
+        return _gradients(parameters, means=-step / self.scale**2)
 
 
 Prior: TypeAlias = Wishart | Dirichlet | Normal

@@ -265,3 +265,22 @@ def test_em_with_conjugate_sums_climbs_to_where_the_posterior_is_flat(family, we
         point = em_step(point, sums, prior=add)
     else:
         pytest.fail(f"gradients still {gradient[:3]}")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", PRIORS)
+def test_hessian_times_a_direction_is_the_derivative_of_the_gradient(name, family):
+    prior, p, rng = PRIORS[name], random_parameters(4, family, 3, 2), np.random.default_rng(4)
+    space, step = LogCholesky.of(p), 1e-5
+    vector = space.pack(p)
+    direction = rng.normal(size=space.size)
+    moves = space.pushforward(p, direction)
+
+    def gradient(vector):
+        moved = space.unpack(vector)
+        return space.pullback(moved, prior.log_density_and_grad(moved)[1])
+
+    found = space.pullback(p, prior.hvp(p, moves))
+    found += space.pullback_tangent(p, prior.log_density_and_grad(p)[1], moves)
+    slope = gradient(vector + step * direction) - gradient(vector - step * direction)
+    assert np.allclose(found, slope / (2 * step), rtol=1e-7, atol=1e-7)

@@ -10,6 +10,7 @@ from gmm_np.reference import nll_backward, nll_forward
 from gmm_np.solvers import fit_adam, fit_em, fit_lbfgs, fit_newton, kmeans_start
 from gmm_np.solvers.em import EM, find_collapsed
 from gmm_np.solvers.floor import relative_floor
+from gmm_np.solvers.objective import Objective
 from gmm_np.solvers.results import CollapseError, Data, FitInterrupted, variances
 
 FAMILIES = ("full", "tied", "diag", "tied_diag", "spherical", "shared_spherical", "constant")
@@ -352,11 +353,62 @@ def test_fit_is_a_stationary_point(fit):
     assert max(abs(g).max() for g in nll_backward(cache)[:3]) < 1e-6
 
 
-def test_newton_doubles_its_digits():
+class CountedPasses(Data):
+    """Data that count how often they are read."""
+
+    passes = 0
+
+    def statistics(self, *args, **options):
+        type(self).passes += 1
+        return super().statistics(*args, **options)
+
+    def information(self, *args):
+        type(self).passes += 1
+        return super().information(*args)
+
+    def tangent_statistics(self, *args):
+        type(self).passes += 1
+        return super().tangent_statistics(*args)
+
+
+@pytest.mark.parametrize("n_components", [2, 3])
+def test_newton_goes_from_the_end_of_em_to_the_last_digits_in_fewer_passes(n_components):
+    x, start = old_faithful(n_components)
+    start = fit_em(x, start, tol=1e-5).parameters
+    passes, fits = {}, {}
+    for fit in (fit_newton, fit_lbfgs):
+        CountedPasses.passes = 0
+        fits[fit] = fit(CountedPasses(x), start, tol=1e-12)
+        passes[fit] = CountedPasses.passes
+    assert fits[fit_newton].gradient_norm < 1e-12 < fits[fit_lbfgs].gradient_norm
+    assert passes[fit_newton] < passes[fit_lbfgs]
+
+
+@pytest.mark.parametrize("priors", [(), (Wishart(1.0, 2.0), Dirichlet(2.0), Normal(0.0, 3.0))])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_matrix_and_products_of_the_objective_agree(family, priors):
+    x, p = old_faithful(3, family)
+    objective = Objective(Data(x), p, priors=priors)
+    found = objective.evaluate(np.zeros_like(objective.origin))
+    matrix = objective.hessian(found)
+    logits = np.zeros(len(matrix))
+    logits[:3] = 1.0 / np.sqrt(3)
+    step = 1e-5
+    for unit in np.eye(len(matrix)):
+        product = objective.times_hessian(found, unit)
+        own = matrix @ unit - logits * (logits @ unit)
+        assert np.allclose(own, product, rtol=1e-10, atol=1e-12)
+        ahead, behind = (objective.value_and_grad(s * unit)[1] for s in (step, -step))
+        assert np.allclose(product, (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-7)
+
+
+def test_newton_by_products_ends_where_newton_by_the_matrix_does(monkeypatch):
     x, start = old_faithful(2)
-    fit = fit_newton(x, start, tol=1e-12)
-    assert fit.gradient_norm < 1e-10
-    assert fit.n_iter < 40
+    by_matrix = fit_newton(x, start, tol=1e-10)
+    monkeypatch.setattr("gmm_np.solvers.scipy_solvers.LARGEST_MATRIX", 3)
+    by_products = fit_newton(x, start, tol=1e-10)
+    assert by_products.gradient_norm < 1e-9
+    assert np.allclose(by_matrix.parameters.means, by_products.parameters.means, rtol=1e-9)
 
 
 @pytest.mark.parametrize("fit", [fit_em, fit_lbfgs, fit_newton, fit_adam])

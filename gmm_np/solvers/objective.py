@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from gmm_np.checks import FloatArray
 from gmm_np.covariance import FAMILIES
 from gmm_np.parameters import Gradients, Parameters
-from gmm_np.parametrizations import LogCholesky
+from gmm_np.parametrizations import Cholesky, LogCholesky
 from gmm_np.priors import Prior, add_log_density, conjugate
+from gmm_np.second_order import hvp
 from gmm_np.solvers.em import find_collapsed
 from gmm_np.solvers.floor import deviations, find_held_up
 from gmm_np.solvers.results import Data, FitResult
@@ -114,6 +115,50 @@ class Objective:
         except ValueError:
             return np.inf, np.zeros_like(vector)
         return found.value, found.gradient
+
+    def times_hessian(self, found: Evaluation, direction: FloatArray) -> FloatArray:
+        """Return the Hessian [V, V] at a place times a direction [V], by one pass over the data.
+
+        Raises
+        ------
+        OverflowError
+            If a step to it is beyond the range of a double.
+        """
+        p = found.parameters
+        moves = self.space.pushforward(p, self.unit * direction)
+        product = self._with_priors(p, hvp(p, self.data.tangent_statistics(p, moves)), moves)
+        pulled = self.space.pullback(p, product)
+        return self.unit * (pulled + self.space.pullback_tangent(p, found.d_objective, moves))
+
+    def hessian(self, found: Evaluation) -> FloatArray:
+        """Return the Hessian [V, V] at a place, by one pass over the data.
+
+        In the direction in which logits move together, and nothing else, it is one and not zero.
+
+        Raises
+        ------
+        OverflowError
+            If a step to it is beyond the range of a double.
+        """
+        p, plain = found.parameters, Cholesky.of(found.parameters)
+        sums = self.data.information(p)
+        matrix = sums.hessian / sums.weight
+        if self.priors:
+            zero = plain.pushforward(p, np.zeros(plain.size))
+            for column, unit in zip(matrix.T, np.eye(plain.size), strict=True):
+                curved = self._with_priors(p, zero, plain.pushforward(p, unit))
+                column += plain.pullback(p, curved)
+        pulled = self.space.pull_hessian(p, found.d_objective, matrix)
+        pulled[: p.n_components, : p.n_components] += 1.0 / p.n_components
+        return self.unit[:, None] * pulled * self.unit
+
+    def _with_priors(
+        self, parameters: Parameters, product: Gradients, direction: Gradients
+    ) -> Gradients:
+        """Return a Hessian-vector product less those of the priors over the data's weight."""
+        for prior in self.priors:
+            product = product.plus(prior.hvp(parameters, direction), -1.0 / self.data.total_weight)
+        return product
 
     def natural_gradient(self, found: Evaluation) -> FloatArray:
         """Return the gradient at a place in the units of that place, as a vector.

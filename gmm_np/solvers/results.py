@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray, check_rows, check_sample_weight, not_finite
+from gmm_np.hessian import Information, information
 from gmm_np.likelihood import checked_statistics, in_step, is_stream, statistics
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.priors import Prior
+from gmm_np.second_order import TangentStatistics, tangent_statistics
 from gmm_np.sufficient_statistics import Statistics
 
 Callback = Callable[[int, float], object]
@@ -178,6 +180,20 @@ class Data:
             found = checked_statistics(self.x, self.weight, parameters, method)
         self.total_weight = found.weight
         return found
+
+    def tangent_statistics(self, parameters: Parameters, direction: Gradients) -> TangentStatistics:
+        """One pass over the data, for a Hessian-vector product."""
+        return tangent_statistics(self.x, parameters, direction, sample_weight=self.weight)
+
+    def information(self, parameters: Parameters) -> Information:
+        """One pass over the data, for the Hessian."""
+        total: Information | None = None
+        for rows, weight in self.blocks():
+            part = information(rows, parameters, weight)
+            total = part if total is None else total.plus(part)
+        if total is None:
+            raise ValueError("x is an iterable without any block of rows: give at least one.")
+        return total
 
     def fingerprint(self) -> bytes:
         """Return a digest of rows and weights, by which the same data are known again.

@@ -6,7 +6,7 @@ scipy.optimize is imported where it is used, so that `import gmm_np` stays light
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,8 +14,11 @@ from numpy.typing import ArrayLike
 from gmm_np.checks import FloatArray
 from gmm_np.parameters import Parameters
 from gmm_np.priors import Prior
-from gmm_np.solvers.objective import Objective
+from gmm_np.solvers.objective import Evaluation, Objective
 from gmm_np.solvers.results import Callback, Data, FitInterrupted, FitResult, Trace
+
+# Newton's method makes a matrix of the Hessian of a vector of so many entries.
+LARGEST_MATRIX: Final = 512
 
 
 def fit_lbfgs(
@@ -96,15 +99,15 @@ def fit_newton(
 ) -> FitResult:
     """Fit by Newton's method in a trust region, on the same vector as `fit_lbfgs`.
 
-    Near the end each iteration doubles the correct digits, at the cost of a few dozen passes over
-    the data.
+    Near the end each iteration doubles the correct digits, until rounding is all that is left.
 
     Parameters
     ----------
     x, start, sample_weight, priors, callback, trace
         As for `fit_lbfgs`.
     tol : float
-        As for `fit_lbfgs`.
+        As for `fit_lbfgs`. The gradient is brought below it also where the objective has settled
+        to its last digit, as long as it shrinks.
     max_iter : int
 
     Returns
@@ -118,27 +121,82 @@ def fit_newton(
 
     Notes
     -----
-    `scipy.optimize.minimize` with trust-ncg: conjugate gradients, which need products of the
-    Hessian with vectors alone. These are central differences of the exact gradient.
+    `scipy.optimize.minimize` with the exact Hessian: trust-exact with the whole matrix, one pass
+    over the data an iteration, for vectors of up to 512 entries; beyond, trust-ncg, which takes
+    some dozens of products with vectors, each at the price of two gradients.
     """
     objective = Objective(Data.of(x, sample_weight, start.n_features), start, priors=priors)
+    is_small = len(objective.origin) <= LARGEST_MATRIX
 
     def options(objective: Objective, gtol: float, n_left: int) -> dict[str, Any]:
-        def times_hessian(vector: FloatArray, direction: FloatArray) -> FloatArray:
-            length = float(np.linalg.norm(direction))
-            if length == 0:
-                return np.zeros_like(vector)
-            # The cube root of rounding balances it against the third derivative.
-            step = np.cbrt(np.finfo(np.float64).eps) * max(1.0, float(np.linalg.norm(vector)))
-            step /= length
-            after = objective.value_and_grad(vector + step * direction)[1]
-            before = objective.value_and_grad(vector - step * direction)[1]
-            return np.asarray((after - before) / (2 * step))
+        latest: list[tuple[FloatArray, Evaluation]] = []  # of two places, when a step was rejected
 
-        limits = {"maxiter": n_left, "gtol": gtol}
-        return {"method": "trust-ncg", "hessp": times_hessian, "options": limits}
+        def value_and_grad(vector: FloatArray) -> tuple[float, FloatArray]:
+            try:
+                latest.append((vector.copy(), objective.evaluate(vector)))
+            except ValueError:
+                return np.inf, np.zeros_like(vector)
+            del latest[:-2]
+            return latest[-1][1].value, latest[-1][1].gradient
 
-    return _minimize(objective, tol, max_iter, callback, trace, options)
+        def at(vector: FloatArray) -> Evaluation:
+            known = (found for place, found in latest if np.array_equal(place, vector))
+            return next(known, None) or objective.evaluate(vector)
+
+        said: dict[str, Any] = {
+            "fun": value_and_grad,
+            "options": {"maxiter": n_left, "gtol": gtol},
+            "method": "trust-exact" if is_small else "trust-ncg",
+        }
+        if is_small:
+            return said | {"hess": lambda vector: objective.hessian(at(vector))}
+        return said | {"hessp": lambda vector, step: objective.times_hessian(at(vector), step)}
+
+    result = _minimize(objective, tol, max_iter, callback, trace, options)
+    if result.collapsed or result.n_iter >= max_iter:
+        return result
+    return _polish(objective.at(result.parameters), result, tol, is_small)
+
+
+def _polish(objective: Objective, result: FitResult, tol: float, is_small: bool) -> FitResult:
+    """Take Newton's steps as long as they halve the gradient: the objective tells no more of it."""
+    vector = np.zeros_like(objective.origin)
+    found = objective.evaluate(vector)
+    size = float(np.abs(objective.natural_gradient(found)).max())
+    n_iter = result.n_iter
+    while size > tol:
+        try:
+            step = _newton_step(objective, found, is_small)
+            ahead = objective.evaluate(vector + step)
+        except (ValueError, OverflowError, np.linalg.LinAlgError):
+            break
+        reached = float(np.abs(objective.natural_gradient(ahead)).max())
+        if not reached <= 0.5 * size:
+            break
+        vector, found, size, n_iter = vector + step, ahead, reached, n_iter + 1
+    if n_iter == result.n_iter:
+        return result
+    history = [*result.history, found.value]
+    return objective.result(
+        vector,
+        n_iter=n_iter,
+        tol=tol,
+        message="Newton's steps until only rounding is left",
+        history=history,
+    )
+
+
+def _newton_step(objective: Objective, found: Evaluation, is_small: bool) -> FloatArray:
+    """Return minus the inverse of the Hessian times the gradient, [V]."""
+    if is_small:
+        return np.asarray(np.linalg.solve(objective.hessian(found), -found.gradient))
+    from scipy.sparse.linalg import LinearOperator, cg
+
+    size = len(found.gradient)
+    hessian = LinearOperator(
+        (size, size), matvec=lambda step: objective.times_hessian(found, step), dtype=np.float64
+    )
+    return np.asarray(cg(hessian, -found.gradient, rtol=1e-3, maxiter=size)[0])
 
 
 def _minimize(
@@ -173,13 +231,8 @@ def _minimize(
     while True:
         latest = np.maximum(np.zeros_like(objective.origin), objective.floor)
         try:
-            best = minimize(
-                objective.value_and_grad,
-                latest,
-                jac=True,
-                callback=report,
-                **options(objective, gtol, max_iter - n_iter),
-            )
+            said = {"fun": objective.value_and_grad} | options(objective, gtol, max_iter - n_iter)
+            best = minimize(x0=latest, jac=True, callback=report, **said)
         except KeyboardInterrupt:
             parameters = objective.evaluate(latest).parameters
             raise FitInterrupted(parameters, tuple(history)) from None
