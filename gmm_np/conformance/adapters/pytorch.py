@@ -13,16 +13,24 @@ def mixture_same_family(
 ) -> tuple[Any, ...]:
     """Differentiate the mixture of PyTorch's distributions, which check their arguments."""
     import torch
-    from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
     data, *parameters = (torch.tensor(a) for a in (x, logits, means, chol))
     for parameter in parameters:
         parameter.requires_grad_()
-    mixture = MixtureSameFamily(
-        Categorical(logits=parameters[0]),
-        MultivariateNormal(parameters[1], scale_tril=parameters[2]),
-    )
-    losses = -mixture.log_prob(data)  # [N]
+    losses = -log_prob(data, *parameters)  # [N]
     value = losses.mean() if reduction == "mean" else losses.sum()
     gradients = torch.autograd.grad(value, parameters)
     return value.item(), *(gradient.numpy() for gradient in gradients)
+
+
+def log_prob(
+    x: Any, logits: Any, means: Any, chol: Any, *, validate_args: bool | None = None
+) -> Any:
+    """Return log-likelihoods [N] of tensors; None leaves checks of arguments to PyTorch."""
+    from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+
+    return MixtureSameFamily(
+        Categorical(logits=logits, validate_args=validate_args),
+        MultivariateNormal(means, scale_tril=chol, validate_args=validate_args),
+        validate_args=validate_args,
+    ).log_prob(x)

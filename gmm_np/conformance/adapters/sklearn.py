@@ -14,8 +14,7 @@ REQUIRES = ("scikit-learn",)
 
 def score_samples(x: Any, logits: Any, means: Any, chol: Any, *, reduction: str = "mean") -> Any:
     """Score with the fitted attributes set; factors of precisions are the inverses of the chol."""
-    inverse = [solve_triangular(f, np.eye(len(f)), lower=True) for f in chol]
-    return _score(x, logits, means, np.transpose(inverse, (0, 2, 1)), reduction)
+    return _reduce(-fitted(logits, means, chol).score_samples(x), reduction)
 
 
 def precisions_init(x: Any, logits: Any, means: Any, chol: Any, *, reduction: str = "mean") -> Any:
@@ -31,10 +30,16 @@ def precisions_init(x: Any, logits: Any, means: Any, chol: Any, *, reduction: st
     resp = np.full((len(x), len(means)), 1.0 / len(means))
     estimator._initialize(np.asarray(x), resp)
     factors = estimator.precisions_cholesky_
-    return _score(x, logits, means, factors, reduction)
+    return _reduce(-_with_factors(logits, means, factors).score_samples(x), reduction)
 
 
-def _score(x: Any, logits: Any, means: Any, factors: Any, reduction: str) -> Any:
+def fitted(logits: Any, means: Any, chol: Any) -> Any:
+    """Return an estimator that has these parameters, as after a fit."""
+    inverse = [solve_triangular(f, np.eye(len(f)), lower=True) for f in chol]
+    return _with_factors(logits, means, np.transpose(inverse, (0, 2, 1)))
+
+
+def _with_factors(logits: Any, means: Any, factors: Any) -> Any:
     from sklearn.mixture import GaussianMixture
 
     estimator = GaussianMixture(len(means))
@@ -42,5 +47,8 @@ def _score(x: Any, logits: Any, means: Any, factors: Any, reduction: str) -> Any
     estimator.means_ = np.asarray(means)
     estimator.precisions_cholesky_ = np.asarray(factors)
     estimator.covariances_ = np.asarray(factors)  # only looked for, to see whether it is fitted
-    losses = -estimator.score_samples(x)
+    return estimator
+
+
+def _reduce(losses: Any, reduction: str) -> Any:
     return losses.mean() if reduction == "mean" else losses.sum()
