@@ -20,7 +20,6 @@ except ImportError:  # before NumPy 2
     umath = importlib.import_module("numpy.core._multiarray_umath")
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-ONE_THREAD = dict.fromkeys(THREADS, "1")
 # What libraries obey that choose instructions when they are loaded, but for NumPy and XLA.
 AVX2_AT_MOST = {
     "OPENBLAS_CORETYPE": "Haswell",
@@ -61,6 +60,11 @@ def describe_avx512(*, without: bool) -> str:
     return "AVX-512 switched off" if without else "AVX-512"
 
 
+def limit_threads(count: int) -> dict[str, str]:
+    """Return variables that let libraries use so many threads."""
+    return dict.fromkeys(THREADS, str(count))
+
+
 def make_environment(*, without_avx512: bool, threads: int | None = None) -> dict[str, str]:
     """Return the environment of this process with what is asked for: that of another one.
 
@@ -73,7 +77,7 @@ def make_environment(*, without_avx512: bool, threads: int | None = None) -> dic
     """
     environment = dict(os.environ)
     if threads is not None:
-        environment |= dict.fromkeys(THREADS, str(threads))
+        environment |= limit_threads(threads)
     if without_avx512 and has_avx512():
         environment |= AVX2_AT_MOST
         for name, more in ((NUMPY, avx512_of_numpy()), (XLA, ["--xla_cpu_max_isa=AVX2"])):
