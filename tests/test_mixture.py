@@ -12,9 +12,10 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from gmm_np import GaussianMixture, Parameters, nll, responsibilities
+import gmm_np
+from gmm_np import GaussianMixture, Parameters, nll, nll_value_and_grad, responsibilities
 from gmm_np.datasets import load_old_faithful, make_clusters
-from gmm_np.mixture import RegCovarWarning
+from gmm_np.mixture import SOLVERS, RegCovarWarning
 from gmm_np.mixture.sklearn_compat import convergence_warning, not_fitted_error
 from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.solvers.results import CollapseError
@@ -99,7 +100,7 @@ def test_samples_have_the_moments_of_their_components(x, kind):
     assert np.array_equal(g.sample(5)[0], g.sample(5)[0])  # of an int for a random_state
 
 
-@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("kind", TYPES)
 def test_every_solver_fits_every_type(x, solver, kind):
     # Adam's schedule needs its passes; a tenth of them leaves a hundredth of a nat.
@@ -187,7 +188,7 @@ def test_columns_that_span_no_dimension_are_reported_wherever_the_fit_ends(what,
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_ordinary_data_raise_no_alarm(kind, solver):
     rng = np.random.default_rng(6)
     x = np.concatenate([rng.normal(0, 1, (200, 2)), rng.normal(5, 2, (100, 2))])
@@ -220,7 +221,7 @@ def small_units():
     return np.column_stack([metres, rng.normal(0, 1, 400)])
 
 
-@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("kind", ["full", "tied", "diag"])
 @pytest.mark.parametrize("form", ["array", "stream", "weights"])
 @pytest.mark.filterwarnings("ignore")
@@ -329,7 +330,7 @@ def two_clusters(at, n_samples=200):
     )
 
 
-@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_a_warm_start_on_other_data_goes_on_until_it_fits_them(solver):
     first, second = two_clusters(3.0), two_clusters(3.0)[:, ::-1]
     options = {"solver": solver, "random_state": 0, "max_iter": 300}
@@ -709,7 +710,7 @@ def test_partial_fit_takes_no_priors(x):
         g.partial_fit(x)
 
 
-@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_ctrl_c_keeps_the_best_so_far(x, solver):
     def stop(iteration, _):
         if iteration == 3:
@@ -1065,3 +1066,46 @@ def test_a_model_file_keeps_which_components_collapsed(tmp_path):
     assert GaussianMixture.load(tmp_path / "m.npz").collapsed_ == mixture.collapsed_
     before = rewritten(tmp_path / "m.npz", {"collapsed": None})  # as files were before it was kept
     assert GaussianMixture.load(before).collapsed_ == []
+
+
+# --- second derivatives ---------------------------------------------------------------------------
+
+
+def test_newton_after_em_is_at_the_maximum(x):
+    g = fitted(x, solver="em+newton", reg_covar=0)
+    p = g.parameters_
+    _, gradients = nll_value_and_grad(x, p.pi_logits, p.means, p.scale)
+    assert max(np.abs(block).max() for block in gradients[:3]) < 1e-12
+    assert g.converged_
+    em = fitted(x, reg_covar=0, tol=1e-3)
+    assert g.lower_bound_ >= em.lower_bound_
+    assert np.diff(g.lower_bounds_).min() > -1e-12
+
+
+def test_newton_after_em_keeps_ems_fit_where_a_floor_is_needed():
+    x = np.vstack([np.zeros((20, 2)), np.random.default_rng(0).normal(5, 1, (50, 2))])
+    with pytest.warns(Warning, match="in some direction reg_covar"):
+        g = GaussianMixture(2, solver="em+newton", random_state=0, max_iter=500).fit(x)
+    assert g.collapsed_
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_standard_errors_and_the_side_of_x_are_those_of_the_functions(x, kind):
+    g = fitted(x, kind, solver="em+newton", reg_covar=0)
+    p = g.parameters_
+    mixture = (p.pi_logits, p.means, p.scale)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = g.standard_errors(x)
+    assert np.array_equal(found.means, gmm_np.standard_errors(x, p).means)
+    own = g.standard_errors(x, np.ones(len(x)), kind="sandwich")
+    assert np.allclose(own.means, gmm_np.standard_errors(x, p, kind="sandwich").means, rtol=1e-9)
+    assert np.array_equal(g.log_prob_grad(x), gmm_np.log_prob_grad(x, *mixture, family=kind))
+    assert np.array_equal(g.log_prob_hess(x), gmm_np.log_prob_hess(x, *mixture, family=kind))
+    assert np.array_equal(g.modes().points, gmm_np.modes(*mixture, family=kind).points)
+
+
+def test_standard_errors_of_a_fit_that_stopped_early_say_so(x):
+    g = GaussianMixture(2, random_state=0, tol=0.1, reg_covar=0).fit(x)
+    with pytest.warns(UserWarning, match="Newton's method would move them"):
+        g.standard_errors(x)

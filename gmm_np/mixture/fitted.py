@@ -19,7 +19,9 @@ from gmm_np.covariance.conversions import (
     factor_of_precisions_cholesky,
     precisions_cholesky_of,
 )
-from gmm_np.likelihood import log_prob, responsibilities
+from gmm_np.density import Modes, log_prob_grad, log_prob_hess, modes
+from gmm_np.inference import StandardErrors, standard_errors
+from gmm_np.likelihood import is_stream, log_prob, responsibilities
 from gmm_np.mixture.criteria import criteria
 from gmm_np.mixture.sklearn_compat import Estimator, not_fitted_error
 from gmm_np.mixture.validation import as_generator, check_array, check_feature_names, check_weight
@@ -109,6 +111,56 @@ class FittedMixture(Estimator):
         log_likelihood = self.score_samples(X)
         weight = check_weight(sample_weight, len(log_likelihood))
         return float(np.average(log_likelihood, weights=weight))
+
+    def log_prob_grad(self, X: Any) -> FloatArray:
+        """+ Return the gradient of each row's log-likelihood in the row itself, [N, D]."""
+        p, rows = self.parameters_, self._check_data(X)
+        return log_prob_grad(rows, p.pi_logits, p.means, p.scale, family=p.family)
+
+    def log_prob_hess(self, X: Any) -> FloatArray:
+        """+ Return the Hessian of each row's log-likelihood in the row itself, [N, D, D]."""
+        p, rows = self.parameters_, self._check_data(X)
+        return log_prob_hess(rows, p.pi_logits, p.means, p.scale, family=p.family)
+
+    def modes(self) -> Modes:
+        """+ Return the local maxima of the density, the highest first; see `gmm_np.modes`."""
+        p = self.parameters_
+        return modes(p.pi_logits, p.means, p.scale, family=p.family)
+
+    def standard_errors(
+        self, X: Any, sample_weight: Any = None, *, kind: str = "hessian", **options: Any
+    ) -> StandardErrors:
+        """+ Return standard errors of weights, means and covariances.
+
+        Of a maximum of the likelihood: fit with ``solver="em+newton"`` and without priors.
+
+        Parameters
+        ----------
+        X : array_like of shape [N, D], or iterable of such blocks of rows
+            What the mixture was fitted to.
+        sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
+            Those of the fit. A weight of two counts as a repeated row.
+        kind : {"hessian", "opg", "sandwich", "bootstrap"}
+        **options
+            `n_bootstrap`, `random_state` and `callback`, as for `gmm_np.standard_errors`.
+
+        Returns
+        -------
+        errors : StandardErrors
+
+        Raises
+        ------
+        TypeError, ValueError, OverflowError
+            As `gmm_np.standard_errors` does.
+
+        Warns
+        -----
+        UserWarning
+            If the mixture is not where the likelihood of X is largest.
+        """
+        rows = X if is_stream(X) else self._check_data(X)
+        weight = sample_weight if is_stream(X) else check_weight(sample_weight, len(rows))
+        return standard_errors(rows, self.parameters_, kind=kind, sample_weight=weight, **options)
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Return the probability of each component for each row, [N, K]."""

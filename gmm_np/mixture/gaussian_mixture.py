@@ -36,7 +36,7 @@ from gmm_np.solvers.em import EM
 from gmm_np.solvers.floor import find_held_up
 from gmm_np.solvers.initialization import make_start
 from gmm_np.solvers.results import Callback, CollapseError, Data, FitInterrupted
-from gmm_np.solvers.scipy_solvers import fit_lbfgs
+from gmm_np.solvers.scipy_solvers import fit_lbfgs, fit_newton
 from gmm_np.solvers.stepwise_em import remember, weight_of_memory
 from gmm_np.sufficient_statistics import em_update
 
@@ -44,6 +44,8 @@ __all__ = ["COVARIANCE_TYPES", "SOLVERS", "GaussianMixture"]
 
 # Rows of a minibatch of Adam.
 BATCH_SIZE: Final = 256
+# The gradient that Newton's method is asked for, in units of the fit: what rounding leaves.
+NEWTON_TOL: Final = 1e-12
 
 
 class GaussianMixture(FittedMixture):
@@ -83,12 +85,14 @@ class GaussianMixture(FittedMixture):
         1 prints iterations, 2 also times and changes.
     verbose_interval : int
         Iterations between two prints.
-    solver : {"em", "lbfgs", "adam"}
-        +
+    solver : {"em", "em+newton", "lbfgs", "adam"}
+        + "em+newton" goes on from where EM ended by Newton's method, to the last digits of the
+        maximum, as standard errors need it. `reg_covar` is a floor for EM alone there; where a
+        component needs it, or EM did not converge, EM's fit is kept.
     on_collapse : {"raise", "reseed", "keep"}
         + What becomes of a component whose samples span less than D dimensions, which can happen
         where `reg_covar` is 0 or tiny: an error, a fresh start at a random row, or the covariance
-        that it had. The other solvers than "em" know the error alone.
+        that it had. "lbfgs" and "adam" know the error alone.
     priors : sequence of Wishart, Dirichlet or Normal, optional
         + Of `gmm_np.priors`: the fit is then the maximum of the posterior density, and the lower
         bounds have its logarithm, over the weight of the data, in place of the log-likelihood.
@@ -431,11 +435,14 @@ class GaussianMixture(FittedMixture):
             return Fit(start, [], False)
         remedies: dict[str, Any] = {"reg_covar": self.reg_covar, "priors": tuple(self.priors or ())}
         limits: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "callback": log}
-        if self.solver == "em":
+        if self.solver.startswith("em"):
             run = EM(data, start, on_collapse=self.on_collapse, rng=rng, **remedies)
             run.iterate(before=before, **limits)
             bounds = [-value for value in run.history]
-            return Fit(run.parameters, bounds, run.converged, run.held(), tuple(run.reseeded))
+            by_em = Fit(run.parameters, bounds, run.converged, run.held(), tuple(run.reseeded))
+            if self.solver == "em" or not by_em.converged or by_em.collapsed:
+                return by_em
+            return self._finish(data, by_em, log)
         if self.solver == "lbfgs":
             found = fit_lbfgs(data, start, **remedies, **limits)
         else:
@@ -449,6 +456,25 @@ class GaussianMixture(FittedMixture):
             )
         bounds = [-value for value in found.history or (found.nll,)]
         return Fit(found.parameters, bounds, found.converged, found.collapsed)
+
+    def _finish(self, data: Data, by_em: Fit, log: FitLog) -> Fit:
+        """Go on by Newton's method from where EM ended; there is no floor on the way."""
+        done = len(by_em.lower_bounds)
+        on = by_em.parameters.weights() > 0
+        if not on.all():  # a logit of -inf is in no vector
+            return by_em
+        found = fit_newton(
+            data,
+            by_em.parameters,
+            priors=tuple(self.priors or ()),
+            tol=NEWTON_TOL,
+            max_iter=max(self.max_iter - done, 1),
+            callback=lambda iteration, value: log(done + iteration, value),
+        )
+        if found.collapsed:
+            return by_em
+        bounds = [*by_em.lower_bounds, *(-value for value in found.history)]
+        return Fit(found.parameters, bounds, found.converged, (), by_em.reseeded)
 
     def _check_start(self, start: object) -> None:
         if not isinstance(start, Parameters):

@@ -23,7 +23,7 @@ from gmm_np.solvers.em import ON_COLLAPSE
 from gmm_np.solvers.initialization import STARTS
 
 COVARIANCE_TYPES: Final = tuple(name for name, family in FAMILIES.items() if family.learned)
-SOLVERS: Final = ("em", "lbfgs", "adam")
+SOLVERS: Final = ("em", "em+newton", "lbfgs", "adam")
 NAME: Final = "GaussianMixture"
 
 # Each parameter that is a number, and the least that it may be.
