@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from gmm_np.files import atomic_write
-from gmm_np.tables import TableError, numbers, open_table, read_table, write_table
+from gmm_np.tables import TableError, open_table, read_table, write_table
+from gmm_np.tables.text import TextTable
 
 BOM = b"\xef\xbb\xbf"
 
@@ -357,7 +358,7 @@ def test_the_c_reader_and_the_exact_one_agree(write, monkeypatch):
     x = rng.normal(size=(300, 4)) * 10.0 ** rng.integers(-300, 300, size=(300, 4))
     path = write("\n".join("\t".join(f"{cell:.25g}" for cell in row) for row in x))
     fast, _ = read_table(path, columns=[4, 2])
-    monkeypatch.setattr(numbers, "_read_fast", lambda *_: None)
+    monkeypatch.setattr(TextTable, "_read_fast", lambda *_: None)
     exact, _ = read_table(path, columns=[4, 2])
     assert fast.tobytes() == exact.tobytes()
 
@@ -567,7 +568,7 @@ def test_a_value_that_is_not_finite_is_named_by_row_and_column(tmp_path):
     path = tmp_path / "data.npy"
     np.save(path, [[np.nan, 1], [2, 3], [4, -np.inf]])
     said = "-inf is not a finite number; mend it or drop the row"
-    assert refusal(path, columns=[2]) == f"data.npy, row 3, column 2: {said}"
+    assert refusal(path, columns=[2]) == f"data.npy, row 3, column 2 ('2'): {said}"
 
 
 def test_several_arrays_without_an_x_are_refused(tmp_path):

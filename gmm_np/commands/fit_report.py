@@ -121,7 +121,7 @@ def draw_fit(selection: Selection, samples: Samples, options: argparse.Namespace
 
     best = selection.best
     what = f"K = {best.n_components}, {best.family}, NLL {best.criteria['nll']:.4f} nats a sample"
-    name = Path(str(samples.table.file)).name
+    name = Path(samples.table.file).name
     title = f"{name}: {what}"
     if options.plot or options.plot_responsibilities:
         x = samples.some_rows(5000, options.seed)

@@ -20,7 +20,7 @@ from gmm_np.files import check_target
 from gmm_np.mixture import SOLVERS
 from gmm_np.progress import Progress
 from gmm_np.tables import Table, open_table
-from gmm_np.tables.cells import number_reader, read_range
+from gmm_np.tables.cells import read_number, read_range
 
 # What the library's messages call what an option gives.
 _OPTIONS: Final = {
@@ -240,7 +240,7 @@ def tell_left_out(path: Path, names: Sequence[str]) -> None:
 def read_data(table: Table) -> NDArray[np.float64]:
     """Read the whole table [N, D], with a progress line."""
     blocks = []
-    with Progress(f"reading {Path(str(table.file)).name}", unit="row") as line:
+    with Progress(f"reading {Path(table.file).name}", unit="row") as line:
         for block in table:
             blocks.append(block)
             line.advance(len(block))
@@ -262,7 +262,7 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 def not_negative(text: str) -> float:
     """Type of option: a finite number from 0 on."""
-    value = number_reader(None)(text)
+    value = read_number(text)
     if value is None or not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number from 0; got {text!r}")
     return value

@@ -7,12 +7,9 @@ and so are digits of every script.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from typing import Final
-
-from gmm_np.tables.errors import short
-
-Read = Callable[[str], "float | None"]
 
 # What stands for a missing value; cells without a letter or a digit, and <0.1, do so as well.
 _MARKS: Final = frozenset(
@@ -30,63 +27,61 @@ _NAN: Final = re.compile(r"[+-]?nan", re.IGNORECASE | re.ASCII)
 def is_missing(cell: str) -> bool:
     """Whether the cell is empty, or a mark of a missing value."""
     text = cell.strip()
-    if text.lower() in _MARKS or not any(map(str.isalnum, text)):
-        return True
-    return _LIMIT.fullmatch(text) is not None
+    return text.lower() in _MARKS or not any(map(str.isalnum, text)) or bool(_LIMIT.fullmatch(text))
 
 
-def number_reader(decimal: str | None) -> Read:
-    """Return the function from a cell to its number, infinite where that says so, or to None.
+@cache
+def _notation(decimal: str | None) -> re.Pattern[str]:
+    """Return what a number looks like; beside a decimal mark thousands may be separated."""
+    group = rf"[{'.' if decimal == ',' else ','}'’ \u00a0\u2009\u202f]"
+    grouped = rf"[0-9]{{1,3}}(?:(?P<group>{group})[0-9]{{3}})(?:(?P=group)[0-9]{{3}})*|[0-9]+"
+    digits, mark = f"(?:{grouped})" if decimal else "[0-9]+", decimal or "."
+    mantissa = rf"(?:{digits}(?:[{mark}][0-9]*)?|[{mark}][0-9]+)"
+    return re.compile(rf"[+-]?(?:{mantissa}(?:[eE][+-]?[0-9]+)?|(?i:inf(?:inity)?))", re.ASCII)
+
+
+def read_number(cell: str, decimal: str | None = None) -> float | None:
+    """Return the number in a cell, infinite where that says so; None if it is none.
 
     With a decimal mark, the other mark, a space or an apostrophe may stand between groups of three
     digits.
     """
-    mark, digits = re.escape(decimal or "."), "[0-9]+"
+    text = cell.strip()
+    found = _notation(decimal).fullmatch(text)
+    if found is None:
+        return None
     if decimal is not None:
-        other = "." if decimal == "," else ","
-        group = rf"[{other}'’ \u00a0\u2009\u202f]"
-        digits = (
-            rf"(?:[0-9]{{1,3}}(?:(?P<group>{group})[0-9]{{3}})(?:(?P=group)[0-9]{{3}})*|[0-9]+)"
-        )
-    number = re.compile(
-        rf"[+-]?(?:(?:{digits}(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?|"
-        r"(?i:inf(?:inity)?))",
-        re.ASCII,
-    )
-
-    def read(cell: str) -> float | None:
-        text = cell.strip()
-        found = number.fullmatch(text)
-        if found is None:
-            return None
-        if decimal is not None:
-            text = text.replace(found["group"] or " ", "").replace(decimal, ".")
-        return float(text)
-
-    return read
-
-
-_NOTATIONS: Final = [number_reader(decimal) for decimal in (None, ",", ".")]
+        text = text.replace(found["group"] or " ", "").replace(decimal, ".")
+    return float(text)
 
 
 def is_word(cell: str) -> bool:
     """Whether the cell is neither a mark nor a number, in whatever notation."""
-    return not is_missing(cell) and all(read(cell) is None for read in _NOTATIONS)
+    numbers = (read_number(cell, decimal) for decimal in (None, ",", "."))
+    return not is_missing(cell) and all(number is None for number in numbers)
 
 
 def are_row_names(cells: Sequence[str]) -> bool:
     """Whether these are no values: they count the rows from 0 or 1, or are words."""
-    if all(map(is_word, cells)):
-        return bool(cells)
-    return [cell.strip() for cell in cells] in (
-        [str(first + i) for i in range(len(cells))] for first in (0, 1)
-    )
+    counts = ([str(first + i) for i in range(len(cells))] for first in (0, 1))
+    return bool(cells) and (all(map(is_word, cells)) or [cell.strip() for cell in cells] in counts)
 
 
 def read_range(text: str) -> range | None:
     """Return the whole numbers of a range as 2-5, none of 5-2; None if it is no range."""
     found = _RANGE.fullmatch(text)
     return range(int(found[1]), int(found[2]) + 1) if found else None
+
+
+def short(value: object) -> str:
+    """Return the value as it is written in a message, at most 40 characters."""
+    text = repr(value[:50] if isinstance(value, str) else value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def not_finite(shown: str, *, missing: bool, what: str = "finite number") -> str:
+    """Return that something is no number, and what helps."""
+    return f"{shown} is not a {what}; mend it or drop the row" + " (--missing drop)" * missing
 
 
 def fault(cell: str, decimal: str | None) -> str:
@@ -96,14 +91,14 @@ def fault(cell: str, decimal: str | None) -> str:
         return "the cell is empty; fill it in or drop the row (--missing drop)"
     if is_missing(cell):
         what = "finite number" if _NAN.fullmatch(text) else "number"
-        return f"{shown} is not a {what}; mend it or drop the row (--missing drop)"
-    if number_reader(decimal)(cell) is not None:
-        return f"{shown} is not a finite number; mend it or drop the row"
-    if not is_word(cell):
-        if decimal is not None:
-            return f"{shown} is not a number where the decimal mark is {decimal!r} (--decimal)"
-        return (
-            f"{shown} is not a number; write decimals with a point and thousands without a mark, "
-            "or name the decimal mark: --decimal . or --decimal ,"
-        )
-    return f"{shown} is not a number; mend it, drop the row, or choose other columns"
+        return not_finite(shown, missing=True, what=what)
+    if read_number(cell, decimal) is not None:
+        return not_finite(shown, missing=False)
+    if is_word(cell):
+        return f"{shown} is not a number; mend it, drop the row, or choose other columns"
+    if decimal is not None:
+        return f"{shown} is not a number where the decimal mark is {decimal!r} (--decimal)"
+    return (
+        f"{shown} is not a number; write decimals with a point and thousands without a mark, or "
+        "name the decimal mark: --decimal . or --decimal ,"
+    )

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.files import atomic_write
-from gmm_np.tables.errors import table_error
+from gmm_np.tables.table import table_error
+
+SUFFIXES = (".csv", ".npy", ".npz")
 
 
 def write_table(
@@ -22,25 +24,13 @@ def write_table(
 ) -> None:
     """Write a table [N, D] that `read_table` reads to the last bit.
 
-    Parameters
-    ----------
-    path : str or path-like
-        With the suffix .csv (a header and a row a line), .npy or .npz (an array ``x``).
-    values : ndarray, shape [N, D]
-    names : sequence of str, length D
-    whole : sequence of int
-        Columns, from 0, that text writes as whole numbers.
-
-    Raises
-    ------
-    TableError
-        If the suffix is another.
-    OSError
-        If the file cannot be written.
+    The suffix says how: .csv, a header and a row a line in which the columns `whole`, from 0, are
+    whole numbers; .npy, or .npz with an array ``x``. TableError if it is another, OSError if the
+    file cannot be written.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in (".csv", ".npy", ".npz"):
-        raise table_error(Path(path), "a table is written as .csv, .npy or .npz; name it so")
+    if suffix not in SUFFIXES:
+        raise table_error(str(path), "a table is written as .csv, .npy or .npz; name it so")
     with atomic_write(path) as stream:
         if suffix == ".npy":
             np.save(stream, values)
@@ -53,12 +43,8 @@ def write_table(
 def text_line(cells: Sequence[str], delimiter: str = ",") -> str:
     """Return a line of cells, in quotes where they would be read as something else."""
     special = {delimiter, '"', "\n", "\r", "#"} | ({";", "\t"} if delimiter == "," else set())
-    return (
-        delimiter.join(
-            '"' + cell.replace('"', '""') + '"' if special & set(cell) else cell for cell in cells
-        )
-        + "\n"
-    )
+    quoted = ('"' + c.replace('"', '""') + '"' if special & set(c) else c for c in cells)
+    return delimiter.join(quoted) + "\n"
 
 
 def csv_lines(
