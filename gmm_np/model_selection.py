@@ -17,16 +17,11 @@ from scipy.special import entr
 
 from gmm_np.checks import FloatArray, check_choice
 from gmm_np.covariance import FAMILIES
-from gmm_np.likelihood import is_stream, log_prob, responsibilities
+from gmm_np.likelihood import log_prob, responsibilities
 from gmm_np.mixture import COVARIANCE_TYPES, GaussianMixture
 from gmm_np.mixture.criteria import CRITERIA, criteria
 from gmm_np.mixture.sklearn_compat import convergence_warning
-from gmm_np.mixture.validation import (
-    as_generator,
-    check_array,
-    check_hyperparameters,
-    check_weight,
-)
+from gmm_np.mixture.validation import as_data, as_generator, check_hyperparameters
 from gmm_np.parameters import Parameters
 from gmm_np.solvers.floor import relative_floor
 from gmm_np.solvers.results import CollapseError, Data
@@ -315,17 +310,13 @@ def select(
     for name in ("n_components", "covariance_type", "warm_start"):
         if name in options:
             raise TypeError(f"select makes its own {name}: leave it out.")
-    if is_stream(x):
-        data = Data(x, sample_weight)
-    else:
-        rows = check_array(x, least=2)
-        data = Data(rows, check_weight(sample_weight, len(rows)))
+    data = as_data(x, sample_weight)
     if reg_covar is None:
         reg_covar = relative_floor(data.variances())
     options |= {"reg_covar": reg_covar, "tol": tol, "max_iter": max_iter}
     options |= {"n_init": n_init, "random_state": random_state}
     check_hyperparameters(GaussianMixture(sizes[0], covariance_type=kinds[0], **options))
-    run = _Run(x, sample_weight, data, options, callback, allow_collapsed)
+    run = _Run(data, options, callback, allow_collapsed)
     done: list[Candidate] = []
     distinct, _ = count_distinct(data.blocks(), max(sizes))
     for candidate in [Candidate(kind, k) for kind in kinds for k in sizes]:
@@ -369,8 +360,6 @@ def count_distinct(
 class _Run(NamedTuple):
     """Fits of candidates to the same data."""
 
-    x: Any
-    sample_weight: Any
     data: Data
     options: dict[str, Any]  # of the estimator
     callback: Report | None
@@ -434,7 +423,7 @@ class _Run(NamedTuple):
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                model.fit(self.x, sample_weight=self.sample_weight, callback=report, start=start)
+                model.fit(self.data, callback=report, start=start)
             warned = [warning.message for warning in caught]
         except CollapseError as error:
             dropped[len(candidate.histories) - 1] = error

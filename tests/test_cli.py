@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from gmm_np import GaussianMixture, __version__, nll
 from gmm_np.cli import COMMANDS, main
 from gmm_np.commands.options import in_options
 from gmm_np.datasets import load_old_faithful, make_clusters
+from gmm_np.solvers import em
 from gmm_np.tables import read_table, write_table
 
 # In 272 rows of two columns: the maximum that mclust and scikit-learn report is -1130.264.
@@ -481,6 +483,37 @@ def test_a_mixture_that_was_given_is_not_called_unconverged(tmp_path, capsys):
     assert strict(run(capsys, "info", path, "--json"))["fitted"] is False
     given.partial_fit([[0.1], [3.0], [5.0], [-1.0]]).save(path)
     assert "fit: not converged after 1 iteration" in run(capsys, "info", path)
+
+
+@pytest.mark.parametrize("how", [["--columns", "a,b"], ["--weights", "w"]])
+def test_data_are_searched_once_between_the_table_and_the_first_update(tmp_path, monkeypatch, how):
+    x = np.random.default_rng(0).normal(size=(500, 2))
+    write_table(tmp_path / "x.csv", np.column_stack([x, np.ones(500)]), ["a", "b", "w"])
+    sums, seen = [x.sum(), x.sum() + 500, (x**2).sum()], []
+
+    def spy(module, name):
+        original = getattr(module, name)
+
+        def look(value, *args, **options):
+            # Looking at all values, or at a sum that only finite ones have.
+            if np.size(value) >= x.size or any(abs(np.sum(value) - s) < 1e-8 for s in sums):
+                seen.append(name)
+            return original(value, *args, **options)
+
+        monkeypatch.setattr(module, name, look)
+
+    class UpdatedError(Exception):
+        pass
+
+    def update(*_, **__):
+        raise UpdatedError
+
+    spy(np, "isfinite")
+    spy(math, "isfinite")
+    monkeypatch.setattr(em, "em_update", update)
+    with pytest.raises(UpdatedError):
+        main(["fit", str(tmp_path / "x.csv"), "-k", "2", *how])
+    assert len(seen) == 1
 
 
 # --- what is done with a model --------------------------------------------------------------------

@@ -18,7 +18,7 @@ from gmm_np.datasets import load_old_faithful, make_clusters
 from gmm_np.mixture import SOLVERS, RegCovarWarning
 from gmm_np.mixture.sklearn_compat import convergence_warning, not_fitted_error
 from gmm_np.priors import Dirichlet, Normal, Wishart
-from gmm_np.solvers.results import CollapseError
+from gmm_np.solvers.results import CollapseError, Data
 
 SHAPES = {
     "full": (2, 2, 2),
@@ -142,6 +142,23 @@ def test_a_collapse_is_an_error_in_the_words_of_scikit_learn():
             g.fit(x)
         with pytest.raises(CollapseError):
             g.set_params(solver="lbfgs").fit(x)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_data_that_were_checked_are_fitted_as_they_are(stream):
+    x, weight = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60.0)
+    given = ([x[:20], x[20:]], [weight[:20], weight[20:]]) if stream else (x, weight)
+    found = GaussianMixture(2, random_state=0).fit(Data(*given, finite=True))
+    wanted = GaussianMixture(2, random_state=0).fit(given[0], sample_weight=given[1])
+    assert found.parameters_.equals(wanted.parameters_)
+    with pytest.raises(TypeError, match="belongs into Data"):
+        GaussianMixture(2).fit(Data(x), sample_weight=weight)
+    with pytest.raises(ValueError, match="fit_predict needs an array"):
+        GaussianMixture(2).fit_predict(Data(x))
+    bad = [np.array([[np.nan]])] if stream else np.array([[np.nan]])
+    assert np.isnan(next(Data(bad, finite=True).blocks())[0])  # not looked at again
+    with pytest.raises(ValueError, match="not finite"):
+        next(Data(bad).blocks())
 
 
 def pair_far_away():

@@ -51,13 +51,12 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> Selection:
         warnings.simplefilter("always")
         try:
             selection = select(
-                samples.x,
+                samples.data(),
                 options.components,
                 families=options.family,
                 criterion=options.criterion,
                 allow_collapsed=options.allow_collapsed,
                 n_init=n_init,
-                sample_weight=samples.weight,
                 random_state=options.seed,
                 reg_covar=floor,
                 tol=TOLERANCES[options.solver] if options.tol is None else options.tol,

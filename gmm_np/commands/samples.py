@@ -13,6 +13,7 @@ from gmm_np.checks import FloatArray, counted
 from gmm_np.commands.options import open_data, read_data
 from gmm_np.model_selection import count_distinct
 from gmm_np.progress import Progress
+from gmm_np.solvers import Data
 from gmm_np.tables import Table, TableError
 
 _LARGEST: Final = 1e150  # its square, and a sum of many of these, is a double
@@ -27,6 +28,7 @@ class Samples(NamedTuple):
     names: list[str]
     notes: list[str]  # what was assumed
     log_unit: float = 0.0  # what the NLL in the data's units has beyond that of x
+    finite: bool = True  # what a table gives is; what is made of it may overflow
 
     @property
     def labels(self) -> list[str]:
@@ -48,6 +50,10 @@ class Samples(NamedTuple):
                 yield block, None
         else:
             yield from zip(self.x, self.weight, strict=True)
+
+    def data(self) -> Data:
+        """Return them for a fit, which does not search again what the table has searched."""
+        return Data(self.x, self.weight, finite=self.finite)
 
     def some_rows(self, most: int, seed: int) -> FloatArray:
         """Return at most so many rows, chosen at random, in their order."""

@@ -22,12 +22,11 @@ from gmm_np.mixture.sklearn_compat import RegCovarWarning, convergence_warning
 from gmm_np.mixture.validation import (
     COVARIANCE_TYPES,
     SOLVERS,
+    as_data,
     as_generator,
-    check_array,
     check_hyperparameters,
     check_initial,
     check_weight,
-    feature_names,
 )
 from gmm_np.parameters import Parameters, check_covariances
 from gmm_np.priors import Prior
@@ -279,7 +278,8 @@ class GaussianMixture(FittedMixture):
         ----------
         X : array_like of shape [N, D], or iterable of such blocks of rows
             + An iterable is read again for each iteration, and never held as a whole; a
-            `numpy.memmap` is not either.
+            `numpy.memmap` is not either. `gmm_np.solvers.Data`, which have their weights, are
+            taken as they are.
         y : ignored
         sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
             + A weight of two counts as a repeated row, one of zero as a dropped row.
@@ -423,7 +423,7 @@ class GaussianMixture(FittedMixture):
 
         Takes and raises what `fit` does, but no stream of blocks.
         """
-        if is_stream(X):
+        if isinstance(X, Data) or is_stream(X):
             raise ValueError("fit_predict needs an array: call fit, then predict for each block.")
         return self.fit(X, y, sample_weight, callback=callback, start=start).predict(X)
 
@@ -609,28 +609,21 @@ class GaussianMixture(FittedMixture):
 
     def _check_fit_data(self, X: Any, sample_weight: Any) -> Data:
         """Return data to fit to, and set what they say about features."""
-        if is_stream(X) and not hasattr(X, "tocsr"):  # a sparse matrix is for check_array
-            data = Data(X, sample_weight)
-            first = next(data.blocks(), None)
-            if first is None:
-                raise ValueError("X is an iterable without any block of rows: give at least one.")
-            self.n_features_in_ = first[0].shape[1]
-            vars(self).pop("feature_names_in_", None)
-            return data
-        rows = check_array(X, least=2)
-        weight = check_weight(sample_weight, len(rows))
+        data = as_data(X, sample_weight)
+        rows, weight = next(data.blocks(), (None, None))
+        if rows is None:
+            raise ValueError("X is an iterable without any block of rows: give at least one.")
         n_samples = len(rows) if weight is None else int(np.count_nonzero(weight))
-        if n_samples < self.n_components:
+        if n_samples < self.n_components and not data.is_stream:
             raise ValueError(
                 "Expected n_samples >= n_components but got n_components = "
                 f"{self.n_components}, n_samples = {n_samples}"
             )
-        names = feature_names(X)
         self.n_features_in_ = rows.shape[1]
         vars(self).pop("feature_names_in_", None)
-        if names is not None:
-            self.feature_names_in_ = names
-        return Data(rows, weight)
+        if data.feature_names is not None:
+            self.feature_names_in_ = data.feature_names
+        return data
 
     def _warn_of(self, best: Fit) -> None:
         if not best.converged and self.max_iter > 0:

@@ -18,9 +18,11 @@ from gmm_np import parameters
 from gmm_np.checks import FloatArray, find_non_number
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.conversions import factor_of_precisions
+from gmm_np.likelihood import is_stream
 from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.solvers.em import ON_COLLAPSE
 from gmm_np.solvers.initialization import STARTS
+from gmm_np.solvers.results import Data
 
 COVARIANCE_TYPES: Final = tuple(name for name, family in FAMILIES.items() if family.learned)
 SOLVERS: Final = ("em", "em+newton", "lbfgs", "adam")
@@ -146,6 +148,22 @@ def check_array(x: Any, n_features: int | None = None, *, least: int = 1) -> NDA
         )
     check_finite("X", array)
     return array
+
+
+def as_data(x: Any, sample_weight: Any = None) -> Data:
+    """Return data to fit to: an array checked in scikit-learn's words, `Data` as they are.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_array`, `check_weight` and `Data` do.
+    """
+    if isinstance(x, Data) or (is_stream(x) and not hasattr(x, "tocsr")):  # that is sparse
+        return Data.of(x, sample_weight)
+    rows = check_array(x, least=2)
+    data = Data(rows, check_weight(sample_weight, len(rows)), finite=True)
+    data.feature_names = feature_names(x)
+    return data
 
 
 def as_floats(name: str, value: Any) -> NDArray[Any]:

@@ -9,13 +9,14 @@ Adam.
 from gmm_np.solvers.adam import fit_adam
 from gmm_np.solvers.em import EM, fit_em
 from gmm_np.solvers.initialization import kmeans_start, make_start
-from gmm_np.solvers.results import Callback, CollapseError, FitInterrupted, FitResult, Trace
+from gmm_np.solvers.results import Callback, CollapseError, Data, FitInterrupted, FitResult, Trace
 from gmm_np.solvers.scipy_solvers import fit_lbfgs, fit_newton
 
 __all__ = [
     "EM",
     "Callback",
     "CollapseError",
+    "Data",
     "FitInterrupted",
     "FitResult",
     "Trace",

@@ -123,6 +123,8 @@ class Data:
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
     n_features : int, optional
         The D that x must have.
+    finite : bool
+        That every value of x is known to be finite, so that none is looked at again.
 
     Raises
     ------
@@ -131,13 +133,17 @@ class Data:
         in its first pass.
     """
 
+    feature_names: NDArray[Any] | None = None  # where x had names for its columns, [D]
+
     def __init__(
         self,
         x: ArrayLike | Iterable[ArrayLike],
         sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
         n_features: int | None = None,
+        *,
+        finite: bool = False,
     ) -> None:
-        self.is_stream = is_stream(x)
+        self.is_stream, self.finite = is_stream(x), finite
         self.x: Any = x
         self.weight: Any = sample_weight
         self.total_weight = 0.0  # of a stream known from the first pass on
@@ -152,7 +158,7 @@ class Data:
                     )
             return
         self.x = check_rows(x, n_features)  # type: ignore[arg-type]
-        for start in range(0, len(self.x), SAMPLE_ROWS):
+        for start in () if finite else range(0, len(self.x), SAMPLE_ROWS):
             chunk = self.x[start : start + SAMPLE_ROWS]
             with np.errstate(over="ignore", invalid="ignore"):
                 suspicious = not math.isfinite(chunk.sum(dtype=np.float64))
@@ -164,7 +170,7 @@ class Data:
         self.total_weight = float(len(self.x) if self.weight is None else self.weight.sum())
 
     @classmethod
-    def of(cls, x: Any, sample_weight: Any, n_features: int) -> Data:
+    def of(cls, x: Any, sample_weight: Any = None, n_features: int | None = None) -> Data:
         """Return data that were checked before as they are, others checked."""
         if not isinstance(x, Data):
             return cls(x, sample_weight, n_features)
@@ -217,7 +223,7 @@ class Data:
         for index, (block, given) in enumerate(in_step(self.x, self.weight)):
             try:
                 rows = check_rows(block)
-                if not np.isfinite(rows).all():
+                if not (self.finite or np.isfinite(rows).all()):
                     raise not_finite(rows)
                 weight = check_sample_weight(given, len(rows), some=False)
             except (TypeError, ValueError) as error:
