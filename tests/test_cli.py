@@ -516,6 +516,21 @@ def test_data_are_searched_once_between_the_table_and_the_first_update(tmp_path,
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize(("rows", "said"), [(70_000, " among the 65536 that a start"), (300, "")])
+def test_more_components_than_a_start_has_rows_for_are_refused_at_once(
+    tmp_path, capsys, rows, said
+):
+    np.save(tmp_path / "x.npy", np.arange(rows)[:, None])
+    start = time.monotonic()
+    message = refusal(capsys, "fit", tmp_path / "x.npy", "-k", 70_000)
+    assert time.monotonic() - start < 10
+    if said:
+        said = f"--components must be between 1 and the number of distinct rows of DATA{said}"
+    else:
+        said = f"x.npy: has {rows} distinct rows, too few for K = 70000; use fewer components"
+    assert said in message
+
+
 # --- what is done with a model --------------------------------------------------------------------
 
 

@@ -144,6 +144,19 @@ def test_a_collapse_is_an_error_in_the_words_of_scikit_learn():
             g.set_params(solver="lbfgs").fit(x)
 
 
+@pytest.mark.parametrize(
+    ("x", "k", "said"),
+    [
+        (np.arange(70_000.0)[:, None], 65_537, r"rows of x among the 65536 that a start looks at"),
+        ([np.zeros((3, 1)), np.ones((3, 1))], 7, r"distinct rows of x, 2; got 7"),
+    ],
+)
+def test_more_components_than_rows_to_start_from_are_refused_at_once(x, k, said):
+    with pytest.raises(ValueError, match=f"n_components must be between 1 and .*{said}"):
+        GaussianMixture(k).fit(x)
+    GaussianMixture(6, max_iter=0).fit(x)  # of which some may be equal
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_data_that_were_checked_are_fitted_as_they_are(stream):
     x, weight = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60.0)

@@ -26,6 +26,7 @@ from gmm_np.plotting import (
 from gmm_np.plotting.canvas import axis_names
 from gmm_np.progress import Progress
 from gmm_np.solvers import FitResult, fit_adam, fit_em, fit_lbfgs, make_start
+from gmm_np.solvers.initialization import sample_for
 from gmm_np.solvers.results import Data
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def run_clusters(
     data, rng = Data(x), np.random.default_rng(seed)
     fits: list[Fit] = []
     for number in range(n_starts):
-        start = make_start(data.sample(rng), n_components, rng, init="k-means++", family=family)
+        sample = sample_for(data, n_components, rng)
+        start = make_start(sample, n_components, rng, init="k-means++", family=family)
         log = f"start {number}, " if n_starts > 1 else ""
         options: dict[str, Any] = {
             "max_iter": max_iter,

@@ -33,7 +33,7 @@ from gmm_np.priors import Prior
 from gmm_np.solvers.adam import fit_adam
 from gmm_np.solvers.em import EM
 from gmm_np.solvers.floor import find_held_up
-from gmm_np.solvers.initialization import make_start
+from gmm_np.solvers.initialization import make_start, sample_for
 from gmm_np.solvers.results import Callback, CollapseError, Data, FitInterrupted
 from gmm_np.solvers.scipy_solvers import fit_lbfgs, fit_newton
 from gmm_np.solvers.stepwise_em import remember, weight_of_memory
@@ -506,7 +506,7 @@ class GaussianMixture(FittedMixture):
             self.n_features_in_,
         )
         if weights is None or means is None or scale is None:
-            rows = data.sample(rng)
+            rows = sample_for(data, n_components, rng, distinct=False)  # as scikit-learn
             made = make_start(rows, n_components, rng, init=self.init_params, family=family)
         with np.errstate(divide="ignore"):  # a component of weight zero is off
             return Parameters(

@@ -17,7 +17,7 @@ from gmm_np.checks import FloatArray, check_choice
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.conversions import factor
 from gmm_np.parameters import Parameters
-from gmm_np.solvers.results import Data, Sample, variances
+from gmm_np.solvers.results import SAMPLE_ROWS, Data, Sample, variances
 
 STARTS: Final = ("kmeans", "k-means++", "random", "random_from_data")
 # Part of the common covariance in that of each component, so that none starts collapsed.
@@ -62,13 +62,28 @@ def kmeans_start(
     ValueError
         If there are fewer distinct rows than components.
     """
-    sample = Data(x, sample_weight).sample(rng)
-    if not 1 <= n_components <= len(sample.rows):
-        raise ValueError(
-            "n_components must be between 1 and the number of distinct rows of x, "
-            f"{len(sample.rows)}; got {n_components}."
-        )
+    sample = sample_for(Data(x, sample_weight), n_components, rng)
     return make_start(sample, n_components, rng, family=family)
+
+
+def sample_for(
+    data: Data, n_components: int, rng: np.random.Generator, *, distinct: bool = True
+) -> Sample:
+    """Return the rows that a start looks at; ValueError if there are fewer than components.
+
+    `distinct`: whether each component needs one of its own, or equal rows will do.
+    """
+    sample = data.sample(rng)
+    if 1 <= n_components <= len(sample.rows):
+        return sample
+    used = sum(len(rows) if w is None else np.count_nonzero(w) for rows, w in data.blocks())
+    if 1 <= n_components <= min(used, SAMPLE_ROWS) and not distinct:
+        return sample
+    among = f" among the {SAMPLE_ROWS} that a start looks at" if used > SAMPLE_ROWS else ""
+    raise ValueError(
+        f"n_components must be between 1 and the number of distinct rows of x{among}, "
+        f"{len(sample.rows)}; got {n_components}. Use fewer components."
+    )
 
 
 def make_start(
