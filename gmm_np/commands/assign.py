@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -15,14 +14,15 @@ from gmm_np.commands.models import load_model
 from gmm_np.commands.options import (
     Commands,
     add_data_options,
+    add_json,
     add_model,
     add_pairing_option,
+    add_seed,
     new_command,
+    new_file,
     tell,
-    whole_number,
-    writable,
 )
-from gmm_np.commands.report import SHOWN, json_text
+from gmm_np.commands.report import heaviest, json_text
 from gmm_np.commands.samples import Columns, Samples, load_samples
 from gmm_np.files import atomic_write
 from gmm_np.progress import Progress
@@ -58,23 +58,14 @@ def add_command(commands: Commands) -> None:
     add_pairing_option(parser)
     parser.add_argument(
         "--out",
-        type=_text_file,
+        type=new_file(".csv", ".tsv"),
         metavar="FILE",
         help="a .csv file, with the delimiter and the decimal mark of DATA, or .tsv, in UTF-8 "
         "(default: the standard output)",
     )
     parser.add_argument("--all", action="store_true", help="the probability of each component, too")
-    parser.add_argument(
-        "--seed",
-        type=whole_number(0),
-        default=0,
-        metavar="N",
-        help="of the draws behind the outlier score (default: 0)",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON document; the rows need --out"
-    )
-    parser.set_defaults(weights=None)
+    add_seed(parser, "the draws behind the outlier score (default: 0)")
+    add_json(parser, "; the rows need --out")
 
 
 class Found(NamedTuple):
@@ -129,10 +120,12 @@ def _run(options: argparse.Namespace) -> int:
         print(json_text(document))
         return 0
     print(f"{samples.summary(n_samples)}\n\nThe components, counted from 0:")
-    for k in np.sort(np.argsort(-summary.counts, kind="stable")[:SHOWN]):
+    shown = heaviest(summary.counts)
+    for k in shown:
         print(f"component {k}: {counted(int(summary.counts[k]), 'row')}")
-    if n_components > SHOWN:
-        print(f"and {counted(n_components - SHOWN, 'component')} of fewer; --json has all")
+    if n_components > len(shown):
+        rest = counted(n_components - len(shown), "component")
+        print(f"and {rest} of fewer; --json has all")
     print(
         f"\noutlier score below {_FEW:g}: {counted(summary.n_outliers, 'row')}, where the model "
         f"expects {_FEW * n_samples:.3g}\nRows: {options.out}"
@@ -200,9 +193,3 @@ def _rows(
                 yield row, None
     for _, row in cells:
         yield row, None
-
-
-def _text_file(text: str) -> Path:
-    if Path(text).suffix.lower() not in (".csv", ".tsv"):
-        raise argparse.ArgumentTypeError(f"must end in .csv or .tsv; got {text!r}")
-    return writable(text)

@@ -8,12 +8,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing
 
-import numpy as np
-
-from gmm_np.checks import FloatArray, counted, name_components
+from gmm_np.checks import FloatArray, name_components
 from gmm_np.commands.options import in_options, tell
-from gmm_np.commands.report import TOLERANCES
-from gmm_np.commands.samples import Samples, check_distinct, check_range
+from gmm_np.commands.report import TOLERANCES, reached
+from gmm_np.commands.samples import Samples, check_distinct, check_range, column_variances
 from gmm_np.covariance import FAMILIES
 from gmm_np.mixture import RegCovarWarning, findings
 from gmm_np.mixture.sklearn_compat import convergence_warning
@@ -26,7 +24,7 @@ from gmm_np.model_selection import (
 )
 from gmm_np.progress import Progress
 from gmm_np.solvers.floor import RELATIVE, relative_floor
-from gmm_np.solvers.results import CollapseError, variances
+from gmm_np.solvers.results import CollapseError
 
 SEVERAL_STARTS = 3  # of each candidate, where there are several
 
@@ -38,9 +36,7 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> Selection:
     interruption is raised with what there is, if there is anything.
     """
     check_distinct(samples, min(options.components))
-    spread = variances(samples.blocks())
-    if not np.isfinite(spread).all():
-        check_range(samples)
+    spread = column_variances(samples)
     floor = relative_floor(spread) if options.reg_covar is None else options.reg_covar
     several = len(options.family) * len(options.components) > 1
     n_init = options.n_init or (SEVERAL_STARTS if several else 1)
@@ -81,26 +77,24 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> Selection:
         check_range(samples)
     for warning in caught:  # what the fits have found is said in the command line's words
         if not issubclass(warning.category, (convergence_warning(), RegCovarWarning)):
-            said = in_options(" ".join(str(warning.message).split()))
-            print(f"gmm-np: warning: {said}", file=sys.stderr)
+            tell([in_options(" ".join(str(warning.message).split()))], "warning")
     _tell_errors(selection.candidates, options)
     for candidate in selection.candidates:
         which = f"{candidate.name}: " if several else ""
-        for note in candidate.notes:
-            remedy = "; raise --n-init" if candidate.worse_than is not None else ""
-            print(f"gmm-np: note: {which}{note}{remedy}", file=sys.stderr)
-        for text in _warnings(candidate, samples.labels, spread, options):
-            print(f"gmm-np: warning: {which}{text}", file=sys.stderr)
+        remedy = "; raise --n-init" if candidate.worse_than is not None else ""
+        tell(f"{which}{note}{remedy}" for note in candidate.notes)
+        found = _warnings(candidate, samples.labels, spread, options)
+        tell((f"{which}{text}" for text in found), "warning")
     models = [c.model for c in selection.candidates if c.model is not None]
     if any(m.collapsed_ or m.reseeded_ or m.dropped_starts_ for m in models):
         tell(["components and starts are counted from 0"])
     if selection.all_collapsed and several:
-        print(
-            "gmm-np: warning: every candidate has a collapsed component, so that no criterion can "
-            f"choose: the smallest is taken, {selection.best.name}; use a smaller -k, leave out "
-            "--columns that are constant or depend on others, or add --allow-collapsed",
-            file=sys.stderr,
+        what = (
+            "every candidate has a collapsed component, so that no criterion can choose: the "
+            f"smallest is taken, {selection.best.name}; use a smaller -k, leave out --columns that "
+            "are constant or depend on others, or add --allow-collapsed"
         )
+        tell([what], "warning")
     return selection
 
 
@@ -153,8 +147,8 @@ def _warnings(
         return
     if not model.converged_:
         yield (
-            f"not converged after {counted(model.n_iter_, 'iteration')}; raise --max-iter or "
-            "--tol, or use fewer components"
+            f"{reached(model.converged_, model.n_iter_)}; raise --max-iter or --tol, or use fewer "
+            "components"
         )
     if options.reg_covar is not None:
         found = findings.describe_high_floor(options.reg_covar, spread, model.parameters_, names)

@@ -9,6 +9,7 @@ import numpy as np
 from gmm_np.commands.options import (
     Commands,
     add_data_options,
+    add_seed,
     new_command,
     tell,
     whole_number,
@@ -45,8 +46,7 @@ def add_command(commands: Commands) -> None:
         action="store_true",
         help="look at each entry of each gradient, not at random directions; slow for many rows",
     )
-    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of the start")
-    parser.set_defaults(weights=None)
+    add_seed(parser, "the start")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from gmm_np import Parameters, nll
 from gmm_np.checks import FloatArray, counted, name_components
 from gmm_np.commands.options import tell_left_out
-from gmm_np.commands.report import SOLVERS, TOLERANCES, describe
+from gmm_np.commands.report import SOLVERS, TOLERANCES, describe, reached
 from gmm_np.datasets import make_clusters
 from gmm_np.mixture.gaussian_mixture import BATCH_SIZE
 from gmm_np.plotting import (
@@ -44,56 +45,38 @@ class Fit(NamedTuple):
     path: list[Parameters]  # from the start to the end, where it is kept
 
 
-def run_clusters(
-    n_clusters: int,
-    *,
-    n_components: int,
-    family: str,
-    solver: str,
-    n_samples: int,
-    n_features: int,
-    radius: float,
-    n_starts: int,
-    max_iter: int,
-    step_sizes: Mapping[str, float],
-    log_every: int | None,
-    seed: int,
-    plot: Path,
-    history: Path,
-    frames: Path | None,
-) -> None:
-    """Fit a mixture to `n_clusters` clusters drawn at random; print, and draw the pictures.
+def run_clusters(options: argparse.Namespace) -> None:
+    """Fit a mixture to clusters drawn at random; print, and draw the pictures.
 
-    `step_sizes` are those that `fit_adam` takes. With `frames`, the pictures of the best start
-    during its fit go into that directory.
+    `options` are those of `gmm-np demo --clusters`; `step_sizes` are those that `fit_adam` takes.
     """
+    n_features, family, solver = options.dims, options.family, options.solver
     x, _, truth = make_clusters(
-        n_samples, n_clusters, n_features, family=family, radius=radius, seed=seed
+        options.samples,
+        options.clusters,
+        n_features,
+        family=family,
+        radius=options.radius,
+        seed=options.seed,
     )
     true_loss = nll(x, truth.pi_logits, truth.means, truth.scale)
-    clusters, starts = counted(n_clusters, "random cluster"), counted(n_starts, "start")
-    gaussians = counted(n_components, "Gaussian")
-    print(f"{counted(n_samples, 'sample')} of {clusters} in {counted(n_features, 'dimension')}.")
+    clusters = counted(options.clusters, "random cluster")
+    starts, gaussians = counted(options.starts, "start"), counted(options.components, "Gaussian")
+    print(
+        f"{counted(options.samples, 'sample')} of {clusters} in {counted(n_features, 'dimension')}."
+    )
     print(f"{gaussians}, family {family}, by {SOLVERS[solver]} from {starts}.\n")
 
-    data, rng = Data(x), np.random.default_rng(seed)
+    data, rng = Data(x), np.random.default_rng(options.seed)
     fits: list[Fit] = []
-    for number in range(n_starts):
-        sample = sample_for(data, n_components, rng)
-        start = make_start(sample, n_components, rng, init="k-means++", family=family)
-        log = f"start {number}, " if n_starts > 1 else ""
-        options: dict[str, Any] = {
-            "max_iter": max_iter,
-            "tol": TOLERANCES[solver],
-            "reg_covar": REG_COVAR,
-        }
-        if solver == "adam":
-            options |= {"batch_size": BATCH_SIZE, "rng": rng, **step_sizes}
-        fits.append(_fit(data, start, solver, options, log, log_every, frames is not None))
+    for number in range(options.starts):
+        sample = sample_for(data, options.components, rng)
+        start = make_start(sample, options.components, rng, init="k-means++", family=family)
+        log = f"start {number}, " if options.starts > 1 else ""
+        fits.append(_fit(data, start, rng, log, options))
     result, _, path = min(fits, key=lambda fit: fit.result.nll)
-    reached = "converged" if result.converged else "not converged"
-    iterations = counted(result.n_iter, "iteration")
-    print(f"\nNLL: {result.nll:.6f} nats a sample, {reached} after {iterations};")
+    how = reached(result.converged, result.n_iter)
+    print(f"\nNLL: {result.nll:.6f} nats a sample, {how};")
     print(f"of the mixture that the samples were drawn from: {true_loss:.6f}")
     if result.collapsed:
         who = name_components(result.collapsed)
@@ -106,27 +89,22 @@ def run_clusters(
         figure = plot_mixture(x, result.parameters, title=title, aspect="equal")
     else:
         figure = plot_pairs(x, result.parameters, title=title)
-        tell_left_out(plot, axis_names(None, n_features))
-    save_figure(figure, plot)
+        tell_left_out(options.plot, axis_names(None, n_features))
+    save_figure(figure, options.plot)
     curves = {
         f"start {number}": fit.losses or [fit.result.nll]  # a start that cannot be improved
         for number, fit in enumerate(fits)
     }
-    save_figure(plot_history(curves, title=f"The loss by {SOLVERS[solver]}"), history)
-    print(f"\nPicture: {plot}\nPicture of the loss: {history}")
+    save_figure(plot_history(curves, title=f"The loss by {SOLVERS[solver]}"), options.plot_history)
+    print(f"\nPicture: {options.plot}\nPicture of the loss: {options.plot_history}")
+    frames = options.frames
     if frames is not None:
-        count = draw_frames(x, path, frames, SOLVERS[solver], log_every)
+        count = draw_frames(x, path, frames, SOLVERS[solver], options.log_every)
         print(f"Pictures of the fit: {count} in {frames}, and together in {frames / 'fit.gif'}")
 
 
 def _fit(
-    data: Data,
-    start: Parameters,
-    solver: str,
-    options: Mapping[str, Any],
-    log: str,
-    log_every: int | None,
-    keep_path: bool,
+    data: Data, start: Parameters, rng: np.random.Generator, log: str, options: argparse.Namespace
 ) -> Fit:
     """Fit from a start; tell the loss on the way, after the words `log`."""
     losses: list[float] = []
@@ -134,12 +112,16 @@ def _fit(
 
     def tell(iteration: int, loss: float) -> None:
         losses.append(loss)
-        if _is_told(iteration, log_every):
+        if _is_told(iteration, options.log_every):
             print(f"{log}iteration {iteration:5d}: loss {loss:.6f}", flush=True)
 
-    trace = (lambda _, parameters: path.append(parameters)) if keep_path else None
-    fit = {"em": fit_em, "lbfgs": fit_lbfgs, "adam": fit_adam}[solver]
-    return Fit(fit(data, start, callback=tell, trace=trace, **options), losses, path)
+    keep = None if options.frames is None else (lambda _, parameters: path.append(parameters))
+    limits: dict[str, Any] = {"max_iter": options.max_iter, "tol": TOLERANCES[options.solver]}
+    if options.solver == "adam":
+        limits |= {"batch_size": BATCH_SIZE, "rng": rng, **options.step_sizes}
+    fit = {"em": fit_em, "lbfgs": fit_lbfgs, "adam": fit_adam}[options.solver]
+    found = fit(data, start, reg_covar=REG_COVAR, callback=tell, trace=keep, **limits)
+    return Fit(found, losses, path)
 
 
 def draw_frames(

@@ -8,6 +8,7 @@ from pathlib import Path
 from gmm_np.commands.options import (
     Commands,
     add_picture_options,
+    add_seed,
     add_solver_options,
     new_command,
     not_negative,
@@ -44,9 +45,7 @@ def add_command(commands: Commands) -> None:
     parser.add_argument(
         "--starts", type=whole_number(1), metavar="N", help="starts of the fit (default: 20, or 3)"
     )
-    parser.add_argument(
-        "--seed", type=whole_number(0), default=0, metavar="N", help="of data and starts"
-    )
+    add_seed(parser, "data and starts")
     parser.add_argument(
         "--clusters",
         type=whole_number(1),
@@ -134,20 +133,20 @@ def _run(options: argparse.Namespace) -> int:
 
         path = options.plot or Path("old_faithful.png")
         return 0 if run_demo(path, n_starts=options.starts or 20, seed=options.seed) else 1
-    n_components = options.components or options.clusters
-    step_sizes = {
+    options.components = options.components or options.clusters
+    options.step_sizes = {
         name: size
         for name in ("step_logits", "step_components")
         if (size := getattr(options, name)) is not None
     }
-    if step_sizes and options.solver != "adam":
-        flags = " and ".join("--" + name.replace("_", "-") for name in step_sizes)
+    if options.step_sizes and options.solver != "adam":
+        flags = " and ".join("--" + name.replace("_", "-") for name in options.step_sizes)
         raise ValueError(f"{flags}: only adam has step sizes; add --solver adam, or leave it out.")
     if options.frames is not None and options.dims != 2:
         raise ValueError(
             f"--frames draws two dimensions; got --dims {options.dims}. Leave one of them out."
         )
-    for flag, least in (("--clusters", options.clusters), ("--components", n_components)):
+    for flag, least in (("--clusters", options.clusters), ("--components", options.components)):
         if options.samples < least:
             raise ValueError(
                 f"--samples {options.samples} is less than {flag} {least}: each needs a row of its "
@@ -155,21 +154,8 @@ def _run(options: argparse.Namespace) -> int:
             )
     from gmm_np.commands.clusters import run_clusters
 
-    run_clusters(
-        options.clusters,
-        n_components=n_components,
-        family=options.family,
-        solver=options.solver,
-        n_samples=options.samples,
-        n_features=options.dims,
-        radius=options.radius,
-        n_starts=options.starts or 3,
-        max_iter=options.max_iter,
-        step_sizes=step_sizes,
-        log_every=options.log_every,
-        seed=options.seed,
-        plot=options.plot or Path("clusters.png"),
-        history=options.plot_history or Path("clusters_history.png"),
-        frames=options.frames,
-    )
+    options.starts = options.starts or 3
+    options.plot = options.plot or Path("clusters.png")
+    options.plot_history = options.plot_history or Path("clusters_history.png")
+    run_clusters(options)
     return 0

@@ -12,10 +12,13 @@ from gmm_np.commands.models import save_model
 from gmm_np.commands.options import (
     Commands,
     add_data_options,
+    add_json,
     add_picture_options,
+    add_seed,
     add_solver_options,
-    model_file,
+    add_weights,
     new_command,
+    new_file,
     not_negative,
     tell,
     whole_number,
@@ -66,9 +69,7 @@ def add_command(commands: Commands) -> None:
         help=f"covariances: {', '.join(FAMILIES)}, or several to choose from as full,diag "
         "(default: full)",
     )
-    parser.add_argument(
-        "--weights", metavar="COLUMN", help="a column with a weight for each row, not to be fitted"
-    )
+    add_weights(parser, "fitted")
     parser.add_argument(
         "--stream",
         action="store_true",
@@ -88,9 +89,7 @@ def add_command(commands: Commands) -> None:
         metavar="N",
         help=f"starts of each fit (default: 1, or {SEVERAL_STARTS} where there are several fits)",
     )
-    group.add_argument(
-        "--seed", type=whole_number(0), default=0, metavar="N", help="of the starts (default: 0)"
-    )
+    add_seed(group, "the starts (default: 0)")
     group.add_argument(
         "--tol",
         type=not_negative,
@@ -127,6 +126,7 @@ def add_command(commands: Commands) -> None:
         help="choose also a mixture with a component that its rows do not hold up",
     )
     group = parser.add_argument_group("what is written")
+    model_file = new_file(".npz", what="a model is an .npz file; name it so,")
     group.add_argument("--out", type=model_file, metavar="MODEL", help="the model, an .npz file")
     add_picture_options(
         group,
@@ -135,7 +135,7 @@ def add_command(commands: Commands) -> None:
         plot_responsibilities="a picture of which component made which row",
         plot_bic="a picture of the criterion by K and family",
     )
-    group.add_argument("--json", action="store_true", help="print one JSON document")
+    add_json(group)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -9,9 +9,16 @@ from typing import Any
 from gmm_np.checks import counted
 from gmm_np.commands.candidates import error_text
 from gmm_np.commands.options import tell_left_out
-from gmm_np.commands.report import SOLVERS, describe, floor_by_column, mixture_document
+from gmm_np.commands.report import (
+    SOLVERS,
+    criteria_text,
+    describe,
+    floor_by_column,
+    mixture_document,
+    reached,
+)
 from gmm_np.commands.samples import Samples
-from gmm_np.model_selection import CRITERIA, Candidate, Selection
+from gmm_np.model_selection import Candidate, Selection
 from gmm_np.solvers.floor import RELATIVE
 from gmm_np.sufficient_statistics import as_floor
 
@@ -54,7 +61,7 @@ def fit_document(
 
 def fit_text(selection: Selection, samples: Samples, options: argparse.Namespace) -> str:
     """Return what is printed for people."""
-    best, model, found = selection.best, selection.model, selection.best.criteria
+    best, model = selection.best, selection.model
     lines = [samples.summary(best.n_samples)]
     if len(selection.candidates) > 1:
         lines += ["", str(selection), "", f"{_reason(selection)}:"]
@@ -62,14 +69,11 @@ def fit_text(selection: Selection, samples: Samples, options: argparse.Namespace
         f"{counted(best.n_components, 'component')}, family {best.family}, by "
         f"{SOLVERS[options.solver]}{' on standardised columns' if options.standardize else ''}"
     )
-    reached = f"converged after {counted(model.n_iter_, 'iteration')}"
-    if not model.converged_:
-        reached = f"not {reached}; raise --max-iter or --tol"
+    remedy = "" if model.converged_ else "; raise --max-iter or --tol"
     lines += [
-        f"{which}: {reached}",
+        f"{which}: {reached(model.converged_, model.n_iter_)}{remedy}",
         "",
-        f"NLL: {found['nll']:.9f} nats a sample (log-likelihood {found['log_likelihood']:.6f})",
-        ", ".join(f"{name.upper()} {found[name]:.4f}" for name in CRITERIA),
+        criteria_text(best.criteria),
         counted(best.n_parameters, "free parameter"),
         f"added to variances: {_floor_text(model, samples.labels, options)}",
         "",
@@ -111,11 +115,7 @@ def _floor_text(model: Any, names: list[str], options: argparse.Namespace) -> st
 
 def draw_fit(selection: Selection, samples: Samples, options: argparse.Namespace) -> None:
     """Draw the pictures that the options ask for."""
-    wanted = (
-        *(options.plot, options.plot_history),
-        *(options.plot_responsibilities, options.plot_bic),
-    )
-    if not any(wanted):
+    if not any(path for name, path in vars(options).items() if name.startswith("plot")):
         return
     from gmm_np import plotting
 

@@ -6,12 +6,13 @@ import argparse
 
 from gmm_np.checks import counted
 from gmm_np.commands.models import load_model
-from gmm_np.commands.options import Commands, add_model, new_command
+from gmm_np.commands.options import Commands, add_json, add_model, new_command
 from gmm_np.commands.report import (
     describe,
     floor_by_column,
     json_text,
     mixture_document,
+    reached,
 )
 from gmm_np.covariance import FAMILIES
 from gmm_np.mixture import findings
@@ -32,7 +33,7 @@ def add_command(commands: Commands) -> None:
         """,
     )
     add_model(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_json(parser)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -63,8 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     if floor is None:
         print("given, not fitted\n")
     else:
-        reached = "converged" if model.converged_ else "not converged"
-        print(f"fit: {reached} after {counted(model.n_iter_, 'iteration')}")
+        print(f"fit: {reached(model.converged_, model.n_iter_)}")
         print(f"added to variances: {floor_by_column(floor, names)}")
         if model.collapsed_:
             who = findings.name_collapsed(model.collapsed_, model.parameters_, floor, names)

@@ -89,6 +89,23 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="an .npz file of gmm-np fit")
 
 
+def add_json(parser: Any, more: str = "") -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help=f"print one JSON document{more}")
+
+
+def add_seed(parser: Any, of: str) -> None:
+    """Add --seed, of what it says."""
+    kind = whole_number(0)
+    parser.add_argument("--seed", type=kind, default=0, metavar="N", help=f"of {of}")
+
+
+def add_weights(parser: argparse.ArgumentParser, used: str) -> None:
+    """Add --weights, a column that is not to be `used` as the others are."""
+    help_ = f"a column with a weight for each row, not to be {used}"
+    parser.add_argument("--weights", metavar="COLUMN", help=help_)
+
+
 def add_pairing_option(parser: argparse.ArgumentParser) -> None:
     """Add how the columns of DATA are found for those of MODEL."""
     parser.add_argument(
@@ -222,10 +239,10 @@ def in_options(message: str) -> str:
     return _ARGUMENT.sub(say, message)
 
 
-def tell(notes: Iterable[str]) -> None:
-    """Say on stderr what was assumed, a line each."""
+def tell(notes: Iterable[str], kind: str = "note") -> None:
+    """Say on stderr what was assumed, or what else needs a look, a line each."""
     for note in notes:
-        print(f"gmm-np: note: {note}", file=sys.stderr)
+        print(f"gmm-np: {kind}: {note}", file=sys.stderr)
 
 
 def tell_left_out(path: Path, names: Sequence[str]) -> None:
@@ -271,12 +288,7 @@ def not_negative(text: str) -> float:
 def picture(text: str) -> Path:
     """Type of option: where a picture can be written, and matplotlib is there to draw it."""
     _check_matplotlib()
-    suffixes = (".png", ".pdf", ".svg")
-    if Path(text).suffix.lower() not in suffixes:
-        raise argparse.ArgumentTypeError(
-            f"must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}; got {text!r}"
-        )
-    return writable(text)
+    return new_file(".png", ".pdf", ".svg")(text)
 
 
 def picture_directory(text: str) -> Path:
@@ -284,7 +296,7 @@ def picture_directory(text: str) -> Path:
     _check_matplotlib()
     path = Path(text)
     if not path.is_dir():
-        writable(text)
+        _check_writable(path)
         if path.exists():
             raise argparse.ArgumentTypeError(f"{path}: is a file; name a directory")
     return path
@@ -299,20 +311,29 @@ def _check_matplotlib() -> None:
         raise argparse.ArgumentTypeError(NEEDS_MATPLOTLIB)
 
 
-def model_file(text: str) -> Path:
-    """Type of option: where a model can be written."""
-    if Path(text).suffix.lower() != ".npz":
-        raise argparse.ArgumentTypeError(f"a model is an .npz file; name it so, got {text!r}")
-    return writable(text)
+def new_file(*suffixes: str, what: str = "") -> Callable[[str], Path]:
+    """Return a type of option: a place where a file with one of the suffixes can be written.
+
+    `what` begins the message on another suffix.
+    """
+    *others, last = suffixes
+    what = what or f"must end in {', '.join(others)} or {last};"
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"{what} got {text!r}")
+        _check_writable(path)
+        return path
+
+    return parse
 
 
-def writable(text: str) -> Path:
-    """Type of option: a place where a file can be written."""
+def _check_writable(path: Path) -> None:
     try:
-        check_target(text)
+        check_target(path)
     except OSError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    return Path(text)
 
 
 def _columns(text: str) -> list[str]:

@@ -14,11 +14,12 @@ from scipy.special import softmax
 
 from gmm_np.checks import FloatArray, counted
 from gmm_np.covariance import FAMILIES
+from gmm_np.mixture.criteria import CRITERIA
 from gmm_np.parameters import Parameters
 
 SOLVERS: Final = {"em": "EM", "lbfgs": "L-BFGS", "adam": "Adam"}
 TOLERANCES: Final = {"em": 1e-6, "lbfgs": 1e-6, "adam": 1e-4}  # of a fit, nats a sample
-SHOWN: Final = 20  # components that are printed for people; JSON has all
+_SHOWN: Final = 20  # components that are printed for people; JSON has all
 _PAIRS: Final = 6  # correlations of a component that are printed for people
 _WIDEST: Final = 6  # dimensions of which the covariances are printed for people
 
@@ -63,6 +64,24 @@ def _correlations(covariances: FloatArray) -> FloatArray:
     return np.asarray(covariances / (deviations[..., :, None] * deviations[..., None, :]))
 
 
+def reached(converged: bool, n_iter: int) -> str:
+    """Say whether a fit has converged, and when."""
+    return f"{'' if converged else 'not '}converged after {counted(n_iter, 'iteration')}"
+
+
+def criteria_text(found: Mapping[str, float]) -> str:
+    """Say what a mixture's likelihood is, and each criterion that there is, in two lines."""
+    return (
+        f"NLL: {found['nll']:.9f} nats a sample (log-likelihood {found['log_likelihood']:.6f})\n"
+        + ", ".join(f"{name.upper()} {found[name]:.4f}" for name in CRITERIA if name in found)
+    )
+
+
+def heaviest(weights: NDArray[Any]) -> NDArray[Any]:
+    """Return the components that are printed for people, in their order."""
+    return np.sort(np.argsort(-weights, kind="stable")[:_SHOWN])
+
+
 def floor_by_column(floor: FloatArray, names: Sequence[str]) -> str:
     """Say what is added to the variance of each column, [D], or of all, []."""
     if floor.ndim == 0:
@@ -77,9 +96,7 @@ def describe(parameters: Parameters, names: Sequence[str]) -> str:
     weights = softmax(parameters.pi_logits.astype(np.float64))
     means, covariances = parameters.means.astype(np.float64), parameters.covariances()
     lines = ["The components, counted from 0:"]
-    shown: NDArray[Any] = np.arange(len(weights))
-    if len(weights) > SHOWN:
-        shown = np.sort(np.argsort(-weights, kind="stable")[:SHOWN])
+    shown = heaviest(weights)
     width = max(12, *(min(len(name), 30) for name in names))
     for k in shown:
         lines.append(f"component {k}: weight {weights[k]:.4f}")

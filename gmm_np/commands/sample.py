@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from gmm_np.checks import counted
 from gmm_np.commands.models import load_model
-from gmm_np.commands.options import Commands, add_model, new_command, whole_number, writable
+from gmm_np.commands.options import (
+    Commands,
+    add_json,
+    add_model,
+    add_seed,
+    new_command,
+    new_file,
+    whole_number,
+)
 from gmm_np.commands.report import json_text
 from gmm_np.tables import write_table
-from gmm_np.tables.writing import csv_lines
+from gmm_np.tables.writing import SUFFIXES, csv_lines
 
 
 def add_command(commands: Commands) -> None:
@@ -35,7 +42,7 @@ def add_command(commands: Commands) -> None:
     parser.add_argument("-n", type=whole_number(1), required=True, metavar="N", help="rows to draw")
     parser.add_argument(
         "--out",
-        type=_table,
+        type=new_file(*SUFFIXES),
         metavar="FILE",
         help="a .csv, .npy or .npz file (default: CSV to the standard output)",
     )
@@ -44,10 +51,8 @@ def add_command(commands: Commands) -> None:
         action="store_true",
         help="add a last column, the number of the component, from 0, that made the row",
     )
-    parser.add_argument(
-        "--seed", type=whole_number(0), default=0, metavar="N", help="of the draw (default: 0)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_seed(parser, "the draw (default: 0)")
+    add_json(parser)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -67,13 +72,7 @@ def _run(options: argparse.Namespace) -> int:
             document |= {"samples": x, "components": labels}
         print(json_text(document))
     elif options.out is None:
-        sys.stdout.writelines(csv_lines(rows, names, whole=whole))
+        sys.stdout.writelines(csv_lines([rows], names, whole=whole))
     else:
         print(f"{counted(len(rows), 'row')} of {', '.join(names)}: {options.out}")
     return 0
-
-
-def _table(text: str) -> Path:
-    if Path(text).suffix.lower() not in (".csv", ".npy", ".npz"):
-        raise argparse.ArgumentTypeError(f"must end in .csv, .npy or .npz; got {text!r}")
-    return writable(text)

@@ -14,6 +14,7 @@ from gmm_np.commands.options import open_data, read_data
 from gmm_np.model_selection import count_distinct
 from gmm_np.progress import Progress
 from gmm_np.solvers import Data
+from gmm_np.solvers.results import variances
 from gmm_np.tables import Table, TableError
 
 _LARGEST: Final = 1e150  # its square, and a sum of many of these, is a double
@@ -109,7 +110,7 @@ class Columns(NamedTuple):
 def load_samples(
     options: argparse.Namespace, *, stream: bool = False, columns: Columns | None = None
 ) -> Samples:
-    """Read, or with `stream` open, DATA as the options say, and ``options.weights`` beside it.
+    """Read, or with `stream` open, DATA as the options say, and the column of --weights beside it.
 
     With `columns`, those of a model, the same are taken as `_pair` finds them.
     """
@@ -121,7 +122,8 @@ def load_samples(
         table = open_data(options, header=True)
     if options.columns is not None:
         table = table.choose(options.columns)
-    weight = None if options.weights is None else table.number(options.weights)
+    column = vars(options).get("weights")
+    weight = None if column is None else table.number(column)
     if weight is not None and table.numbers != [weight]:
         table = table.without([weight])
     elif weight is not None:
@@ -221,6 +223,14 @@ def check_range(samples: Samples) -> None:
             what = f"{rows[row, column]} is too large to fit; divide the column by a power of ten"
             raise samples.table.error(first + row, what, [samples.table.numbers[column]])
         first += len(rows)
+
+
+def column_variances(samples: Samples) -> FloatArray:
+    """Return the variance of each column, [D]; TableError where a value is too large."""
+    found = variances(samples.blocks())
+    if not np.isfinite(found).all():
+        check_range(samples)
+    return found
 
 
 class Score(NamedTuple):

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gmm_np.checks import FloatArray
 from gmm_np.commands.models import load_model
 from gmm_np.commands.options import (
     Commands,
     add_data_options,
+    add_json,
     add_model,
     add_pairing_option,
+    add_weights,
     new_command,
+    new_file,
     tell,
-    writable,
 )
-from gmm_np.commands.report import json_text
+from gmm_np.commands.report import criteria_text, json_text
 from gmm_np.commands.samples import Columns, Samples, load_samples, score
 from gmm_np.covariance import FAMILIES
 from gmm_np.files import atomic_write
@@ -47,18 +51,16 @@ def add_command(commands: Commands) -> None:
     add_model(parser)
     add_data_options(parser)
     add_pairing_option(parser)
-    parser.add_argument(
-        "--weights", metavar="COLUMN", help="a column with a weight for each row, not to be scored"
-    )
+    add_weights(parser, "scored")
     parser.add_argument(
         "--out",
-        type=_csv,
+        type=new_file(".csv", what="the rows are written as .csv; name it so,"),
         metavar="CSV",
         help="write, for each row, its log density, the number of the component most likely to "
         "have made it, from 0, and that component's responsibility; with --missing drop its line "
         "in DATA, too",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_json(parser)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -73,25 +75,19 @@ def _run(options: argparse.Namespace) -> int:
     n_free = FAMILIES[family].n_parameters(n_components, n_features)
     values = criteria(found.nll, found.weight, n_free)
     if options.json:
-        print(
-            json_text(
-                {
-                    "n_samples": found.n_samples,
-                    "n_dropped": samples.table.n_dropped,
-                    "n_features": n_features,
-                    "n_components": n_components,
-                    "family": family,
-                    **values,
-                    "columns": samples.names,
-                }
-            )
-        )
+        document = {
+            "n_samples": found.n_samples,
+            "n_dropped": samples.table.n_dropped,
+            "n_features": n_features,
+            "n_components": n_components,
+            "family": family,
+            **values,
+            "columns": samples.names,
+        }
+        print(json_text(document))
         return 0
     print(samples.summary(found.n_samples))
-    print(
-        f"NLL: {found.nll:.9f} nats a sample (log-likelihood {values['log_likelihood']:.6f})\n"
-        f"BIC {values['bic']:.4f}, AIC {values['aic']:.4f}"
-    )
+    print(criteria_text(values))
     if options.out is not None:
         print(f"Rows: {options.out}")
     return 0
@@ -99,24 +95,16 @@ def _run(options: argparse.Namespace) -> int:
 
 def _write_rows(model: Any, samples: Samples, path: Path, *, with_places: bool) -> None:
     n_features = len(samples.names)
-    names = ["log_density", "component", "responsibility"]
-    whole = [1]
-    if with_places:  # else the rows are those of DATA, one by one
-        names, whole = [samples.table.unit, *names], [0, 2]
-    with atomic_write(path) as stream:
-        for index, block in enumerate(samples.table.blocks()):
+    names = [samples.table.unit, "log_density", "component", "responsibility"]
+    first = 0 if with_places else 1  # else the rows are those of DATA, one by one
+
+    def measured() -> Iterator[FloatArray]:
+        for block in samples.table.blocks():
             rows = block.values[:, :n_features]
             resp = model.predict_proba(rows)  # [N, K]
-            columns = [model.score_samples(rows), resp.argmax(axis=1), resp.max(axis=1)]
-            if with_places:
-                columns.insert(0, np.asarray(block.places))
-            lines = csv_lines(np.column_stack(columns), names, whole=whole)
-            if index:
-                next(lines)  # one header is enough
-            stream.writelines(line.encode() for line in lines)
+            found = (block.places, model.score_samples(rows), resp.argmax(axis=1), resp.max(axis=1))
+            yield np.column_stack(found[first:])
 
-
-def _csv(text: str) -> Path:
-    if Path(text).suffix.lower() != ".csv":
-        raise argparse.ArgumentTypeError(f"the rows are written as .csv; name it so, got {text!r}")
-    return writable(text)
+    with atomic_write(path) as stream:
+        lines = csv_lines(measured(), names[first:], whole=[0, 2] if with_places else [1])
+        stream.writelines(line.encode() for line in lines)

@@ -14,10 +14,9 @@ import numpy as np
 
 from gmm_np import Parameters
 from gmm_np.checks import FloatArray
-from gmm_np.commands.samples import Samples, check_distinct, check_range
+from gmm_np.commands.samples import Samples, check_distinct, column_variances
 from gmm_np.covariance import FAMILIES
 from gmm_np.model_selection import Candidate
-from gmm_np.solvers.results import variances
 from gmm_np.sufficient_statistics import as_floor
 
 
@@ -33,9 +32,7 @@ class ColumnUnits:
     def of(cls, samples: Samples) -> ColumnUnits:
         """Find them in two passes over the data; TableError where a value is too large."""
         check_distinct(samples, 1)  # there are rows of positive weight
-        variance = variances(samples.blocks())
-        if not np.isfinite(variance).all():
-            check_range(samples)
+        variance = column_variances(samples)
         total, weight = np.zeros(len(variance)), 0.0
         for rows, own in samples.blocks():
             share = np.ones(len(rows)) if own is None else own

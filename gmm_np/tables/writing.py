@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def write_table(
         elif suffix == ".npz":
             np.savez(stream, x=values)
         else:
-            stream.writelines(line.encode() for line in csv_lines(values, names, whole=whole))
+            stream.writelines(line.encode() for line in csv_lines([values], names, whole=whole))
 
 
 def text_line(cells: Sequence[str], delimiter: str = ",") -> str:
@@ -48,11 +49,11 @@ def text_line(cells: Sequence[str], delimiter: str = ",") -> str:
 
 
 def csv_lines(
-    values: NDArray[np.float64], names: Sequence[str], *, whole: Sequence[int] = ()
+    blocks: Iterable[NDArray[np.float64]], names: Sequence[str], *, whole: Sequence[int] = ()
 ) -> Iterator[str]:
-    """Yield a header and the rows, each number as short as it can be read back exactly."""
+    """Yield a header and all rows, each number as short as it can be read back exactly."""
     yield text_line(names)
-    for row in values:
+    for row in chain.from_iterable(blocks):
         cells = row.tolist()
         for j in whole:
             cells[j] = int(cells[j])
