@@ -41,50 +41,113 @@ def refusal(path, **options):
     return message.replace(str(path.parent) + os.sep, "")
 
 
+def check_says(message, said):
+    """Check that a message is what is said, in which " ... " stands for anything."""
+    assert re.fullmatch(".*".join(map(re.escape, said.split(" ... "))), message), message
+
+
 # --- what is read -------------------------------------------------------------------------------
 
+AB, GRID = ["a", "b"], [[1, 2], [3, 4]]
+READ = [
+    # Delimiters, quotes, line ends and comments do not matter.
+    ("a,b\n1,2\n3,4\n", {}, GRID, AB),
+    ("a;b\n1;2\n3;4\n", {}, GRID, AB),
+    ("a\tb\n1\t2\n3\t4\n", {}, GRID, AB),
+    ("a b\n1 2\n3 4", {}, GRID, AB),
+    ("  a    b\n  1    2\n 3\t4\n", {}, GRID, AB),
+    ("a, b\n1, 2\n3, 4\n", {}, GRID, AB),
+    ("a,b\r\n1,2\r\n3,4\r\n", {}, GRID, AB),
+    ("a,b\r1,2\r3,4\r", {}, GRID, AB),
+    (BOM + b"a,b\n1,2\n3,4\n", {}, GRID, AB),
+    ("\n# made by hand\n\na,b\n1,2\n   \n# half way\n3,4\n\n", {}, GRID, AB),
+    ('"a","b"\n"1","2"\n"3","4"\n', {}, GRID, AB),
+    ('"a" "b"\n1 "2"\n"3" 4\n', {}, GRID, AB),
+    ('"a", "b"\n1, "2"\n3, 4\n', {}, GRID, AB),
+    # A delimiter that is named is used.
+    *((f"a{d}b\n1{d}2\n", {"delimiter": d}, [[1, 2]], AB) for d in "|: ;\t"),
+    # One row, and one column, is a table; without a header columns are named by number.
+    ("1,2\n3,4\n", {}, GRID, ["1", "2"]),
+    ("1 2 3", {}, [[1, 2, 3]], ["1", "2", "3"]),
+    ("x\n1\n2\n", {}, [[1], [2]], ["x"]),
+    ("1\n2\n", {}, [[1], [2]], ["1"]),
+    ("waiting time\n1\n2\n", {}, [[1], [2]], ["waiting time"]),
+    ('"x y"\n1\n2', {}, [[1], [2]], ["x y"]),
+    # A first row of more words than numbers is a header; so is one with marks, of sodium here.
+    ("country,year,2020\n1,2,3\n", {}, [[1, 2, 3]], ["country", "year", "2020"]),
+    ("Na,K,-\n1,2,3\n", {}, [[1, 2, 3]], ["Na", "K", "-"]),
+    # A column without a name is named by its number.
+    ('"","a",\n"2",3.5,1\n', {}, [[2, 3.5, 1]], ["1", "a", "3"]),
+    # A row that begins with an empty cell is data.
+    (",2,3\n4,5,6\n", {"missing": "drop"}, [[4, 5, 6]], ["1", "2", "3"]),
+    # A first line is a header, or data, where that is said.
+    ("2019,2020\n1,2\n", {}, [[2019, 2020], [1, 2]], ["1", "2"]),
+    ("2019,2020\n1,2\n", {"header": True}, [[1, 2]], ["2019", "2020"]),
+    ("2019,2020\n1,2\n", {"header": True, "columns": ["2020"]}, [[2]], ["2020"]),
+    ("x,1\ny,2\n", {"header": False, "columns": [2]}, [[1], [2]], ["2"]),
+    # Equal names are told apart as pandas does, or by number.
+    ("v,w,v,v.1,v\n1,2,3,4,5\n", {}, [[1, 2, 3, 4, 5]], ["v", "w", "v.2", "v.1", "v.3"]),
+    ("v,w,v,v.1,v\n1,2,3,4,5\n", {"columns": ["v.3", "v.1"]}, [[5, 4]], ["v.3", "v.1"]),
+    ("a,a\n1,2\n", {"columns": [2]}, [[2]], ["a.1"]),
+    # Columns come in the order asked for; others may hold anything.
+    *(
+        ("a,b,c\n1,word,3\n4,,6\n", {"columns": by}, [[3, 1], [6, 4]], ["c", "a"])
+        for by in (["c", "a"], [3, 1], ["3", "1"], ["c", 1], (np.int64(3), " a "))
+    ),
+    (",a\n0,1\n1,3\n", {"columns": [1, "a"]}, [[0, 1], [1, 3]], ["1", "a"]),
+    ("ab,a,b\n1,2,3\n", {"columns": "ab"}, [[1]], ["ab"]),
+    # A string is a name before it is a number.
+    ("x,2,1\n7,8,9\n", {"columns": ["1", "2"], "header": True}, [[9, 8]], ["1", "2"]),
+    ("x,2,1\n7,8,9\n", {"columns": [1, 2], "header": True}, [[7, 8]], ["x", "2"]),
+    # A range chooses the columns in it; 9-8 is none, but a name.
+    ("a,b,c,d,9-8\n1,2,3,4,5\n", {"columns": ["2-4"]}, [[2, 3, 4]], ["b", "c", "d"]),
+    ("a,b,c,d,9-8\n1,2,3,4,5\n", {"columns": ["1-2", "5", "d"]}, [[1, 2, 5, 4]], None),
+    ("a,b,c,d,9-8\n1,2,3,4,5\n", {"columns": [" 3 - 3 "]}, [[3]], ["c"]),
+    ("a,b,c,d,9-8\n1,2,3,4,5\n", {"columns": "2-3"}, [[2, 3]], ["b", "c"]),
+    ("a,b,c,d,9-8\n1,2,3,4,5\n", {"columns": ["9-8"]}, [[5]], ["9-8"]),
+    # A quoted cell may hold delimiters, quotes and line ends.
+    ('a,"b, ""c""\nd",e\n1,"x,\ny",2\n3,z,4\n', {"columns": [1, 3]}, GRID, ["a", "e"]),
+    ('1,"2\n"\n3,4\n', {}, GRID, ["1", "2"]),
+    # Among white space an open quote does not swallow the next line.
+    ('a b c\n1 "x 3\n4 y" 6\n', {"columns": [1]}, [[1], [4]], ["a"]),
+    # A preamble is skipped, and a row of units.
+    *(
+        ("caf\n1,2,3\na,b\n1,2\n", {"skip_lines": s}, [[1, 2]], AB)
+        for s in (2, {1, 2}, range(1, 3))
+    ),
+    (b'caf\xe9, no "table\n1,2,3,4\na,b\n1,2\n3,x\n', {"skip_lines": {1, 2, 5}}, [[1, 2]], AB),
+    ("mass,size\nkg,cm\n1,2\n", {"skip_lines": [2]}, [[1, 2]], ["mass", "size"]),
+    # Decimal marks and thousands are understood where they are named.
+    *(
+        (content, {"decimal": mark, **more}, [[1234.5, -5], [1234567.25, 2]], AB)
+        for mark, content, more in (
+            (",", "a;b\n1234,5;-,5e1\n1.234.567,25;2\n", {}),
+            (",", "a;b\n1 234,5;-5\n1\u202f234\u202f567,25;2,\n", {}),
+            (",", "a\tb\n1234,5\t-5,0\n1'234'567,25\t+2\n", {}),
+            (",", 'a,b\n"1234,5","-5"\n"1.234.567,25","2"\n', {"delimiter": ","}),
+            (",", "a b\n1234,5 -5\n1.234.567,25 2\n", {}),
+            (".", "a;b\n1,234.5;-.5e1\n1,234,567.25;2\n", {}),
+            (".", 'a,b\n"1,234.5",-5\n"1,234,567.25",2\n', {"delimiter": ","}),
+        )
+    ),
+    ("1,5;2,5\n3,5;4,5\n", {"decimal": ","}, [[1.5, 2.5], [3.5, 4.5]], ["1", "2"]),
+    # Text is read in the encoding that is named.
+    ("质量;b\n1;2\n".encode("gbk"), {"encoding": "gbk"}, [[1, 2]], ["质量", "b"]),
+    *(
+        ("größe;b\n1;2\n".encode(name), {"encoding": name}, [[1, 2]], ["größe", "b"])
+        for name in ("utf-8", "latin-1", "cp1252", "utf-16", "utf-16-le")
+    ),
+    # A line that begins with the error of a spreadsheet is no comment.
+    ("# note\n#N/A,1\n#NAME of it\n2,3\n", {"missing": "drop"}, [[2, 3]], ["1", "2"]),
+]
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "a,b\n1,2\n3,4\n",
-        "a;b\n1;2\n3;4\n",
-        "a\tb\n1\t2\n3\t4\n",
-        "a b\n1 2\n3 4",
-        "  a    b\n  1    2\n 3\t4\n",
-        "a, b\n1, 2\n3, 4\n",
-        "a,b\r\n1,2\r\n3,4\r\n",
-        "a,b\r1,2\r3,4\r",
-        BOM + b"a,b\n1,2\n3,4\n",
-        "\n# made by hand\n\na,b\n1,2\n   \n# half way\n3,4\n\n",
-        '"a","b"\n"1","2"\n"3","4"\n',
-        '"a" "b"\n1 "2"\n"3" 4\n',
-        '"a", "b"\n1, "2"\n3, 4\n',
-    ],
-)
-def test_delimiters_quotes_line_ends_and_comments_do_not_matter(write, content):
-    values, names = read_table(write(content))
-    assert values.tolist() == [[1, 2], [3, 4]]
-    assert values.dtype == np.float64
-    assert names == ["a", "b"]
 
-
-@pytest.mark.parametrize("delimiter", ["|", ":", " ", ";", "\t"])
-def test_a_delimiter_that_is_named_is_used(write, delimiter):
-    path = write(f"a{delimiter}b\n1{delimiter}2\n")
-    assert read_table(path, delimiter=delimiter)[0].tolist() == [[1, 2]]
-
-
-def test_without_a_header_columns_are_named_by_number(write):
-    values, names = read_table(write("1,2\n3,4\n"))
-    assert values.tolist() == [[1, 2], [3, 4]]
-    assert names == ["1", "2"]
-
-
-def test_a_first_row_of_more_words_than_numbers_is_a_header(write):
-    values, names = read_table(write("country,year,2020\n1,2,3\n"))
-    assert values.tolist() == [[1, 2, 3]]
-    assert names == ["country", "year", "2020"]
+@pytest.mark.parametrize(("content", "options", "values", "names"), READ)
+def test_a_text_is_read(write, content, options, values, names):
+    found, found_names = read_table(write(content), **options)
+    assert found.tolist() == values
+    assert found.dtype == np.float64
+    assert names in (None, found_names)
 
 
 @pytest.mark.parametrize("name", ["2023_04", "1_2", "１２", "0x1p3", "1.2.3", "5kg", "10%"])
@@ -115,10 +178,6 @@ def test_a_first_row_with_a_mark_is_data_with_a_missing_value(write, mark, place
     assert (table.n_dropped, table.names, table.notes) == (2, ["1", "2"], [])
 
 
-def test_marks_in_a_header_leave_it_a_header(write):
-    assert read_table(write("Na,K,-\n1,2,3\n"))[1] == ["Na", "K", "-"]  # sodium
-
-
 @pytest.mark.parametrize(
     ("first", "taken"),
     [
@@ -140,69 +199,34 @@ def test_what_is_no_guess_is_not_said(write, first):
     assert not open_table(write(f"{first}\n1,2,3\n")).notes
 
 
-def test_a_first_row_with_an_unknown_word_says_what_would_make_it_a_header(write):
-    message = refusal(write("1,two,3\n4,5,6\n"))
-    assert message.startswith("data.csv, line 1, column 2 ('2'): 'two' is not a number; mend it")
-    assert message.endswith("; if this line names the columns, say so (--header)")
-
-
-def test_a_missing_value_in_the_first_row_does_not_make_it_a_header(write):
-    assert "line 1, column 2 ('2'): 'NA' is not a number" in refusal(write("1,NA\n3,4\n"))
-
-
-def test_a_column_without_a_name_is_named_by_its_number(write):
-    values, names = read_table(write('"","a",\n"2",3.5,1\n'))
-    assert values.tolist() == [[2, 3.5, 1]]
-    assert names == ["1", "a", "3"]
-
-
 # --- names of rows ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "numbers", "names", "values"),
     [
-        ",a,b\n0,1,2\n1,3,4\n2,5,6\n",  # pandas
-        '"","a","b"\n"1",1,2\n"2",3,4\n"3",5,6\n',  # R, write.csv
-        '"a" "b"\n"1" 1 2\n"2" 3 4\n"3" 5 6\n',  # R, write.table
-        "a\tb\nMazda RX4\t1\t2\nDatsun\t3\t4\nHornet\t5\t6\n",
-        '"","a","b"\n"Mazda, RX4",1,2\n"Datsun",3,4\n"Hornet",5,6\n',
-        ",a,b\n2020-01-01,1,2\n2020-01-02,3,4\n2020-01-03,5,6\n",
+        # The first, without a name, as pandas and R write them, whatever it holds.
+        (",a,b\n0,1,2\n1,3,4\n", [2, 3], AB, GRID),
+        ('"","a","b"\n"1",1,2\n"2",3,4\n', [2, 3], AB, GRID),
+        ('"a" "b"\n"1" 1 2\n"2" 3 4\n', [2, 3], AB, GRID),
+        ("a\tb\nMazda RX4\t1\t2\nDatsun\t3\t4\n", [2, 3], AB, GRID),
+        ('"","a","b"\n"Mazda, RX4",1,2\n"Datsun",3,4\n', [2, 3], AB, GRID),
+        *(
+            (f",a,b\n{first},1,2\n7,3,4\n", [2, 3], AB, GRID)
+            for first in ("3.5", "2", "-1", "", "2020-01-01", "x")
+        ),
+        (",0,1\n0,1.5,2\n1,3,4\n", [2, 3], ["0", "1"], [[1.5, 2], [3, 4]]),  # pandas numbers them
+        (",,a\nx,5,1\ny,7,3\n", [3], ["a"], [[1], [3]]),
     ],
 )
-def test_names_of_rows_are_no_variable_and_that_is_said(write, content):
+def test_names_of_rows_are_no_variable_and_that_is_said(write, content, numbers, names, values):
     path = write(content)
     table = open_table(path)
-    assert table.read().tolist() == [[1, 2], [3, 4], [5, 6]]
-    assert (table.names, table.numbers) == (["a", "b"], [2, 3])
-    said = f"{path}: column 1 is taken for names of the rows and left out; --columns 1-3 keeps it"
-    assert table.notes == [said]
-    assert not table.choose(["b"]).notes
-
-
-def test_columns_that_pandas_numbered_beside_its_index_are_named_so(write):
-    table = open_table(write(",0,1\n0,1.5,2\n1,3,4\n"))
-    assert table.names == ["0", "1"]
-    assert table.read().tolist() == [[1.5, 2], [3, 4]]
-
-
-def test_names_of_rows_can_be_chosen(write):
-    assert read_table(write(",a\n0,1\n1,3\n"), columns=[1, "a"])[0].tolist() == [[0, 1], [1, 3]]
-
-
-@pytest.mark.parametrize("first", ["3.5", "2", "-1", "", "2020-01-01", "x"])
-def test_the_only_column_without_a_name_is_no_variable_whatever_it_holds(write, first):
-    path = write(f",a,b\n{first},1,2\n7,3,4\n")
-    table = open_table(path)
-    assert (table.names, table.read().tolist()) == (["a", "b"], [[1, 2], [3, 4]])
-    assert "column 1 is taken for names of the rows" in table.notes[0]
-
-
-def test_both_columns_of_an_index_without_names_are_no_variables(write):
-    table = open_table(write(",,a\nx,5,1\ny,7,3\n"))
-    assert (table.names, table.read().tolist()) == (["a"], [[1], [3]])
-    said = "columns 1, 2 are taken for names of the rows and left out; --columns 1-3 keeps them"
-    assert table.notes[0].endswith(said)
+    assert (table.numbers, table.names, table.read().tolist()) == (numbers, names, values)
+    which, them = ("column 1 is", "it") if numbers[0] == 2 else ("columns 1, 2 are", "them")
+    said = f"{which} taken for names of the rows and left out; --columns 1-3 keeps {them}"
+    assert table.notes[-1] == f"{path}: {said}"
+    assert said not in "".join(table.choose([names[-1]]).notes)
 
 
 @pytest.mark.parametrize("header", [",a,", "a,,b", ",,", "a,,"])
@@ -214,99 +238,7 @@ def test_a_column_without_a_name_is_a_variable_where_another_has_none_or_it_is_n
     assert not table.notes
 
 
-def test_a_row_that_begins_with_an_empty_cell_is_data(write):
-    assert read_table(write(",2,3\n4,5,6\n"), missing="drop")[0].tolist() == [[4, 5, 6]]
-
-
-def test_equal_names_are_told_apart_as_pandas_does(write):
-    content = "v,w,v,v.1,v\n1,2,3,4,5\n"
-    _, names = read_table(write(content))
-    assert names == ["v", "w", "v.2", "v.1", "v.3"]
-    assert read_table(write(content), columns=["v.3", "v.1"])[0].tolist() == [[5, 4]]
-
-
-def test_a_column_is_chosen_once(write):
-    assert refusal(write("a,b\n1,2\n"), columns=["b", 2]) == (
-        "data.csv, column 2 ('b'): is chosen 2 times; choose it once"
-    )
-
-
-# --- columns ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("content", ["x\n1\n2\n", "1\n2\n", "waiting time\n1\n2\n", '"x y"\n1\n2'])
-def test_one_column_is_a_table(write, content):
-    assert read_table(write(content))[0].tolist() == [[1], [2]]
-
-
-def test_one_row_is_a_table(write):
-    assert read_table(write("1 2 3"))[0].tolist() == [[1, 2, 3]]
-
-
-@pytest.mark.parametrize("by", [["c", "a"], [3, 1], ["3", "1"], ["c", 1], (np.int64(3), " a ")])
-def test_columns_come_in_the_order_asked_for(write, by):
-    values, names = read_table(write("a,b,c\n1,word,3\n4,,6\n"), columns=by)
-    assert values.tolist() == [[3, 1], [6, 4]]
-    assert names == ["c", "a"]
-
-
-@pytest.mark.parametrize(
-    ("columns", "chosen"),
-    [
-        (["2-4"], [2, 3, 4]),
-        (["1-2", "5", "d"], [1, 2, 5, 4]),
-        ([" 3 - 3 "], [3]),
-        ("2-3", [2, 3]),
-        (["9-8"], [5]),  # a name, for it is no range
-    ],
-)
-def test_a_range_chooses_the_columns_in_it(write, columns, chosen):
-    path = write("a,b,c,d,9-8\n1,2,3,4,5\n")
-    assert read_table(path, columns=columns)[0].tolist() == [chosen]
-
-
-@pytest.mark.parametrize(
-    ("columns", "said"),
-    [
-        (["1-6"], "no columns 1-6; a range goes up, within 1-4: 'a' (1), "),
-        (["3-2"], "no columns 3-2; a range goes up, within 1-4: 'a' (1), "),
-        (["0-2"], "no columns 0-2; a range goes up, within 1-4: 'a' (1), "),
-        (["1-3", "2"], "column 2 ('b'): is chosen 2 times; choose it once"),
-        (
-            ["2-3"],
-            "'2-3' is a range of columns, and the name of column 4; write 4 for this column, or ",
-        ),
-        (["a-c"], "; a range is one of numbers, as 1-4"),
-    ],
-)
-def test_a_range_that_is_none_or_a_name_too_is_refused(write, columns, said):
-    message = refusal(write("a,b,c,2-3\n1,2,3,4\n"), columns=columns)
-    assert said in message
-    if columns == ["a-c"]:
-        assert message.startswith("data.csv: no column 'a-c'; choose among 'a' (1), ")
-
-
-def test_one_column_may_be_named_by_a_plain_string(write):
-    assert read_table(write("ab,a,b\n1,2,3\n"), columns="ab")[0].tolist() == [[1]]
-
-
-def test_a_string_is_a_name_before_it_is_a_number(write):
-    path = write("x,2,1\n7,8,9\n")
-    assert read_table(path, columns=["1", "2"], header=True)[0].tolist() == [[9, 8]]
-    assert read_table(path, columns=[1, 2], header=True)[0].tolist() == [[7, 8]]
-
-
-def test_a_quoted_cell_may_hold_delimiters_quotes_and_line_ends(write):
-    path = write('a,"b, ""c""\nd",e\n1,"x,\ny",2\n3,z,4\n')
-    values, names = read_table(path, columns=[1, 3])
-    assert values.tolist() == [[1, 2], [3, 4]]
-    assert names == ["a", "e"]
-    assert read_table(write('1,"2\n"\n3,4\n'))[0].tolist() == [[1, 2], [3, 4]]
-
-
-def test_among_white_space_an_open_quote_does_not_swallow_the_next_line(write):
-    assert read_table(write('a b c\n1 "x 3\n4 y" 6\n'), columns=[1])[0].tolist() == [[1], [4]]
-
+# --- numbers ------------------------------------------------------------------------------------
 
 CELLS = [
     *("0.1", "-0", "+3", ".5", "5.", "1E5", "1e-310", "4.9e-324", "2.4703282292062328e-324"),
@@ -339,20 +271,6 @@ def test_an_infinite_value_is_not_missing(write, cell, options):
     assert refusal(write(f"a,b\n1,2\n3,{cell}\n"), **options).startswith(said)
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.npz"])
-def test_a_round_trip_keeps_every_bit(tmp_path, name):
-    x = np.random.default_rng(0).integers(0, 2**64, size=(500, 3), dtype=np.uint64).view(np.float64)
-    x = np.where(np.isfinite(x), x, 0.0)
-    path = tmp_path / name
-    if path.suffix == ".csv":
-        path.write_text("\n".join(",".join(map(repr, row)) for row in x.tolist()))
-    else:
-        {".npy": np.save, ".npz": np.savez}[path.suffix](path, x)
-    values, names = read_table(path)
-    assert values.tobytes() == x.tobytes()
-    assert names == ["1", "2", "3"]
-
-
 def test_the_c_reader_and_the_exact_one_agree(write, monkeypatch):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(300, 4)) * 10.0 ** rng.integers(-300, 300, size=(300, 4))
@@ -377,31 +295,154 @@ def test_any_real_dtype_becomes_float64(tmp_path, dtype):
     assert names == ["2", "1"]
 
 
-def test_memory_does_not_grow_with_the_text(write):
-    rows = 100_000
-    path = write(
-        "a,b,c\n" + "0.12345678901234567,-0.12345678901234567,0.12345678901234567\n" * rows
-    )
-    tracemalloc.start()
-    try:
-        values, _ = read_table(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert values.shape == (rows, 3)
-    # The array, as much again while it grows, and a byte of mask a cell; the text is 2.5 arrays.
-    assert peak < 2.5 * values.nbytes
-
-
 # --- what is refused ----------------------------------------------------------------------------
 
+RAGGED = "where line 1 has 2, got  ... ; make all lines equally long, or name the delimiter"
+MANY = ": no column 'd'; choose among 'c0' (1), ... 'c18' (19), 'c19' (20) and 11 more"
+UTF8 = "is not UTF-8; save the file as UTF-8, or name its encoding, for instance --encoding ... "
+REFUSED = [
+    # An empty file, and a header without rows.
+    *(
+        (content, options, ": is empty: no line of it holds a cell; write one row a line")
+        for content in (b"", b"\n\n", b"# only a comment\n", BOM, b"  \n\t\n")
+        for options in ({}, {"delimiter": ","})
+    ),
+    ("\na,b\n# nothing\n", {}, ", line 2: a header and no rows; add the data below it"),
+    # A ragged line.
+    *(
+        (content, options, f", line {at}: the number of cells (separated by {by}) is {n} {RAGGED}")
+        for options in ({}, {"columns": [1]})
+        for content, at, by, n in (
+            ("a,b\n1,2\n\n3,4,5\n", 4, "commas", 3),
+            ("1;2\n3;4\n5\n", 3, "semicolons", 1),
+            ("a\tb\n1\t2\t3\n4\t5\t6\n", 2, "tabs", 3),
+            ("1 2\n# c\n3 4 5\n", 3, "white space", 3),
+            ('1,"2\n"\n3\n', 3, "commas", 1),
+        )
+    ),
+    (
+        "by hand\n\na;b\n1;2\n",
+        {},
+        ", line 3: ... ; if line 1 is no row, skip it (--skip-lines 1); ... ",
+    ),
+    # A cell that is no finite number.
+    *(
+        (content, {}, f", line {line}, column {j} ('{name}'): {said} ... ")
+        for content, line, j, name, said in (
+            (
+                "a,b\r\n1,2\r\n\r\n3,four\r\n",
+                4,
+                2,
+                "b",
+                "'four' is not a number; mend it, drop the",
+            ),
+            ("a;b\n1;3,6\n", 2, 2, "b", "'3,6' is not a number; write decimals with a point"),
+            ("1,5;2,5\n3,5;4,5\n", 1, 1, "1", "'1,5' is not a number; write decimals with a point"),
+            ("a,b\n1,2\n3,\n", 3, 2, "b", "the cell is empty; fill it in or drop the row"),
+            ("a,b\n1,2\n  ,3\n", 3, 1, "a", "the cell is empty; fill it in or drop the row"),
+            ("1,2,\n3,4,\n", 1, 3, "3", "the cell is empty; fill it in or drop the row"),
+            ("1,NA\n3,4\n", 1, 2, "2", "'NA' is not a number"),
+            ("1,2\nnan,4\n", 2, 1, "1", "'nan' is not a finite number; mend it or drop"),
+            ("1,2\n3,-inf\n", 2, 2, "2", "'-inf' is not a finite number; mend it or drop"),
+            ("1,2\n3,1e999\n", 2, 2, "2", "'1e999' is not a finite number; mend it or drop"),
+            ("1,2\n3,0x1p3\n", 2, 2, "2", "'0x1p3' is not a number; mend it, drop"),
+            ("1,2\n3,4 # note\n", 2, 2, "2", "'4 # note' is not a number; mend it, drop"),
+            ('1,2\n3,"4\n5,6\n', 2, 2, "2", "'4\\n5,6\\n' is not a number; mend it, drop"),
+        )
+    ),
+    # A word is not a missing value.
+    ("a,b\n1,2\n3,oops\n", {"missing": "drop"}, ", line 3, column 2 ('b'): 'oops' is not a ... "),
+    # A number in another notation is not read wrongly.
+    *(
+        (
+            f"a;b\n1;{cell}\n",
+            {"decimal": mark, "delimiter": ";"},
+            f" ... : {cell!r} is not a number ... ",
+        )
+        for mark, cells in ((",", ("1.5", "1.23,4", "1.2345,6")), (".", ("1,5", "1,234 567")))
+        for cell in cells
+    ),
+    # What may be meant is said with the option for it: thousands, a header, units.
+    ('a,b\n"1,234",2\n', {}, " ... or name the decimal mark: --decimal . or --decimal ,"),
+    (
+        "1,two,3\n4,5,6\n",
+        {},
+        " ... 'two' is ... ; if this line names the columns, say so (--header)",
+    ),
+    ("a,b\nkg,cm\n1,2\n", {}, " ... ; if the line is no row, skip it (--skip-lines 2-2)"),
+    (
+        b'\xe9, no "table\n1,2,3\na,b\n1,2\n3,x\n',
+        {"skip_lines": 2},
+        ", line 5, column 2 ('b'): ... ",
+    ),
+    # Long cells and names are shortened, to 40 characters.
+    (f"{'n' * 99},b\n{'t' * 99},2\n", {}, f" ... 1 ('{'n' * 36}...): '{'t' * 36}... is not ... "),
+    # A quoted cell that never ends is refused where it starts.
+    (
+        'a,b\n1,2\n3,"4\n' + "5,6\n" * 50_000,
+        {},
+        ", line 3: field larger than field limit ... mend ... ",
+    ),
+    # Text in another encoding is refused by line.
+    (b"a,b\n1,2\n# caf\xe9\n3,4\n", {"columns": [1]}, f", line 3: byte 0xe9 {UTF8}"),
+    (b"a,b\n1,2\n" * 9 + b"\xff,4\n", {"columns": [1]}, f", line 19: byte 0xff {UTF8}"),
+    ("a,b\n1,2\n".encode("utf-16"), {}, f", line 1: byte 0xff {UTF8}"),
+    (b"a,b\n" + b"1,2\n" * 9999 + b"3,caf\xe9\n", {}, f", line 10001: byte 0xe9 {UTF8}"),
+    *(
+        (
+            b"gr\xf6\xdfe;b\n1;2\n",
+            {"encoding": name},
+            f", line 1: ... {UTF8.replace('UTF-8;', name + ';')}",
+        )
+        for name in ("utf-16", "utf-32", "ascii")
+    ),
+    *(
+        ("1\n", {"encoding": name}, f": no encoding is named {name!r} (--encoding) ... ")
+        for name in ("latin_17", "base64")
+    ),
+    # Columns that are not there, or more than once, are refused with those there.
+    *(
+        ("a,b\n1,2\n", {"columns": ["a", j]}, ": no column ... ; choose among 'a' (1), 'b' (2)")
+        for j in ("c", 3, "3", 0, -1, "0", "", "9" * 99)
+    ),
+    (" ".join(map("c{}".format, range(31))) + "\n" + "0 " * 31, {"columns": ["d"]}, MANY),
+    ("a,a\n1,2\n", {"columns": ["a"]}, ": 2 columns are named 'a'; use the number from 1"),
+    ("a,b\n1,2\n", {"columns": ["b", 2]}, ", column 2 ('b'): is chosen 2 times; choose it once"),
+    ("1,2\n", {"columns": []}, ": no column is chosen (--columns); name one ... "),
+    *(
+        ("a,b,c,2-3\n1,2,3,4\n", {"columns": by}, said)
+        for by, said in (
+            (["1-6"], ": no columns 1-6; a range goes up, within 1-4: 'a' (1), ... "),
+            (["3-2"], ": no columns 3-2; a range goes up, within 1-4: 'a' (1), ... "),
+            (["0-2"], ": no columns 0-2; a range goes up, within 1-4: 'a' (1), ... "),
+            (["1-3", "2"], ", column 2 ('b'): is chosen 2 times; choose it once"),
+            (["2-3"], ": '2-3' is a range of columns, and the name of column 4; write 4 for ... "),
+            (["a-c"], ": no column 'a-c'; ... ; a range is one of numbers, as 1-4"),
+        )
+    ),
+    *(
+        ("1,2\n", {"delimiter": d}, ": ... cannot separate cells (--delimiter); name one character")
+        for d in ("", ",,", '"', "\n")
+    ),
+    # A table of which nothing is left, and a key where there are no arrays.
+    (
+        "a,b\n1,\n,2\n",
+        {"missing": "drop"},
+        ": every row has a missing value; fill them in, or ... ",
+    ),
+    ("a,b\nNA,NA\n", {"missing": "drop"}, ": every row has a missing value; fill them in, or ... "),
+    ("1\n", {"key": "x"}, ": only an .npz file has arrays to choose from; leave out --key"),
+]
 
-def test_a_missing_file_is_named(tmp_path):
-    assert "none.csv: no such file; relative paths start from " in refusal(tmp_path / "none.csv")
+
+@pytest.mark.parametrize(("content", "options", "said"), REFUSED)
+def test_a_text_that_is_no_table_is_refused(write, content, options, said):
+    check_says(refusal(write(content), **options), f"data.csv{said}")
 
 
-def test_a_directory_is_refused(tmp_path):
+def test_a_missing_file_and_a_directory_are_named(tmp_path):
     assert refusal(tmp_path / "").endswith(": is a directory; name a file in it")
+    assert "none.csv: no such file; relative paths start from " in refusal(tmp_path / "none.csv")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -426,120 +467,6 @@ def test_a_file_that_the_system_refuses_is_refused(write, monkeypatch, name, err
 
     monkeypatch.setattr(Path, "open", refuse)  # a mode of 000 does not stop root
     assert refusal(path).startswith(f"{name}: {said}")
-
-
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"# only a comment\n", BOM, b"  \n\t\n"])
-def test_an_empty_file_is_refused(write, content):
-    said = "data.csv: is empty: no line of it holds a cell; write one row a line"
-    assert refusal(write(content)) == said
-    assert refusal(write(content), delimiter=",") == said
-
-
-def test_a_header_without_rows_is_refused(write):
-    said = "data.csv, line 2: a header and no rows; add the data below it"
-    assert refusal(write("\na,b\n# nothing\n")) == said
-
-
-@pytest.mark.parametrize("columns", [None, [1]])
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("a,b\n1,2\n\n3,4,5\n", "line 4: the number of cells (separated by commas) is 3 where"),
-        ("1;2\n3;4\n5\n", "line 3: the number of cells (separated by semicolons) is 1 where"),
-        ("a\tb\n1\t2\t3\n4\t5\t6\n", "line 2: the number of cells (separated by tabs) is 3 where"),
-        ("1 2\n# c\n3 4 5\n", "line 3: the number of cells (separated by white space) is 3 where"),
-        ('1,"2\n"\n3\n', "line 3: the number of cells (separated by commas) is 1 where"),
-    ],
-)
-def test_a_ragged_line_is_named(write, columns, content, said):
-    message = refusal(write(content), columns=columns)
-    assert message.startswith(f"data.csv, {said} line 1 has 2, got ")
-    assert message.endswith("; make all lines equally long, or name the delimiter")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (
-            "a,b\r\n1,2\r\n\r\n3,four\r\n",
-            "line 4, column 2 ('b'): 'four' is not a number; mend it, drop the row, or choose ot",
-        ),
-        ("a;b\n1;3,6\n", "line 2, column 2 ('b'): '3,6' is not a number; write decimals with a p"),
-        (
-            "1,5;2,5\n3,5;4,5\n",
-            "line 1, column 1 ('1'): '1,5' is not a number; write decimals with",
-        ),
-        ("a,b\n1,2\n3,\n", "line 3, column 2 ('b'): the cell is empty; fill it in or drop the row"),
-        (
-            "a,b\n1,2\n  ,3\n",
-            "line 3, column 1 ('a'): the cell is empty; fill it in or drop the row",
-        ),
-        ("1,2,\n3,4,\n", "line 1, column 3 ('3'): the cell is empty; fill it in or drop the row"),
-        ("1,2\nnan,4\n", "line 2, column 1 ('1'): 'nan' is not a finite number; mend it or drop"),
-        ("1,2\n3,-inf\n", "line 2, column 2 ('2'): '-inf' is not a finite number; mend it or"),
-        ("1,2\n3,1e999\n", "line 2, column 2 ('2'): '1e999' is not a finite number; mend it or"),
-        ("1,2\n3,0x1p3\n", "line 2, column 2 ('2'): '0x1p3' is not a number; mend it, drop"),
-        ("1,2\n3,4 # note\n", "line 2, column 2 ('2'): '4 # note' is not a number; mend it, drop"),
-        ('1,2\n3,"4\n5,6\n', "line 2, column 2 ('2'): '4\\n5,6\\n' is not a number; mend it, drop"),
-    ],
-)
-def test_a_cell_that_is_no_finite_number_is_named(write, content, said):
-    assert refusal(write(content)).startswith(f"data.csv, {said}")
-
-
-def test_long_cells_and_names_are_shortened(write):
-    message = refusal(write("n" * 99 + ",b\n" + "t" * 99 + ",2\n"))
-    name, cell = "'" + "n" * 36 + "...", "'" + "t" * 36 + "..."
-    assert f"column 1 ({name}): {cell} is not a number" in message
-    assert len(name) == len(cell) == 40
-
-
-def test_a_quoted_cell_that_never_ends_is_refused_where_it_starts(write):
-    message = refusal(write('a,b\n1,2\n3,"4\n' + "5,6\n" * 50_000))
-    assert message.startswith("data.csv, line 3: field larger than field limit (131072); mend")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"a,b\n1,2\n# caf\xe9\n3,4\n", "line 3: byte 0xe9 is not UTF-8; save the file as UTF-8,"),
-        (b"a,b\n1,2\n" * 9 + b"\xff,4\n", "line 19: byte 0xff is not UTF-8"),
-        ("a,b\n1,2\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
-        (b"a,b\n" + b"1,2\n" * 9999 + b"3,caf\xe9\n", "line 10001: byte 0xe9 is not UTF-8"),
-    ],
-)
-def test_text_that_is_not_utf8_is_refused_by_line(write, content, said):
-    assert refusal(write(content), columns=[1]).startswith(f"data.csv, {said}")
-
-
-@pytest.mark.parametrize("column", ["c", 3, "3", 0, -1, "0", "", "9" * 99])
-def test_an_unknown_column_is_refused_with_those_there(write, column):
-    message = refusal(write("a,b\n1,2\n"), columns=["a", column])
-    assert message.startswith("data.csv: no column ")
-    assert message.endswith("; choose among 'a' (1), 'b' (2)")
-
-
-def test_a_long_list_of_columns_is_cut(write):
-    path = write(",".join(f"c{j}" for j in range(1, 31)) + "\n" + ",".join("0" * 30) + "\n")
-    assert refusal(path, columns=["d"]).endswith("'c19' (19), 'c20' (20) and 10 more")
-
-
-def test_a_name_that_two_columns_bear_is_refused(write):
-    path = write("a,a\n1,2\n")
-    assert refusal(path, columns=["a"]) == (
-        "data.csv: 2 columns are named 'a'; use the number from 1"
-    )
-    assert read_table(path, columns=[2])[0].tolist() == [[2]]
-
-
-def test_an_empty_list_of_columns_is_refused(write):
-    assert "no column is chosen (--columns); name one" in refusal(write("1,2\n"), columns=[])
-
-
-@pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n"])
-def test_an_impossible_delimiter_is_refused(write, delimiter):
-    message = refusal(write("1,2\n"), delimiter=delimiter)
-    assert message.endswith("cannot separate cells (--delimiter); name one character")
 
 
 @pytest.mark.parametrize(
@@ -652,52 +579,30 @@ def test_a_fault_is_named_by_its_line_in_whichever_block(write):
             list(blocks)
 
 
-def test_blocks_of_text_need_no_memory_of_its_size(write):
-    rows = 100_000
-    path = write("0.12345678901234567,-0.12345678901234567,0.12345678901234567\n" * rows)
+TEXT = "0.12345678901234567,-0.12345678901234567,0.12345678901234567\n" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "take", "most"),
+    [
+        # The array, as much again while it grows, and a byte of mask a cell; the text is 2.5 of it.
+        ("data.csv", lambda table: len(table.read()), 2.5 * 2.4e6),
+        ("data.csv", lambda table: sum(map(len, table)), 2e6),  # a block is 0.2 MB, the text 6.4 MB
+        ("data.npy", lambda table: sum(map(len, table)), 1.5e6),  # 0.26 MB, the table 3.2 MB
+    ],
+)
+def test_memory_does_not_grow_with_the_file(write, name, take, most):
+    path = write(TEXT, name)
+    if path.suffix == ".npy":
+        np.save(path, np.ones((100_000, 4)))
     tracemalloc.start()
     try:
-        count = sum(len(block) for block in open_table(path))
+        count = take(open_table(path))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert count == rows
-    assert peak < 2e6  # a block is 0.2 MB, the text 6.4 MB, the table 2.4 MB
-
-
-def test_an_array_on_disk_is_not_read_whole(tmp_path):
-    np.save(tmp_path / "data.npy", np.ones((100_000, 4)))
-    tracemalloc.start()
-    try:
-        total = sum(block.sum() for block in open_table(tmp_path / "data.npy"))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert total == 400_000
-    assert peak < 1.5e6  # a block is 0.26 MB, the table 3.2 MB
-
-
-@pytest.mark.parametrize("block_rows", [0, -1])
-def test_an_empty_block_is_refused(write, block_rows):
-    with pytest.raises(ValueError, match="block_rows must be at least 1; got"):
-        open_table(write("1\n"), block_rows=block_rows)
-
-
-# --- a header, or none ----------------------------------------------------------------------------
-
-
-def test_a_first_line_of_numbers_is_a_header_where_that_is_said(write):
-    path = write("2019,2020\n1,2\n")
-    assert read_table(path)[0].tolist() == [[2019, 2020], [1, 2]]
-    values, names = read_table(path, header=True)
-    assert (values.tolist(), names) == ([[1, 2]], ["2019", "2020"])
-    assert read_table(path, header=True, columns=["2020"])[0].tolist() == [[2]]
-
-
-def test_a_first_line_of_words_is_data_where_that_is_said(write):
-    path = write("x,1\ny,2\n")
-    values, names = read_table(path, header=False, columns=[2])
-    assert (values.tolist(), names) == ([[1], [2]], ["2"])
+    assert count == 100_000
+    assert peak < most
 
 
 # --- columns of text ----------------------------------------------------------------------------
@@ -760,99 +665,6 @@ def test_rows_with_a_missing_value_are_dropped_and_counted(tmp_path, name, block
     assert f"{table.unit} {places[20]}, column 2 ('2'): odd" in str(table.error(20, "odd", [2]))
 
 
-@pytest.mark.parametrize("content", ["a,b\n1,\n,2\n", "a,b\nNA,NA\n"])
-def test_a_table_of_which_nothing_is_left_is_refused(write, content):
-    said = "data.csv: every row has a missing value; fill them in, or choose other columns"
-    assert refusal(write(content), missing="drop") == said
-
-
-def test_a_word_is_not_a_missing_value(write):
-    message = refusal(write("a,b\n1,2\n3,oops\n"), missing="drop")
-    assert "line 3, column 2 ('b'): 'oops' is not a number; mend it" in message
-
-
-@pytest.mark.parametrize("skip", [2, {1, 2}, range(1, 3)])
-def test_a_preamble_is_skipped(write, skip):
-    path = write(b'caf\xe9, no "table\n1,2,3,4\na,b\n1,2\n3,x\n')
-    assert refusal(path, skip_lines=skip).startswith("data.csv, line 5, column 2 ('b'): 'x' is")
-    assert read_table(path, skip_lines={1, 2, 5})[0].tolist() == [[1, 2]]
-
-
-def test_a_preamble_that_is_not_skipped_is_told_with_the_option(write):
-    message = refusal(write("by hand\n\na;b\n1;2\n"))
-    assert (
-        "line 3: the number of cells (separated by semicolons) is 2 where line 1 has 1" in message
-    )
-    assert "; if line 1 is no row, skip it (--skip-lines 1); make all lines" in message
-
-
-def test_a_row_of_units_is_skipped_and_the_message_says_how(write):
-    path = write("mass,size\nkg,cm\n1,2\n")
-    assert refusal(path).endswith("; if the line is no row, skip it (--skip-lines 2-2)")
-    values, names = read_table(path, skip_lines=[2])
-    assert (values.tolist(), names) == ([[1, 2]], ["mass", "size"])
-
-
-@pytest.mark.parametrize(
-    ("decimal", "content"),
-    [
-        (",", "a;b\n1234,5;-,5e1\n1.234.567,25;2\n"),
-        (",", "a;b\n1 234,5;-5\n1\u202f234\u202f567,25;2,\n"),
-        (",", "a\tb\n1234,5\t-5,0\n1'234'567,25\t+2\n"),
-        (",", 'a,b\n"1234,5","-5"\n"1.234.567,25","2"\n'),
-        (",", "a b\n1234,5 -5\n1.234.567,25 2\n"),
-        (".", "a;b\n1,234.5;-.5e1\n1,234,567.25;2\n"),
-        (".", 'a,b\n"1,234.5",-5\n"1,234,567.25",2\n'),
-    ],
-)
-def test_decimal_marks_and_thousands_are_understood_where_they_are_named(write, decimal, content):
-    path = write(content)
-    delimiter = "," if 'a,b\n"' in content else None
-    values, names = read_table(path, decimal=decimal, delimiter=delimiter)
-    assert values.tolist() == [[1234.5, -5], [1234567.25, 2]]
-    assert names == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("decimal", "cell"),
-    [(",", "1.5"), (",", "1.23,4"), (",", "1.2345,6"), (".", "1,5"), (".", "1,234 567")],
-)
-def test_a_number_in_another_notation_is_not_read_wrongly(write, decimal, cell):
-    message = refusal(write(f"a;b\n1;{cell}\n"), decimal=decimal, delimiter=";")
-    assert message.startswith(f"data.csv, line 2, column 2 ('b'): {cell!r} is not a number")
-
-
-def test_a_first_row_with_decimal_commas_is_data(write):
-    values, names = read_table(write("1,5;2,5\n3,5;4,5\n"), decimal=",")
-    assert (values.tolist(), names) == ([[1.5, 2.5], [3.5, 4.5]], ["1", "2"])
-
-
-def test_thousands_without_a_decimal_mark_that_is_named_are_refused_with_both(write):
-    message = refusal(write('a,b\n"1,234",2\n'))
-    assert message.endswith("or name the decimal mark: --decimal . or --decimal ,")
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252", "utf-16", "utf-16-le", "gbk"])
-def test_text_is_read_in_the_encoding_that_is_named(write, encoding):
-    name = "质量" if encoding == "gbk" else "größe"
-    path = write(f"{name};b\n1;2\n".encode(encoding))
-    values, names = read_table(path, encoding=encoding)
-    assert (values.tolist(), names) == ([[1, 2]], [name, "b"])
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "ascii"])
-def test_text_in_another_encoding_than_named_is_refused(write, encoding):
-    message = refusal(write(b"gr\xf6\xdfe;b\n1;2\n"), encoding=encoding)
-    assert message.startswith("data.csv, line 1: ")
-    assert f" is not {encoding}; save the file as UTF-8, or name its encoding" in message
-
-
-@pytest.mark.parametrize("encoding", ["latin_17", "base64"])
-def test_an_unknown_encoding_is_refused(write, encoding):
-    said = f"data.csv: no encoding is named {encoding!r} (--encoding)"
-    assert refusal(write("1\n"), encoding=encoding).startswith(said)
-
-
 @pytest.mark.parametrize("module", [gzip, bz2, lzma])
 def test_compressed_text_is_read_whatever_its_name(tmp_path, module):
     path = tmp_path / "data.csv"
@@ -874,10 +686,6 @@ def test_an_array_is_chosen_by_its_key(tmp_path):
     assert refusal(path, key="y") == said
 
 
-def test_a_key_where_there_are_no_arrays_is_refused(write):
-    assert "only an .npz file has arrays to choose from" in refusal(write("1\n"), key="x")
-
-
 @pytest.mark.parametrize("name", ["data.npy", "data.npz", "data.parquet"])
 def test_lines_to_skip_where_there_are_none_are_refused(write, name):
     said = f"{name}: only a text has lines to skip; leave out --skip-lines"
@@ -889,6 +697,8 @@ def test_lines_to_skip_where_there_are_none_are_refused(write, name):
     [
         ({"missing": "impute"}, "missing must be 'error' or 'drop'; got 'impute'"),
         ({"decimal": ";"}, "decimal must be '.' or ','; got ';'"),
+        ({"block_rows": 0}, "block_rows must be at least 1; got 0"),
+        ({"block_rows": -1}, "block_rows must be at least 1; got -1"),
     ],
 )
 def test_an_option_that_is_none_is_refused(write, options, said):
@@ -896,18 +706,13 @@ def test_an_option_that_is_none_is_refused(write, options, said):
         open_table(write("1\n"), **options)
 
 
-def test_a_line_that_begins_with_the_error_of_a_spreadsheet_is_no_comment(write):
-    table = open_table(write("# note\n#N/A,1\n#NAME of it\n2,3\n"), missing="drop")
-    assert table.read().tolist() == [[2, 3]]
-    assert table.n_dropped == 1
-
-
 # --- writing --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["data.csv", "data.npy", "data.npz"])
 def test_what_is_written_is_read_to_the_last_bit(tmp_path, name):
-    x = np.random.default_rng(0).normal(size=(50, 3)) * 10.0 ** np.arange(-300, 300, 4)[:50, None]
+    x = np.random.default_rng(0).integers(0, 2**64, size=(500, 3), dtype=np.uint64).view(np.float64)
+    x = np.where(np.isfinite(x), x, 0.0)
     names = ["plain", 'a "name", quoted', "#1; last"]
     write_table(tmp_path / name, x, names)
     values, read_names = read_table(tmp_path / name)
