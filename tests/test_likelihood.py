@@ -86,19 +86,33 @@ def make_blocks_small(tuned, block_bytes=1, chunk_bytes=2048, largest_block=16):
 
 
 @methods
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_value_and_gradients_are_those_of_the_reference(method, reduction, weighted):
+def test_results_are_those_of_the_reference(method, weighted):
     worst = Worst()
     for seed, problem in shaped_problems():
         n = len(problem.x)
         weight = draw_weight(seed, n) if weighted else None
-        options = {"reduction": reduction, "sample_weight": weight}
-        value, found = nll_value_and_grad(*problem, **options, method=method)
-        expected_value, expected = by_reference(problem, **options)
-        assert isinstance(value, float)
-        worst.add(seed, "value", value, expected_value)
-        worst.add_parameters(seed, found, expected, logits_floor(n, weight, reduction))
+        for reduction in ("mean", "sum"):
+            options = {"reduction": reduction, "sample_weight": weight}
+            expected_value, expected = by_reference(problem, **options)
+            value, found = nll_value_and_grad(*problem, **options, method=method)
+            values = value, nll(*problem, **options, method=method)
+            assert [type(v) for v in values] == [float, float]
+            worst.add(seed, "value", values, (expected_value,) * 2)
+            worst.add_parameters(seed, found, expected, logits_floor(n, weight, reduction))
+            assert not np.triu(found.scale, 1).any()
+            if len(problem.pi_logits) == 1:
+                assert found.pi_logits.tolist() == [0.0]
+        options = {"reduction": "none", "sample_weight": weight}
+        losses, cache = nll_forward(*problem, **options)
+        worst.add(seed, "nll", nll(*problem, **options, method=method), losses)
+        if not weighted:
+            worst.add(seed, "log_prob", log_prob(*problem, method=method), -losses)
+            resp = responsibilities(*problem, method=method)
+            worst.add(seed, "resp", resp, cache.resp)
+            assert (resp >= 0).all()
+            # K of them add up, each rounded to 1.1e-16.
+            np.testing.assert_allclose(resp.sum(axis=1), 1.0, rtol=0, atol=1e-14)
     worst.check(TOLERANCE)
 
 
@@ -117,65 +131,15 @@ def test_value_and_gradients_are_those_of_the_definition_in_loops(method, seed):
     worst.check(1e-11)
 
 
-@methods
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_values_are_those_of_the_reference(method, reduction, weighted):
-    worst = Worst()
-    for seed, problem in shaped_problems():
-        weight = draw_weight(seed, len(problem.x)) if weighted else None
-        options = {"reduction": reduction, "sample_weight": weight}
-        value = nll(*problem, **options, method=method)
-        assert isinstance(value, np.ndarray if reduction == "none" else float)
-        worst.add(seed, "value", value, nll_forward(*problem, **options)[0])
-    worst.check(TOLERANCE)
-
-
-@methods
-def test_log_prob_is_that_of_the_reference(method):
-    worst = Worst()
-    for seed, problem in shaped_problems():
-        expected = -nll_forward(*problem, reduction="none")[0]
-        worst.add(seed, "log_prob", log_prob(*problem, method=method), expected)
-    worst.check(TOLERANCE)
-
-
-@methods
-def test_responsibilities_are_those_of_the_reference(method):
-    worst = Worst()
-    for seed, problem in shaped_problems():
-        found = responsibilities(*problem, method=method)
-        worst.add(seed, "resp", found, nll_forward(*problem)[1].resp)
-        assert (found >= 0).all()
-        # K of them add up, each rounded to 1.1e-16.
-        np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=0, atol=1e-14)
-    worst.check(TOLERANCE)
-
-
-@methods
-def test_gradient_of_the_factors_is_exactly_lower_triangular(method):
-    for _, problem in shaped_problems():
-        _, found = nll_value_and_grad(*problem, method=method)
-        assert not np.triu(found.scale, 1).any()
-
-
-@methods
-def test_gradient_of_the_only_logit_is_exactly_zero(method):
-    for seed, shape in enumerate([(1, 1, 1), (300, 1, 4), (2500, 1, 13)]):
-        problem = random_problem(seed, *shape)
-        weight = draw_weight(seed, shape[0])
-        _, found = nll_value_and_grad(*problem, sample_weight=weight, method=method)
-        assert found.pi_logits.tolist() == [0.0]
-
-
 # --- blocks and chunks ---------------------------------------------------------------------------
 
 
 @methods
 def test_several_blocks_and_chunks_agree_with_the_reference(method):
     # Chunks have 8184 rows at most; blocks of this shape fewer.
-    problem = random_problem(7, 20_000, 30, 32)
-    weight = draw_weight(7, 20_000)
+    n = 12_000
+    problem = random_problem(7, n, 12, 32)
+    weight = draw_weight(7, n)
     mixture = PreparedMixture.of(Parameters(*problem[1:]))
     parts = []
     EStep(mixture, method, gradient=True).each(problem.x, parts.append)
@@ -186,14 +150,14 @@ def test_several_blocks_and_chunks_agree_with_the_reference(method):
     expected_value, expected = by_reference(problem, sample_weight=weight)
     worst = Worst()
     worst.add(7, "value", value, expected_value)
-    worst.add_parameters(7, found, expected, logits_floor(20_000, weight))
+    worst.add_parameters(7, found, expected, logits_floor(n, weight))
     worst.add(7, "resp", responsibilities(*problem, method=method), nll_forward(*problem)[1].resp)
     worst.check(TOLERANCE)
 
 
 @methods
 @pytest.mark.parametrize("group", [1, 3 * 14**2, 2**20])
-@pytest.mark.parametrize("shape", [(30, 40, 5), (30, 7, 5), (60, 8, 14), (60, 90, 18)])
+@pytest.mark.parametrize("shape", [(30, 7, 5), (60, 8, 14), (40, 30, 18)])
 def test_gradients_do_not_depend_on_how_many_matrices_are_worked_on_at_a_time(
     tuned, method, group, shape
 ):
@@ -209,36 +173,30 @@ def test_gradients_do_not_depend_on_how_many_matrices_are_worked_on_at_a_time(
 
 
 @methods
-@pytest.mark.parametrize("rows", [1, 2, 5, 64])
-@pytest.mark.parametrize("chunk_bytes", [1, 777, 2**22])
-def test_results_do_not_depend_on_the_block_size(tuned, method, rows, chunk_bytes):
-    problem = random_problem(3, 403, 4, 5)
-    weight = draw_weight(3, 403)
+@pytest.mark.parametrize(("rows", "chunk_bytes"), [(1, 2**22), (2, 1), (5, 777), (64, 2**22)])
+def test_results_depend_on_neither_the_block_size_nor_the_order_of_rows(
+    tuned, method, rows, chunk_bytes
+):
+    n = 403
+    problem = random_problem(3, n, 4, 5)
+    weight = draw_weight(3, n)
+    order = np.random.default_rng(0).permutation(n)
+    shuffled = problem._replace(x=problem.x[order])
     whole = nll_value_and_grad(*problem, sample_weight=weight, method=method)
     whole_log_prob = log_prob(*problem, method=method)
     whole_resp = responsibilities(*problem, method=method)
+    other = nll_value_and_grad(*shuffled, sample_weight=weight[order], method=method)
     make_blocks_small(tuned, chunk_bytes=chunk_bytes, largest_block=rows)
-    parts = nll_value_and_grad(*problem, sample_weight=weight, method=method)
     worst = Worst()
-    worst.add(3, "value", parts[0], whole[0])
-    worst.add_parameters(3, parts[1], whole[1], logits_floor(403, weight))
+    for value, found in (
+        other,
+        nll_value_and_grad(*problem, sample_weight=weight, method=method),
+    ):
+        worst.add(3, "value", value, whole[0])
+        worst.add_parameters(3, found, whole[1], logits_floor(n, weight))
     worst.add(3, "log_prob", log_prob(*problem, method=method), whole_log_prob)
     worst.add(3, "resp", responsibilities(*problem, method=method), whole_resp)
     worst.check(1e-13)  # the contract
-
-
-@methods
-def test_results_do_not_depend_on_the_order_of_rows(method):
-    problem = random_problem(4, 3000, 4, 5)
-    weight = draw_weight(4, 3000)
-    order = np.random.default_rng(0).permutation(3000)
-    whole = nll_value_and_grad(*problem, sample_weight=weight, method=method)
-    shuffled = problem._replace(x=problem.x[order])
-    other = nll_value_and_grad(*shuffled, sample_weight=weight[order], method=method)
-    worst = Worst()
-    worst.add(4, "value", other[0], whole[0])
-    worst.add_parameters(4, other[1], whole[1], logits_floor(3000, weight))
-    worst.check(1e-13)  # sums of 3000 terms in another order
 
 
 # --- components that are off ---------------------------------------------------------------------
@@ -455,63 +413,37 @@ def with_far_row(far):
     return problem, weight, kept, np.delete(weight, 20)
 
 
-far_rows = pytest.mark.parametrize("far", [1e3, 1e155, 1e200, 1.7e308])
-
-
 @methods
-@far_rows
+@pytest.mark.parametrize("far", [1e3, 1e155, 1e200, 1.7e308])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_gradient_is_without_a_row_of_no_weight_however_far_it_is(method, far, reduction):
+def test_results_are_without_a_row_of_no_weight_however_far_it_is(method, far, reduction):
     problem, weight, kept, kept_weight = with_far_row(far)
-    options = {"reduction": reduction, "method": method}
-    value, found = nll_value_and_grad(*problem, sample_weight=weight, **options)
+    options = {"sample_weight": weight, "method": method}
+    value, found = nll_value_and_grad(*problem, **options, reduction=reduction)
     expected_value, expected = by_reference(kept, sample_weight=kept_weight, reduction=reduction)
+    values = value, nll(*problem, **options, reduction=reduction)
     worst = Worst()
-    worst.add(far, "value", value, expected_value)
+    worst.add(far, "value", values, (expected_value,) * 2)
     worst.add_parameters(far, found, expected, logits_floor(49, kept_weight, reduction))
     worst.check(TOLERANCE)
-
-
-@methods
-@far_rows
-def test_value_is_without_a_row_of_no_weight_however_far_it_is(method, far):
-    problem, weight, kept, kept_weight = with_far_row(far)
-    for reduction in ("mean", "sum"):
-        options = {"reduction": reduction, "method": method}
-        value = nll(*problem, sample_weight=weight, **options)
-        expected = nll_forward(*kept, sample_weight=kept_weight, reduction=reduction)[0]
-        assert value == pytest.approx(expected, rel=TOLERANCE, abs=0)
-    losses = nll(*problem, sample_weight=weight, reduction="none", method=method)
+    losses = nll(*problem, **options, reduction="none")
     assert losses[20] == 0.0
     assert np.isfinite(losses).all()
 
 
 @methods
-@pytest.mark.parametrize("size", [1e-300, 1e-100, 1e100, 1e300])
+@pytest.mark.parametrize("size", [5e-324, 1e-300, 1e-100, 1e100, 1e300])
 def test_mean_does_not_depend_on_the_size_of_the_weights(method, size):
+    # Whole numbers, so that multiples of 5e-324 are exact; a product with them is not.
     problem = random_problem(13, 40, 3, 2)
-    weight = draw_weight(13, 40)
+    weight = np.random.default_rng(16).integers(0, 5, size=40).astype(float)
+    worst = Worst()
     value, found = nll_value_and_grad(*problem, sample_weight=weight, method=method)
     again, scaled = nll_value_and_grad(*problem, sample_weight=size * weight, method=method)
-    worst = Worst()
     worst.add(13, "value", again, value)
+    worst.add(13, "nll", nll(*problem, sample_weight=size * weight, method=method), value)
     worst.add_parameters(13, scaled, found, logits_floor(40, weight))
     worst.check(1e-13)  # each weight is rounded once more
-
-
-@methods
-def test_mean_is_right_at_the_smallest_weights_of_all(method):
-    # Multiples of 5e-324, so that they are exact; a product with them is not.
-    problem = random_problem(16, 40, 3, 2)
-    weight = np.random.default_rng(16).integers(1, 5, size=40).astype(float)
-    value, found = nll_value_and_grad(*problem, sample_weight=weight, method=method)
-    again, tiny = nll_value_and_grad(*problem, sample_weight=weight * 5e-324, method=method)
-    worst = Worst()
-    worst.add(16, "value", again, value)
-    worst.add_parameters(16, tiny, found, logits_floor(40, weight))
-    nlls = (nll(*problem, sample_weight=w, method=method) for w in (weight * 5e-324, weight))
-    worst.add(16, "nll", *nlls)
-    worst.check(1e-13)
 
 
 # --- beyond the range of a double ----------------------------------------------------------------
@@ -597,16 +529,10 @@ def test_beyond_the_range_results_are_those_of_the_reference(method, case):
             assert_same(value, expected_value, TOLERANCE, "value")
             for name in ("pi_logits", "means", "scale"):
                 assert_same(getattr(found, name), getattr(expected, name), TOLERANCE, name)
-
-
-@methods
-@pytest.mark.parametrize("case", BEYOND)
-def test_beyond_the_range_values_are_those_of_the_reference(method, case):
-    for arguments in beyond(case):
-        value, cache = nll_forward(*arguments, reduction="none")
+        losses, cache = nll_forward(*arguments, reduction="none")
         found = nll(*arguments, reduction="none", method=method)
-        assert_same(found, value, TOLERANCE, "nll")
-        assert_same(log_prob(*arguments, method=method), -value, TOLERANCE, "log_prob")
+        assert_same(found, losses, TOLERANCE, "nll")
+        assert_same(log_prob(*arguments, method=method), -losses, TOLERANCE, "log_prob")
         resp = responsibilities(*arguments, method=method)
         assert_same(resp, cache.resp, TOLERANCE, "resp")
 
@@ -618,19 +544,14 @@ def from_statistics(arguments, method):
 
 @methods
 @pytest.mark.parametrize("case", BEYOND)
-def test_beyond_the_range_gradients_from_statistics_are_never_nan(method, case):
-    for arguments in beyond(case):
-        for block in from_statistics(arguments, method)[:3]:
-            assert not np.isnan(block).any()
-
-
-@methods
-@pytest.mark.parametrize("case", BEYOND)
 def test_beyond_the_range_gradients_from_statistics_are_right_where_they_are_finite(method, case):
     # A sum beyond the range may make them infinite where the gradient is not; and of several such
     # sums that cancel in a correlated component, nobody can know what is left.
-    for arguments in list(beyond(case))[: 1 if case == "tie" else None]:
+    for arguments in beyond(case):
         found = from_statistics(arguments, method)
+        assert not any(np.isnan(block).any() for block in found[:3])
+        if case == "tie" and arguments[0].shape[1] > 1:
+            continue
         _, expected = by_reference(arguments)
         for name in ("pi_logits", "means", "scale"):
             block, true = getattr(found, name), getattr(expected, name)
@@ -660,7 +581,7 @@ def wild_problem(seed, largest_exponent):
 def test_results_at_any_magnitudes_are_never_nan_and_those_of_the_reference(
     method, largest_exponent
 ):
-    for seed in range(36):
+    for seed in range(14):
         arguments = wild_problem(seed, largest_exponent)
         value, found = nll_value_and_grad(*arguments, method=method)
         log_probs = log_prob(*arguments, method=method)
@@ -860,7 +781,7 @@ def test_memory_that_is_held_is_measured():
 @methods
 def test_concurrent_calls_give_bitwise_the_results_of_serial_ones(method):
     # Each call has arrays of its own, and BLAS splits a product in the same way whoever calls.
-    problems = [random_problem(i, 6000 + i, 6 + i, 4 + i) for i in range(8)]
+    problems = [random_problem(i, 3000 + i, 6 + i, 4 + i) for i in range(8)]
     parameters = [Parameters(*problem[1:]) for problem in problems]
 
     def work(i):
