@@ -15,6 +15,7 @@ from gmm_np.solvers.results import CollapseError, Data, FitInterrupted, variance
 
 FAMILIES = ("full", "tied", "diag", "tied_diag", "spherical", "shared_spherical", "constant")
 PRIORS = (Wishart(0.5, 1.0), Dirichlet(2.0), Normal([3.5, 70.0], 20.0))
+SOLVERS = pytest.mark.parametrize("fit", [fit_em, fit_lbfgs, fit_newton, fit_adam])
 
 
 def old_faithful(n_components, family="full"):
@@ -42,28 +43,24 @@ def random_problem(rng):
 # --- EM ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_em_never_increases_the_nll(seed):
-    x, weight, start = random_problem(np.random.default_rng(seed))
-    # With a component that collapses, what is checked is all that came before.
-    fit = fit_em(x, start, sample_weight=weight, on_collapse="keep", tol=0, max_iter=25)
-    losses = [*fit.history, fit.nll]
-    assert losses[0] == pytest.approx(value(x, start, sample_weight=weight), rel=1e-13)
-    for before, after in itertools.pairwise(losses):
-        assert after <= before + 1e-12 * abs(before)
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_em_with_priors_never_increases_its_objective(seed):
-    rng = np.random.default_rng(1000 + seed)
+@pytest.mark.parametrize("seed", range(90))
+def test_em_never_increases_its_objective(seed):
+    rng = np.random.default_rng(seed)
     x, weight, start = random_problem(rng)
-    priors = (
-        Wishart(float(rng.uniform(0.1, 2)), float(rng.uniform(0, 3))),
-        Dirichlet(float(rng.uniform(1, 3))),
-        Normal(x.mean(axis=0), float(rng.uniform(1, 20))),
-    )
-    fit = fit_em(x, start, sample_weight=weight, priors=priors, tol=0, max_iter=25)
-    for before, after in itertools.pairwise(fit.history):
+    options = {"sample_weight": weight, "tol": 0, "max_iter": 25}
+    if seed % 3 == 0:
+        priors = (
+            Wishart(float(rng.uniform(0.1, 2)), float(rng.uniform(0, 3))),
+            Dirichlet(float(rng.uniform(1, 3))),
+            Normal(x.mean(axis=0), float(rng.uniform(1, 20))),
+        )
+        losses = fit_em(x, start, priors=priors, **options).history
+    else:
+        # With a component that collapses, what is checked is all that came before.
+        fit = fit_em(x, start, on_collapse="keep", **options)
+        losses = [*fit.history, fit.nll]
+        assert losses[0] == pytest.approx(value(x, start, sample_weight=weight), rel=1e-13)
+    for before, after in itertools.pairwise(losses):
         assert after <= before + 1e-12 * abs(before)
 
 
@@ -277,7 +274,7 @@ def test_all_solvers_reach_the_optimum_of_em(family, priors):
 def test_adam_in_minibatches_reaches_the_optimum_of_em():
     x, start = old_faithful(2)
     rng = np.random.default_rng(9)
-    fit = fit_adam(x, start, batch_size=64, max_iter=200, tol=1e-3, rng=rng)
+    fit = fit_adam(x, start, batch_size=64, max_iter=100, tol=1e-3, rng=rng)
     assert fit.nll == pytest.approx(fit_em(x, start).nll, abs=1e-3)
 
 
@@ -411,45 +408,35 @@ def test_newton_by_products_ends_where_newton_by_the_matrix_does(monkeypatch):
     assert np.allclose(by_matrix.parameters.means, by_products.parameters.means, rtol=1e-9)
 
 
-@pytest.mark.parametrize("fit", [fit_em, fit_lbfgs, fit_newton, fit_adam])
-def test_callback_sees_each_iteration(fit):
+@SOLVERS
+def test_callback_and_trace_see_each_iteration_up_to_the_last_that_is_allowed(fit):
     x, start = old_faithful(2)
-    seen = []
-    found = fit(x, start, max_iter=12, callback=lambda i, f: seen.append((i, f)))
-    iterations, losses = zip(*seen, strict=True)
-    assert iterations == tuple(range(1, found.n_iter + 1))
+    told, traced = [], []
+    found = fit(
+        x,
+        start,
+        max_iter=4,
+        callback=lambda *seen: told.append(seen),
+        trace=lambda *seen: traced.append(seen),
+    )
+    assert found.n_iter == 4
+    assert not found.converged
+    iterations, losses = zip(*told, strict=True)
+    assert iterations == tuple(range(1, 5))
     assert losses == found.history
     if fit is not fit_adam:  # whose steps may go up
         assert all(after <= before for before, after in itertools.pairwise(losses))
-
-
-@pytest.mark.parametrize("fit", [fit_em, fit_lbfgs, fit_newton, fit_adam])
-def test_trace_sees_the_parameters_after_each_iteration(fit):
-    x, start = old_faithful(2)
-    seen = []
-    found = fit(x, start, max_iter=7, trace=lambda *traced: seen.append(traced))
-    iterations, parameters = zip(*seen, strict=True)
-    assert iterations == tuple(range(1, found.n_iter + 1))
-    for name in ("pi_logits", "means", "scale"):
-        np.testing.assert_array_equal(
-            getattr(parameters[-1], name), getattr(found.parameters, name)
-        )
+    iterations, parameters = zip(*traced, strict=True)
+    assert iterations == tuple(range(1, 5))
+    assert parameters[-1].equals(found.parameters)
     losses = [value(x, p) for p in parameters]
     # EM and Adam say the loss before an iteration, the others the loss after it.
-    told = found.history[1:] if fit in (fit_em, fit_adam) else found.history
-    np.testing.assert_allclose(losses[: len(told)], told, rtol=1e-12)
+    expected = found.history[1:] if fit in (fit_em, fit_adam) else found.history
+    np.testing.assert_allclose(losses[: len(expected)], expected, rtol=1e-12)
     assert losses[-1] == pytest.approx(found.nll, rel=1e-12)
 
 
-@pytest.mark.parametrize("fit", [fit_em, fit_lbfgs, fit_newton, fit_adam])
-def test_iterations_are_limited(fit):
-    x, start = old_faithful(2)
-    found = fit(x, start, max_iter=3)
-    assert found.n_iter == 3
-    assert not found.converged
-
-
-@pytest.mark.parametrize("fit", [fit_em, fit_lbfgs, fit_newton, fit_adam])
+@SOLVERS
 def test_an_interrupted_fit_hands_over_what_it_has(fit):
     x, start = old_faithful(2)
 
@@ -463,22 +450,14 @@ def test_an_interrupted_fit_hands_over_what_it_has(fit):
     assert value(x, stopped.value.parameters) < value(x, start)
 
 
-def test_a_component_that_is_off_is_refused_by_solvers_on_gradients():
+def test_arguments_that_cannot_be_are_refused():
     x, start = old_faithful(2)
     off = Parameters([0.0, -np.inf], start.means, start.scale)
     with pytest.raises(ValueError, match=r"logit of -inf at component 1"):
         fit_lbfgs(x, off)
-
-
-@pytest.mark.parametrize("batch_size", [0, -3])
-def test_batches_have_rows(batch_size):
-    x, start = old_faithful(2)
-    with pytest.raises(ValueError, match=r"batch_size must be at least 1"):
-        fit_adam(x, start, batch_size=batch_size)
-
-
-def test_an_unknown_way_with_a_collapse_is_refused():
-    x, start = old_faithful(2)
+    for batch_size in (0, -3):
+        with pytest.raises(ValueError, match=r"batch_size must be at least 1"):
+            fit_adam(x, start, batch_size=batch_size)
     with pytest.raises(ValueError, match=r'on_collapse must be one of "raise", "reseed", "keep"'):
         EM(Data(x), start, on_collapse="ignore")
 
@@ -589,20 +568,22 @@ def in_units(unit, x, start):
     return x * unit, Parameters(start.pi_logits, start.means * unit, scale, start.family)
 
 
-@pytest.mark.parametrize("unit", [1e-6, 1e6])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    ("fit", "limit", "distances"),
-    [(fit_lbfgs, 500, (0.0, 10.0, 300.0)), (fit_newton, 30, (0.0, 3.0))],
+    ("fit", "limit", "distances", "units"),
+    [
+        (fit_lbfgs, 500, (0.0, 10.0, 300.0), (1e-6, 1e6, 1e-6)),
+        (fit_newton, 30, (0.0, 3.0), (1e6, 1e-6)),
+    ],
 )
 def test_converged_is_said_of_the_gradient_whatever_the_distance_and_the_units(
-    fit, limit, distances, family, unit
+    fit, limit, distances, units, family
 ):
     rng = np.random.default_rng(20)
     data = np.concatenate([rng.normal(size=(24, 2)), rng.normal(4.0, 0.5, size=(16, 2))])
     near = kmeans_start(data, 2, rng, family=family)
     reached = 0
-    for distance in distances:
+    for distance, unit in zip(distances, units, strict=True):
         far = Parameters(near.pi_logits, near.means + distance, near.scale, family)
         x, start = in_units(unit, data, far)
         found = fit(x, start, tol=1e-6, max_iter=limit)
@@ -626,7 +607,7 @@ def test_converged_is_said_of_the_gradient_whatever_the_distance_and_the_units(
 
 
 def test_lbfgs_goes_on_from_where_its_line_search_gives_up():
-    x = np.random.default_rng(0).normal(size=(200, 2))
+    x = np.random.default_rng(0).normal(size=(50, 2))
     right = fit_em(x, Parameters([0.0], np.zeros((1, 2)), np.eye(2)[None])).nll
     start = Parameters([0.0], np.full((1, 2), 1e5), np.eye(2)[None])
     found = fit_lbfgs(x, start)

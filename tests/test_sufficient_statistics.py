@@ -7,9 +7,8 @@ import pickle
 
 import numpy as np
 import pytest
-from problems import Problem, Worst, logits_floor, naive_nll, random_problem
+from problems import Worst, logits_floor, naive_nll, random_problem
 
-import gmm_np
 from gmm_np import (
     Parameters,
     Statistics,
@@ -69,9 +68,9 @@ def splits(rng, n_samples):
 
 @methods
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_statistics_add_up_in_any_split_and_order(method, weighted, seed):
-    x, parameters, weight = draw(seed, 4000, 5, 4)
+    x, parameters, weight = draw(seed, 1500, 5, 4)
     weight = weight if weighted else None
     rng = np.random.default_rng(seed)
     whole = statistics(x, parameters, sample_weight=weight, method=method)
@@ -96,18 +95,9 @@ def test_statistics_add_up_in_any_split_and_order(method, weighted, seed):
 
 
 @methods
-def test_single_rows_add_up_to_the_whole(method):
-    x, parameters, _ = draw(3, 2000, 3, 2)
-    whole = statistics(x, parameters, method=method)
-    total = sum(statistics(row[None], parameters, method=method) for row in x)
-    assert_close(total, whole)
-    assert_gradients_close(gradients(parameters, total), gradients(parameters, whole))
-
-
-@methods
 @pytest.mark.parametrize("weighted", [False, True])
 def test_streams_give_the_sum_of_their_blocks(method, weighted):
-    x, parameters, weight = draw(4, 4000, 5, 4)
+    x, parameters, weight = draw(4, 1500, 5, 4)
     rng = np.random.default_rng(4)
     options = {"method": method}
     whole = statistics(x, parameters, sample_weight=weight if weighted else None, **options)
@@ -121,14 +111,15 @@ def test_streams_give_the_sum_of_their_blocks(method, weighted):
             assert_close(total, whole)
 
 
-def test_statistics_add_in_either_order_to_the_same_bits():
+def test_statistics_made_at_equal_parameters_add_in_either_order_to_the_same_bits():
     x, parameters, weight = draw(5, 300, 4, 3)
+    equal = Parameters(parameters.pi_logits, parameters.means, parameters.scale)
+    assert equal is not parameters
     a = statistics(x[:100], parameters, sample_weight=weight[:100])
-    b = statistics(x[100:], parameters)
-    left, right = a + b, b + a
-    assert (left.loss, left.weight, left.count) == (right.loss, right.weight, right.count)
-    for name in ("n_k", "v_k", "M_k"):
-        np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+    b = statistics(x[100:], equal)
+    assert_close(a + b, b + a, 0.0)
+    for one in (equal, parameters):
+        gradients(one, a + b)
 
 
 def test_sum_starts_from_nothing_and_changes_none_of_its_terms():
@@ -168,34 +159,26 @@ def test_statistics_made_at_other_parameters_are_refused(field):
             em_step(other, found)
 
 
-def test_statistics_made_at_equal_parameters_add():
-    x, parameters, _ = draw(9, 20, 3, 2)
-    again = Parameters(parameters.pi_logits, parameters.means, parameters.scale)
-    assert again is not parameters
-    total = statistics(x[:5], parameters) + statistics(x[5:], again)
-    assert_close(total, statistics(x, parameters), 1e-14)
-    gradients(again, total)
-
-
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_pickles_come_back_as_they_were_and_add(protocol):
+def test_pickles_and_copies_come_back_as_they_were_and_add(protocol):
     x, parameters, weight = draw(10, 60, 3, 4)
     here = statistics(x[:30], parameters)
     there = statistics(x[30:], parameters, sample_weight=weight[30:])
-    back = pickle.loads(pickle.dumps(there, protocol))
-    assert_close(back, there, 0.0)
-    assert_close(here + back, here + there, 0.0)
-    assert_close(back + here, here + there, 0.0)
-    assert back.parameters.equals(parameters)
-    gradients(parameters, here + back)
-
-
-def test_parameters_of_a_pickle_are_read_only_too():
-    x, parameters, _ = draw(10, 60, 3, 4)
-    back = pickle.loads(pickle.dumps(statistics(x, parameters))).parameters
-    for array in (back.pi_logits, back.means, back.scale):
-        with pytest.raises(ValueError, match="read-only"):
-            array.flat[0] = 1.0
+    for back in (
+        pickle.loads(pickle.dumps(there, protocol)),
+        copy.copy(there),
+        copy.deepcopy(there),
+    ):
+        assert_close(back, there, 0.0)
+        assert_close(here + back, here + there, 0.0)
+        assert_close(back + here, here + there, 0.0)
+        assert back.parameters.equals(parameters)
+        gradients(parameters, here + back)
+        with pytest.raises(AttributeError):
+            back.weight = 1.0
+        for array in (back.parameters.pi_logits, back.parameters.means, back.parameters.scale):
+            with pytest.raises(ValueError, match="read-only"):
+                array.flat[0] = 1.0
 
 
 def test_pickles_are_as_small_as_their_numbers():
@@ -206,20 +189,6 @@ def test_pickles_are_as_small_as_their_numbers():
     assert size < 2 * 8 * 6 * (1 + 5 + 25) + 2000
     # Whatever the number of samples, but for the bytes of the count.
     assert abs(size - len(pickle.dumps(statistics(x[:10], parameters)))) <= 8
-
-
-def test_copies_are_equal():
-    x, parameters, _ = draw(12, 30, 2, 2)
-    found = statistics(x, parameters)
-    assert_close(copy.copy(found), found, 0.0)
-    assert_close(copy.deepcopy(found), found, 0.0)
-
-
-def test_statistics_cannot_be_reassigned():
-    x, parameters, _ = draw(13, 30, 2, 2)
-    found = statistics(x, parameters)
-    with pytest.raises(AttributeError):
-        found.weight = 1.0
 
 
 # --- what they are -------------------------------------------------------------------------------
@@ -269,19 +238,13 @@ def test_count_weight_and_loss_are_those_of_the_data(method):
 
 
 @methods
-def test_second_moments_are_symmetric(method):
+def test_second_moments_are_symmetric_and_masses_add_up_to_the_weight(method):
     x, parameters, weight = draw(14, 500, 4, 14)
     found = statistics(x, parameters, sample_weight=weight, method=method)
     for moment in (found.M_k, found.S_k):
         np.testing.assert_allclose(
             moment, moment.transpose(0, 2, 1), rtol=0, atol=1e-14 * np.abs(moment).max()
         )
-
-
-@methods
-def test_masses_add_up_to_the_weight(method):
-    x, parameters, weight = draw(15, 3000, 6, 3)
-    found = statistics(x, parameters, sample_weight=weight, method=method)
     assert found.n_k.sum() == pytest.approx(found.weight, rel=1e-14, abs=0)
 
 
@@ -293,7 +256,7 @@ def test_masses_add_up_to_the_weight(method):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_gradients_from_statistics_are_those_of_the_reference(method, reduction, weighted):
     worst, direct = Worst(), Worst()
-    for seed in range(25):
+    for seed in range(12):
         x, parameters, weight = draw(seed)
         weight = weight if weighted else None
         theta = (parameters.pi_logits, parameters.means, parameters.scale)
@@ -418,8 +381,7 @@ def test_em_step_is_accurate_from_far_away(method, far):
 
 
 def test_em_never_increases_the_nll():
-    steps = 0
-    for seed in range(100):
+    for seed in range(30):
         x, parameters, weight = draw(seed, 60, 1 + seed % 4, 1 + seed % 3)
         weight = weight if seed % 2 else None
         value = INF
@@ -430,8 +392,6 @@ def test_em_never_increases_the_nll():
             assert now <= value + 1e-13 * max(1.0, abs(now)), f"seed {seed}"
             value = now
             parameters = em_step(parameters, total)
-            steps += 1
-    assert steps == 600
 
 
 def test_em_reaches_a_point_where_the_gradient_is_zero():
@@ -605,14 +565,6 @@ def test_data_without_rows_are_refused(x, message):
         statistics(x, parameters)
 
 
-def test_exhausted_generator_is_refused():
-    x, parameters, _ = draw(30, 20, 2, 2)
-    blocks = (block for block in np.split(x, 4))
-    statistics(blocks, parameters)
-    with pytest.raises(ValueError, match="iterable without any block of rows"):
-        statistics(blocks, parameters)
-
-
 @pytest.mark.parametrize(
     ("bad", "error", "message"),
     [
@@ -632,31 +584,29 @@ def test_bad_block_is_named(bad, error, message):
         statistics(iter(blocks), parameters)
 
 
-def test_bad_values_of_an_array_are_counted_and_the_first_is_placed():
-    x, parameters, _ = draw(32, 50_000, 2, 2)
-    x[40_000, 1] = np.nan
-    x[49_999] = [-INF, INF]
-    message = "3 of 100000, the first nan at row 40000, column 1"
-    with pytest.raises(ValueError, match=message):
+def test_bad_values_of_an_array_are_counted_and_the_first_is_placed(tuned):
+    tuned(chunk_bytes=8 * 2 * 64)
+    x, parameters, _ = draw(32, 500, 2, 2)
+    x[400, 1] = np.nan
+    x[499] = [-INF, INF]
+    with pytest.raises(ValueError, match="3 of 1000, the first nan at row 400, column 1"):
         statistics(x, parameters)
-    with pytest.raises(ValueError, match=message):
-        nll_value_and_grad(x, parameters.pi_logits, parameters.means, parameters.scale)
 
 
 @pytest.mark.parametrize("make", [list, iter])
-def test_weights_that_end_before_their_stream_are_refused(make):
+def test_streams_and_weights_of_different_length_are_refused(make):
     x, parameters, weight = draw(33, 20, 2, 2)
     blocks, weights = np.split(x, 4), np.split(weight, 4)
     with pytest.raises(ValueError, match=r"sample_weight ends before x: .* block 2"):
         statistics(make(blocks), parameters, sample_weight=make(weights[:2]))
-
-
-@pytest.mark.parametrize("make", [list, iter])
-def test_weights_that_go_on_after_their_stream_are_refused(make):
-    x, parameters, weight = draw(34, 20, 2, 2)
-    blocks, weights = np.split(x, 4), np.split(weight, 4)
     with pytest.raises(ValueError, match="sample_weight has more blocks than x"):
         statistics(make(blocks[:3]), parameters, sample_weight=make(weights))
+    with pytest.raises(ValueError, match="sample_weight"):
+        statistics(make(blocks), parameters, sample_weight=weight)
+    read = iter(blocks)
+    statistics(read, parameters)
+    with pytest.raises(ValueError, match="iterable without any block of rows"):
+        statistics(read, parameters)
 
 
 @pytest.mark.parametrize(
@@ -674,12 +624,6 @@ def test_bad_weights_of_a_block_are_named(bad, message):
     weights = [np.ones(5), bad, np.ones(5), np.ones(5)]
     with pytest.raises(ValueError, match=message):
         statistics(np.split(x, 4), parameters, sample_weight=iter(weights))
-
-
-def test_single_array_of_weights_for_a_stream_is_refused():
-    x, parameters, weight = draw(36, 20, 2, 2)
-    with pytest.raises(ValueError, match="sample_weight"):
-        statistics(np.split(x, 4), parameters, sample_weight=weight)
 
 
 def test_weights_of_a_block_may_all_be_zero_but_not_those_of_a_stream():
@@ -720,9 +664,3 @@ def test_unknown_methods_are_refused(method):
     x, parameters, _ = draw(40, 5, 2, 2)
     with pytest.raises(ValueError, match='method must be one of "auto", "direct", "moments"; got'):
         statistics(x, parameters, method=method)
-
-
-def test_statistics_are_public():
-    assert gmm_np.Statistics is Statistics
-    problem = Problem(*random_problem(0))
-    assert isinstance(gmm_np.statistics(problem.x, Parameters(*problem[1:])), gmm_np.Statistics)
