@@ -6,7 +6,7 @@ nothing of the families' own code is in them.
 
 import numpy as np
 import pytest
-from families_by_reference import FAMILIES, LEARNED, random_parameters, value_and_grad
+from families_by_reference import FAMILIES, LEARNED, random_parameters, value_alone, value_and_grad
 from problems import random_problem
 
 from gmm_np import Gradients, Parameters, check_grad
@@ -31,7 +31,7 @@ def draw(seed, family):
 
 @EACH
 @EACH_FAMILY
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_unpack_undoes_pack_and_the_reverse(space, family, seed):
     _, parameters = draw(seed, family)
     own = space.of(parameters)
@@ -67,11 +67,12 @@ def test_pullback_is_the_gradient_with_respect_to_the_vector(space, family, shap
     x = random_problem(1, *shape).x
     parameters = random_parameters(1, family, *shape[1:])
     own = space.of(parameters)
+    expected, gradients = value_and_grad(x, parameters)
+    assert value_alone(x, parameters) == pytest.approx(expected, rel=1e-13)
+    pulled = own.pullback(parameters, gradients)  # a check asks for it once
 
     def objective(vector):
-        point = own.unpack(vector)
-        value, gradients = value_and_grad(x, point)
-        return value, (own.pullback(point, gradients),)
+        return value_alone(x, own.unpack(vector)), (pulled,)
 
     report = check_grad(objective, {"vector": own.pack(parameters)}, entrywise=True)
     assert report, report  # within 1e-7, as check_grad has it
