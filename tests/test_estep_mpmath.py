@@ -351,8 +351,8 @@ def test_bound_is_of_use():
 @pytest.mark.parametrize("spread_of_factors", [0.0, 0.1])
 @pytest.mark.parametrize("condition", [1e6, 1e8, 1e10, 1e12])
 def test_common_frame_keeps_ten_digits_or_all_that_the_problem_admits(condition, spread_of_factors):
-    for seed in range(3):
-        problem = anisotropic_problem(seed, 16, 5, 8, condition, spread=spread_of_factors)
+    for seed in range(2):
+        problem = anisotropic_problem(seed, 12, 5, 8, condition, spread=spread_of_factors)
         mixture = PreparedMixture.of(Parameters(*problem[1:]))
         blocks = []
         EStep(mixture, "auto", gradient=True).each(problem.x, blocks.append)

@@ -191,9 +191,15 @@ def test_what_is_left_out_of_many_blocks_is_still_little(n_blocks):
     assert (left_out > 0).all()
 
 
-@pytest.mark.parametrize("common", [False, True])
-@pytest.mark.parametrize("central", [False, True])
-@pytest.mark.parametrize("edges", [(0, 400), (0, 1, 130, 390, 400)])
+@pytest.mark.parametrize(
+    ("common", "central", "edges"),
+    [
+        (False, False, (0, 1, 130, 390, 400)),
+        (False, True, (0, 400)),
+        (True, False, (0, 400)),
+        (True, True, (0, 1, 130, 390, 400)),
+    ],
+)
 def test_moments_whitens_the_few_residuals_that_count(tuned, common, central, edges):
     tuned(smallest_block=424)
     problem = far_apart(0, 400, 30, 120)
@@ -392,7 +398,7 @@ def test_products_of_triangles(n_dims):
 
 @pytest.mark.parametrize("n_components", [3, 40])  # one after the other, and all together
 @pytest.mark.parametrize("n_dims", [1, 2, 5, 8, 12, 13, 30, 64, 65])
-@pytest.mark.parametrize("condition", [1.0, 1e4, 1e8, 1e14])
+@pytest.mark.parametrize("condition", [1.0, 1e8, 1e14])
 def test_inverse_factor_has_a_small_right_residual(n_components, n_dims, condition):
     # W L = I to rounding, component by component: |W L - I| <= D u |W| |L| is the textbook's bound
     # (Higham, section 8.3), which makes W e as accurate as the solve.

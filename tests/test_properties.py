@@ -22,7 +22,7 @@ pytestmark = pytest.mark.needs_extras
 PROPERTY = settings(
     deadline=None,
     derandomize=True,
-    max_examples=100,
+    max_examples=50,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

@@ -66,13 +66,13 @@ def assert_close(found, expected, tolerance=1e-13):
             assert np.abs(mine - theirs).max() <= tolerance * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("n_threads", [2, 3, 8])
+@pytest.mark.parametrize("n_threads", [2, 8])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sums_of_threads_are_those_of_one(use, family, method, n_threads):
-    problem = random_problem(3, 1000, 5, 4)
+    problem = random_problem(3, 1001, 5, 4)
     parameters = parameters_of(problem, family)
-    weight = np.random.default_rng(0).uniform(0.0, 2.0, 1000)
+    weight = np.random.default_rng(0).uniform(0.0, 2.0, 1001)
     everything = []
     for n in (1, n_threads):
         use(n)
@@ -168,13 +168,13 @@ def test_rows_beyond_the_range_of_a_double_are_added_in_any_thread(use, far):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_few_residuals_of_all_threads_are_added(use, method):
-    problem = far_apart(3, 800, 30, 120)
+    problem = far_apart(3, 400, 30, 120)
     use(2)
     found = EStep(
         PreparedMixture.of(gmm_np.Parameters(*problem[1:])),
         "moments",
         gradient=True,
-        n_samples=800,
+        n_samples=400,
     )
     found.add(problem.x, None)
     for own in found.accumulators:
