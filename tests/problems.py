@@ -266,3 +266,13 @@ class Worst:
             if not error <= (allowed := tolerances.get(block, tolerance))
         ]
         assert not too_far, "\n".join(too_far)
+
+
+def assert_agree(seed, found, expected, floor, tolerance=1e-12, **others):
+    """Pairs of a value and gradients agree block by block, and so do `others`, pairs by name."""
+    worst = Worst()
+    worst.add(seed, "value", found[0], expected[0])
+    worst.add_parameters(seed, found[1], expected[1], floor)
+    for name, pair in others.items():
+        worst.add(seed, name, *pair)
+    worst.check(tolerance)

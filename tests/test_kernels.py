@@ -9,6 +9,7 @@ from problems import (
     Problem,
     Worst,
     anisotropic_problem,
+    assert_agree,
     far_apart,
     logits_floor,
     random_problem,
@@ -103,6 +104,25 @@ def test_log_joint_is_that_of_the_reference_less_the_shift(shift):
             worst.check(1e-12)
 
 
+def assert_sums_close(found, expected, tolerance=1e-12, what=""):
+    worst = Worst()
+    for name, mine, theirs in zip("nvM", found, expected, strict=True):
+        worst.add(what, name, mine, theirs)
+    worst.check(tolerance)
+
+
+def moments(problem, weight):
+    """Sums of weights [K, N] and of whitened residuals and their products, by the definition."""
+    z = np.stack(
+        [
+            np.linalg.solve(factor, (problem.x - mean).T)
+            for factor, mean in zip(problem.scale_tril, problem.means, strict=True)
+        ]
+    )  # [K, D, N]
+    first, second = np.einsum("kn,kdn->kd", weight, z), np.einsum("kn,kin,kjn->kij", weight, z, z)
+    return weight.sum(axis=1), first, second
+
+
 def test_moments_are_weighted_sums_of_whitened_residuals():
     for seed, shape in enumerate(SHAPES):
         problem = random_problem(seed, *shape)
@@ -111,30 +131,11 @@ def test_moments_are_weighted_sums_of_whitened_residuals():
         exponentials, factor = rng.uniform(size=(k, n)), rng.uniform(0.5, 2.0, size=n)
         exponentials[:, rng.random(n) < 0.3] = 0.0
         exponentials[:, 0] = 1.0
-        z = np.stack(
-            [
-                np.linalg.solve(problem.scale_tril[j], (problem.x - problem.means[j]).T)
-                for j in range(k)
-            ]
-        )  # [K, D, N]
-        weight = exponentials * factor
-        expected = (
-            weight.sum(axis=1),
-            np.einsum("kn,kdn->kd", weight, z),
-            np.einsum("kn,kin,kjn->kij", weight, z, z),
-        )
+        expected = moments(problem, exponentials * factor)
         for name, kernel, samples in make_kernels(problem):
-            half = n // 2
-            for part in (slice(0, half), slice(half, n)):
-                if part.stop > part.start:
-                    kernel.start(np.ascontiguousarray(samples[:, part]))
-                    kernel.log_joint(0.0)
-                    kernel.add(exponentials[:, part].copy(), factor[part])
-            worst = Worst()
+            add_all(kernel, samples, exponentials, factor, (0, n // 2, n) if n > 1 else (0, n))
             (sums,) = kernel.sums()
-            for what, mine, theirs in zip("nvM", sums, expected, strict=True):
-                worst.add(seed, f"{what} of {name}", mine, theirs)
-            worst.check(1e-12)
+            assert_sums_close(sums, expected, what=(name, seed))
 
 
 def add_all(kernel, samples, exponentials, factor, edges):
@@ -212,10 +213,7 @@ def test_moments_whitens_the_few_residuals_that_count(tuned, common, central, ed
     add_all(kernel, coordinates.transform(x), resp, factor, edges)
     assert kernel._sums is None  # no product
     add_all(other, x, resp, factor, edges)
-    worst = Worst()
-    for what, mine, theirs in zip("nvM", total(kernel), total(other), strict=True):
-        worst.add(0, what, mine, theirs)
-    worst.check(1e-13)
+    assert_sums_close(total(kernel), total(other), 1e-13)
 
 
 def test_moments_adds_products_and_few_residuals_up(tuned):
@@ -230,21 +228,7 @@ def test_moments_adds_products_and_few_residuals_up(tuned):
     add_all(kernel, coordinates.transform(x), resp, factor, (0, 300, 600, 900))
     assert kernel._sums is not None
     assert len(kernel.sums()) == 2
-    z = np.stack(
-        [
-            np.linalg.solve(problem.scale_tril[j], (problem.x - problem.means[j]).T)
-            for j in range(30)
-        ]
-    )
-    expected = (
-        resp.sum(axis=1),
-        np.einsum("kn,kdn->kd", resp, z),
-        np.einsum("kn,kin,kjn->kij", resp, z, z),
-    )
-    worst = Worst()
-    for what, mine, theirs in zip("nvM", total(kernel), expected, strict=True):
-        worst.add(0, what, mine, theirs)
-    worst.check(1e-12)
+    assert_sums_close(total(kernel), moments(problem, resp))
 
 
 def small_weights(problem, small, seed=0):
@@ -261,11 +245,8 @@ def test_small_weights_that_count_together_are_added(tuned):
     problem = far_apart(7, 400, 30, 120)
     mixture, x = mixture_of(problem), np.ascontiguousarray(problem.x.T)
     weights, _ = small_weights(problem, 1e-12)
-    z = np.stack(
-        [np.linalg.solve(problem.scale_tril[k], x - problem.means[k][:, None]) for k in range(30)]
-    )
-    expected = np.einsum("kn,kin,kjn->kij", weights, z, z)
-    without = np.einsum("kn,kin,kjn->kij", np.where(weights < 1e-9, 0, weights), z, z)
+    expected = moments(problem, weights)[2]
+    without = moments(problem, np.where(weights < 1e-9, 0, weights))[2]
     assert np.abs(without - expected).max() > 1e-11 * np.abs(expected).max()
     coordinates = mixture.standardization(common=True)
     kernels = (
@@ -556,12 +537,8 @@ def test_guard_decides_chunk_by_chunk(tuned):
     problem = random_problem(6, 500, 8, 4)
     problem.x[250] += 1e7
     assert chosen(problem) == ["moments", "moments", "direct", "moments", "moments"]
-    value, found = nll_value_and_grad(*problem)
-    expected_value, cache = nll_forward(*problem)
-    worst = Worst()
-    worst.add(6, "value", value, expected_value)
-    worst.add_parameters(6, found, nll_backward(cache), logits_floor(500))
-    worst.check(1e-12)
+    value, cache = nll_forward(*problem)
+    assert_agree(6, nll_value_and_grad(*problem), (value, nll_backward(cache)), logits_floor(500))
 
 
 @pytest.mark.parametrize(
@@ -586,14 +563,14 @@ def test_auto_works_where_covariances_are_singular_to_working_precision(conditio
     # Sigma has no Cholesky factor in doubles there, and L is as good as ever.
     for seed in range(3):
         problem = anisotropic_problem(seed, 200, 10, 10, condition, spread=0.05)
-        value, found = nll_value_and_grad(*problem)
-        expected_value, expected = nll_value_and_grad(*problem, method="direct")
-        worst = Worst()
-        worst.add(seed, "value", value, expected_value)
-        worst.add_parameters(seed, found, expected, logits_floor(200))
-        worst.add(seed, "nll", nll(*problem), nll(*problem, method="direct"))
+        found, expected = (
+            nll_value_and_grad(*problem),
+            nll_value_and_grad(*problem, method="direct"),
+        )
+        values = nll(*problem), nll(*problem, method="direct")
         # 2^-53 times the condition of L: what the last bits of the inputs decide; and a factor.
-        worst.check(100 * 2.0**-53 * math.sqrt(condition))
+        tolerance = 100 * 2.0**-53 * math.sqrt(condition)
+        assert_agree(seed, found, expected, logits_floor(200), tolerance, nll=values)
 
 
 @pytest.mark.parametrize("exponent", [-1000, -560, -500, 500, 520, 1000])
@@ -604,12 +581,10 @@ def test_auto_works_whatever_the_units_of_tight_components(exponent):
         x=problem.x * unit, means=problem.means * unit, scale_tril=problem.scale_tril * unit
     )
     value, found = nll_value_and_grad(*scaled)
-    expected_value, expected = nll_value_and_grad(*problem)
-    worst = Worst()
-    worst.add(exponent, "value", value - 5 * math.log(unit), expected_value)
-    unscaled = found._replace(means=found.means * unit, scale=found.scale * unit)
-    worst.add_parameters(exponent, unscaled, expected, logits_floor(200))
-    worst.check(1e-11)
+    found = found._replace(means=found.means * unit, scale=found.scale * unit)
+    value -= 5 * math.log(unit)
+    expected = nll_value_and_grad(*problem)
+    assert_agree(exponent, (value, found), expected, logits_floor(200), 1e-11)
 
 
 @pytest.mark.parametrize("n_features", [1, 2, 4])

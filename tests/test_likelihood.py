@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 import pytest
-from problems import Worst, logits_floor, naive_gradients, naive_nll, random_problem
+from problems import Worst, assert_agree, logits_floor, naive_gradients, naive_nll, random_problem
 
 import gmm_np
 from gmm_np import (
@@ -146,13 +146,10 @@ def test_several_blocks_and_chunks_agree_with_the_reference(method):
     parts.sort(key=lambda block: block.start)  # each thread has its own
     assert len(parts) > 3
     assert [block.start for block in parts[1:]] == [block.stop for block in parts[:-1]]
-    value, found = nll_value_and_grad(*problem, sample_weight=weight, method=method)
-    expected_value, expected = by_reference(problem, sample_weight=weight)
-    worst = Worst()
-    worst.add(7, "value", value, expected_value)
-    worst.add_parameters(7, found, expected, logits_floor(n, weight))
-    worst.add(7, "resp", responsibilities(*problem, method=method), nll_forward(*problem)[1].resp)
-    worst.check(TOLERANCE)
+    value, cache = nll_forward(*problem, sample_weight=weight)
+    found = nll_value_and_grad(*problem, sample_weight=weight, method=method)
+    resp = responsibilities(*problem, method=method), cache.resp
+    assert_agree(7, found, (value, nll_backward(cache)), logits_floor(n, weight), resp=resp)
 
 
 @methods
@@ -164,12 +161,8 @@ def test_gradients_do_not_depend_on_how_many_matrices_are_worked_on_at_a_time(
     # Small triangles and larger ones, in whole groups and in those with a smaller last one.
     tuned(group=group, inverted_group=group)
     problem = random_problem(8, *shape)
-    value, found = nll_value_and_grad(*problem, method=method)
-    expected_value, expected = by_reference(problem)
-    worst = Worst()
-    worst.add(8, "value", value, expected_value)
-    worst.add_parameters(8, found, expected, logits_floor(shape[0]))
-    worst.check(TOLERANCE)
+    found = nll_value_and_grad(*problem, method=method)
+    assert_agree(8, found, by_reference(problem), logits_floor(shape[0]))
 
 
 @methods
@@ -182,21 +175,23 @@ def test_results_depend_on_neither_the_block_size_nor_the_order_of_rows(
     weight = draw_weight(3, n)
     order = np.random.default_rng(0).permutation(n)
     shuffled = problem._replace(x=problem.x[order])
-    whole = nll_value_and_grad(*problem, sample_weight=weight, method=method)
-    whole_log_prob = log_prob(*problem, method=method)
-    whole_resp = responsibilities(*problem, method=method)
+
+    def results(weight, *arguments):
+        both = nll_value_and_grad(*arguments, sample_weight=weight, method=method)
+        return (
+            both,
+            log_prob(*arguments, method=method),
+            responsibilities(*arguments, method=method),
+        )
+
+    whole, *rest = results(weight, *problem)
     other = nll_value_and_grad(*shuffled, sample_weight=weight[order], method=method)
     make_blocks_small(tuned, chunk_bytes=chunk_bytes, largest_block=rows)
-    worst = Worst()
-    for value, found in (
-        other,
-        nll_value_and_grad(*problem, sample_weight=weight, method=method),
-    ):
-        worst.add(3, "value", value, whole[0])
-        worst.add_parameters(3, found, whole[1], logits_floor(n, weight))
-    worst.add(3, "log_prob", log_prob(*problem, method=method), whole_log_prob)
-    worst.add(3, "resp", responsibilities(*problem, method=method), whole_resp)
-    worst.check(1e-13)  # the contract
+    parts, *of_parts = results(weight, *problem)
+    log_probs, resp = zip(of_parts, rest, strict=True)
+    floor = logits_floor(n, weight)
+    assert_agree(3, other, whole, floor, 1e-13)  # the contract
+    assert_agree(3, parts, whole, floor, 1e-13, log_prob=log_probs, resp=resp)
 
 
 # --- components that are off ---------------------------------------------------------------------
@@ -277,17 +272,15 @@ def variants(array):
 def test_layout_of_the_inputs_does_not_matter(method, place):
     problem = random_problem(5, 300, 3, 4)
     arguments = [*problem, draw_weight(5, 300)]
+    floor = logits_floor(300, arguments[4])
     expected = nll_value_and_grad(*problem, sample_weight=arguments[4], method=method)
     expected_log_prob = log_prob(*problem, method=method)
     for what, variant in variants(arguments[place]):
         given = [*arguments[:place], variant, *arguments[place + 1 :]]
-        value, found = nll_value_and_grad(*given[:4], sample_weight=given[4], method=method)
-        worst = Worst()
-        worst.add(what, "value", value, expected[0])
-        worst.add_parameters(what, found, expected[1], logits_floor(300, arguments[4]))
-        worst.add(what, "log_prob", log_prob(*given[:4], method=method), expected_log_prob)
+        found = nll_value_and_grad(*given[:4], sample_weight=given[4], method=method)
+        log_probs = log_prob(*given[:4], method=method), expected_log_prob
         # NumPy multiplies matrices of another layout in another order.
-        worst.check(1e-13)
+        assert_agree(what, found, expected, floor, 1e-13, log_prob=log_probs)
 
 
 @methods
@@ -385,47 +378,34 @@ def test_finite_data_that_add_up_beyond_the_range_are_not_refused():
 
 
 @methods
-def test_weight_of_zero_is_a_dropped_row_and_of_two_a_repeated_one(method):
-    worst = Worst()
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_weight_of_zero_is_a_dropped_row_and_of_two_a_repeated_one(method, reduction):
+    options = {"reduction": reduction, "method": method}
     for seed in range(10):
         problem = random_problem(seed, n_samples=30)
         weight = np.random.default_rng(seed).integers(0, 3, size=30).astype(float)
         weight[0] = 1.0
         repeated = problem._replace(x=np.repeat(problem.x, weight.astype(int), axis=0))
-        for reduction in ("mean", "sum"):
-            value, found = nll_value_and_grad(
-                *problem, sample_weight=weight, reduction=reduction, method=method
-            )
-            again, expected = nll_value_and_grad(*repeated, reduction=reduction, method=method)
-            worst.add(seed, "value", value, again)
-            floor = logits_floor(30, weight, reduction)
-            worst.add_parameters(seed, found, expected, floor)
-    worst.check(1e-13)  # sums of as many terms in another order
-
-
-def with_far_row(far):
-    """A problem of which one row is far off and has no weight, and the problem without it."""
-    problem = random_problem(12, 50, 3, 2)
-    weight = draw_weight(12, 50)
-    weight[20] = 0.0
-    kept = problem._replace(x=np.delete(problem.x, 20, axis=0))
-    problem.x[20] = [far, -far]
-    return problem, weight, kept, np.delete(weight, 20)
+        found = nll_value_and_grad(*problem, sample_weight=weight, **options)
+        expected = nll_value_and_grad(*repeated, **options)
+        # Sums of as many terms in another order.
+        assert_agree(seed, found, expected, logits_floor(30, weight, reduction), 1e-13)
 
 
 @methods
 @pytest.mark.parametrize("far", [1e3, 1e155, 1e200, 1.7e308])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_results_are_without_a_row_of_no_weight_however_far_it_is(method, far, reduction):
-    problem, weight, kept, kept_weight = with_far_row(far)
+    problem = random_problem(12, 50, 3, 2)
+    weight = draw_weight(12, 50)
+    kept, kept_weight = problem._replace(x=np.delete(problem.x, 20, axis=0)), np.delete(weight, 20)
+    problem.x[20], weight[20] = [far, -far], 0.0
     options = {"sample_weight": weight, "method": method}
-    value, found = nll_value_and_grad(*problem, **options, reduction=reduction)
-    expected_value, expected = by_reference(kept, sample_weight=kept_weight, reduction=reduction)
-    values = value, nll(*problem, **options, reduction=reduction)
-    worst = Worst()
-    worst.add(far, "value", values, (expected_value,) * 2)
-    worst.add_parameters(far, found, expected, logits_floor(49, kept_weight, reduction))
-    worst.check(TOLERANCE)
+    found = nll_value_and_grad(*problem, **options, reduction=reduction)
+    expected = by_reference(kept, sample_weight=kept_weight, reduction=reduction)
+    values = nll(*problem, **options, reduction=reduction), expected[0]
+    floor = logits_floor(49, kept_weight, reduction)
+    assert_agree(far, found, expected, floor, nll=values)
     losses = nll(*problem, **options, reduction="none")
     assert losses[20] == 0.0
     assert np.isfinite(losses).all()
@@ -437,13 +417,11 @@ def test_mean_does_not_depend_on_the_size_of_the_weights(method, size):
     # Whole numbers, so that multiples of 5e-324 are exact; a product with them is not.
     problem = random_problem(13, 40, 3, 2)
     weight = np.random.default_rng(16).integers(0, 5, size=40).astype(float)
-    worst = Worst()
-    value, found = nll_value_and_grad(*problem, sample_weight=weight, method=method)
-    again, scaled = nll_value_and_grad(*problem, sample_weight=size * weight, method=method)
-    worst.add(13, "value", again, value)
-    worst.add(13, "nll", nll(*problem, sample_weight=size * weight, method=method), value)
-    worst.add_parameters(13, scaled, found, logits_floor(40, weight))
-    worst.check(1e-13)  # each weight is rounded once more
+    expected = nll_value_and_grad(*problem, sample_weight=weight, method=method)
+    scaled = nll_value_and_grad(*problem, sample_weight=size * weight, method=method)
+    values = nll(*problem, sample_weight=size * weight, method=method), expected[0]
+    # Each weight is rounded once more.
+    assert_agree(size, scaled, expected, logits_floor(40, weight), 1e-13, nll=values)
 
 
 # --- beyond the range of a double ----------------------------------------------------------------
@@ -460,21 +438,10 @@ BEYOND = {
         [[1.7e308]] * 2,
         [1e307] * 2,
     ),
-    "scale 1e-150": (
-        [[1e-150], [3e-150], [-2e-150]],
-        [0.0, 1.0],
-        [[0.0], [3e-150]],
-        [1e-150, 2e-150],
-    ),
-    "scale 1e150": ([[1e150], [3e150], [-2e150]], [0.0, 1.0], [[0.0], [3e150]], [1e150, 2e150]),
-    "scale 1e-200": (
-        [[1e-200], [3e-200], [-2e-200]],
-        [0.0, 1.0],
-        [[0.0], [3e-200]],
-        [1e-200, 2e-200],
-    ),
-    "scale 1e200": ([[1e200], [3e200], [-2e200]], [0.0, 1.0], [[0.0], [3e200]], [1e200, 2e200]),
-    "scale 1e307": ([[1e307], [3e307], [-2e307]], [0.0, 1.0], [[0.0], [3e307]], [1e307, 2e307]),
+    **{
+        f"scale {s:g}": ([[s], [3 * s], [-2 * s]], [0.0, 1.0], [[0.0], [3 * s]], [s, 2 * s])
+        for s in (1e-200, 1e-150, 1e150, 1e200, 1e307)
+    },
     "both scales": ([[1e150], [1e-150], [2e150]], [0.0, 0.5], [[0.0], [1e150]], [1e-150, 1e150]),
     "1e150 over 1e-150": ([[1e150]], [0.0], [[0.0]], [1e-150]),
     "1e-150 over 1e150": ([[1e-150]], [0.0], [[0.0]], [1e150]),

@@ -50,67 +50,35 @@ def test_logsumexp_backward_agrees_with_differences(shape, entrywise):
         assert_grad(seed, contracted, {"terms": rng.normal(size=shape)}, entrywise)
 
 
-def test_logsumexp_equals_its_definition():
-    for seed in SEEDS:
-        terms = 3.0 * np.random.default_rng(seed).normal(size=(6, 5))
-        value, softmax = reference.logsumexp_forward(terms)
-        for n, row in enumerate(terms.tolist()):
-            total = math.fsum(math.exp(t) for t in row)
-            # The sum of five exponentials: a few roundings each.
-            assert value[n] == pytest.approx(math.log(total), rel=1e-14, abs=1e-15)
-            np.testing.assert_allclose(softmax[n], np.exp(row) / total, rtol=1e-14)
-
-
-def test_logsumexp_of_one_term_is_that_term():
-    terms = np.array([[3.0], [-1e300], [0.1]])
-    value, softmax = reference.logsumexp_forward(terms)
-    assert value.tolist() == [3.0, -1e300, 0.1]
-    assert softmax.tolist() == [[1.0], [1.0], [1.0]]
-
-
-def test_logsumexp_keeps_what_is_small_beside_one():
-    # log(1 + exp(-40)) is exp(-40) to its last digit, where log(1.0 + tiny) would be zero.
-    value, softmax = reference.logsumexp_forward(np.array([0.0, -40.0]))
-    assert value == pytest.approx(math.exp(-40), rel=4e-16, abs=0)
-    assert softmax[1] == pytest.approx(math.exp(-40), rel=4e-16, abs=0)
-
-
-@pytest.mark.parametrize("offset", [0.0, 1e3, -1e3, 1e300, -1e300])
-def test_logsumexp_neither_overflows_nor_underflows(offset):
-    value, softmax = reference.logsumexp_forward(np.array([offset, offset]))
-    assert value == pytest.approx(offset + math.log(2), rel=1e-15, abs=0)
-    assert softmax.tolist() == [0.5, 0.5]
-
-
-def test_logsumexp_ignores_terms_of_minus_infinity():
-    value, softmax = reference.logsumexp_forward(np.array([-np.inf, 1.0, -np.inf, 1.0]))
-    assert value == pytest.approx(1 + math.log(2), rel=1e-15, abs=0)
-    assert softmax.tolist() == [0.0, 0.5, 0.0, 0.5]
-
-
-def test_logsumexp_of_nothing_but_minus_infinity_is_minus_infinity_with_no_share():
-    value, softmax = reference.logsumexp_forward(np.array([[-np.inf, -np.inf], [0.0, -np.inf]]))
-    assert value.tolist() == [-np.inf, 0.0]
-    assert softmax.tolist() == [[0.0, 0.0], [1.0, 0.0]]
-    assert reference.logsumexp_backward(np.array([2.0, 3.0]), softmax).tolist() == [
-        [0.0, 0.0],
-        [3.0, 0.0],
-    ]
-
-
-def test_logsumexp_leaves_its_terms_alone():
-    terms = np.array([[1.0, -np.inf], [0.5, 0.25]])
+@pytest.mark.parametrize(
+    ("terms", "value", "softmax"),
+    [
+        ([3.0], 3.0, [1.0]),
+        ([-1e300], -1e300, [1.0]),
+        *(([t, t], t + math.log(2), [0.5, 0.5]) for t in (0.0, 1e3, -1e3, 1e300, -1e300)),
+        ([-np.inf, 1.0, -np.inf, 1.0], 1 + math.log(2), [0.0, 0.5, 0.0, 0.5]),
+        ([0.0, -np.inf], 0.0, [1.0, 0.0]),
+        # Nothing has a share of nothing.
+        ([-np.inf, -np.inf], -np.inf, [0.0, 0.0]),
+        # exp(-40) to its last digit, where log(1.0 + tiny) would be zero.
+        ([0.0, -40.0], math.exp(-40), [1.0, math.exp(-40)]),
+    ],
+)
+def test_logsumexp_of_special_terms(terms, value, softmax):
+    terms = np.array(terms)
     terms.setflags(write=False)
-    reference.logsumexp_forward(terms)
-    assert terms.tolist() == [[1.0, -np.inf], [0.5, 0.25]]
+    found, shares = reference.logsumexp_forward(terms)
+    assert found == pytest.approx(value, rel=1e-15, abs=0)
+    np.testing.assert_allclose(shares, softmax, rtol=4e-16)
+    np.testing.assert_array_equal(reference.logsumexp_backward(np.array(3.0), shares), 3 * shares)
 
 
 def test_logsumexp_agrees_with_scipy():
     for seed in SEEDS:
-        terms = 100 * np.random.default_rng(seed).normal(size=(20, 7))
-        np.testing.assert_allclose(
-            reference.logsumexp_forward(terms)[0], special.logsumexp(terms, axis=-1), rtol=1e-14
-        )
+        terms = 10.0 ** (seed % 3) * np.random.default_rng(seed).normal(size=(20, 7))
+        value, softmax = reference.logsumexp_forward(terms)
+        np.testing.assert_allclose(value, special.logsumexp(terms, axis=-1), rtol=1e-14, atol=1e-15)
+        np.testing.assert_allclose(softmax, special.softmax(terms, axis=-1), rtol=1e-13)
 
 
 # --- log_softmax ----------------------------------------------------------------------------------

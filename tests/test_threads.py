@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from families_by_reference import FAMILIES, random_scale
 from problems import far_apart, random_problem
 
 import gmm_np
@@ -22,9 +23,6 @@ from gmm_np.estep.estep import EStep
 from gmm_np.linalg import threads
 from gmm_np.parametrizations import precision_value_and_grad
 from gmm_np.reference import nll_backward, nll_forward
-
-FAMILIES = ("full", "tied", "diag", "tied_diag", "spherical", "shared_spherical", "constant")
-
 
 METHODS = ("auto", "direct", "moments")
 
@@ -46,17 +44,7 @@ def use(tuned, monkeypatch):
 
 
 def parameters_of(problem, family):
-    k, d = problem.means.shape
-    rng = np.random.default_rng(k)
-    scale = {
-        "full": problem.scale_tril,
-        "constant": problem.scale_tril,
-        "tied": problem.scale_tril[0],
-        "diag": rng.uniform(0.5, 2.0, (k, d)),
-        "tied_diag": rng.uniform(0.5, 2.0, d),
-        "spherical": rng.uniform(0.5, 2.0, k),
-        "shared_spherical": np.array(1.3),
-    }[family]
+    scale = random_scale(0, family, *problem.means.shape)
     return gmm_np.Parameters(problem.pi_logits, problem.means, scale, family)
 
 
