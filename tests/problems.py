@@ -68,32 +68,39 @@ def rotated_factor(rng, n_features, condition):
 
 def naive_nll(x, pi_logits, means, scale_tril, sample_weight=None, reduction="mean"):
     """Equation (3) word by word, in Python floats: determinants and inverses by elimination."""
-    x, means, scale_tril = np.asarray(x), np.asarray(means), np.asarray(scale_tril)
-    n, d = x.shape
+    n, d = np.shape(x)
     weight = [1.0] * n if sample_weight is None else [float(w) for w in sample_weight]
-    exponentials = [math.exp(a - max(pi_logits)) for a in pi_logits]
-    pi = [e / math.fsum(exponentials) for e in exponentials]
-    terms = []
-    for k in range(len(pi)):
-        factor = scale_tril[k].tolist()
-        covariance = [
-            [math.fsum(factor[i][m] * factor[j][m] for m in range(d)) for j in range(d)]
-            for i in range(d)
-        ]
-        terms.append(_eliminate(covariance))
-    losses = []
-    for row in x.tolist():
-        density = []
-        for k in range(len(pi)):
-            inverse, determinant = terms[k]
-            e = [row[i] - float(means[k, i]) for i in range(d)]
-            q = math.fsum(e[i] * inverse[i][j] * e[j] for i in range(d) for j in range(d))
-            density.append(pi[k] * math.exp(-q / 2) / math.sqrt((2 * math.pi) ** d * determinant))
-        losses.append(-math.log(math.fsum(density)))
-    weighted = [w * loss for w, loss in zip(weight, losses, strict=True)]
+    log_constant = 0.5 * d * math.log(2 * math.pi)
+    weighted = []
+    for w, (_, _, density) in zip(weight, _by_sample(x, pi_logits, means, scale_tril), strict=True):
+        weighted.append(w * (log_constant - math.log(math.fsum(density))))
     if reduction == "none":
         return np.array(weighted)
     return math.fsum(weighted) / (math.fsum(weight) if reduction == "mean" else 1.0)
+
+
+def _softmax(pi_logits):
+    exponentials = [math.exp(a - max(pi_logits)) for a in pi_logits]
+    return [e / math.fsum(exponentials) for e in exponentials]
+
+
+def _inverses(scale_tril):
+    """Inverse and determinant of each covariance."""
+    factors = np.asarray(scale_tril)
+    return [_eliminate(_product(L.tolist(), L.T.tolist())) for L in factors]
+
+
+def _by_sample(x, pi_logits, means, scale_tril):
+    """Residuals e, Sigma^-1 e and pi_k N_k without (2 pi)^(D/2), by component, of each sample."""
+    pi, inverses, means = _softmax(pi_logits), _inverses(scale_tril), np.asarray(means).tolist()
+    for row in np.asarray(x).tolist():
+        residual = [[a - b for a, b in zip(row, mean, strict=True)] for mean in means]
+        pull = [_times(inverse, e) for (inverse, _), e in zip(inverses, residual, strict=True)]
+        density = []
+        for k, (_, determinant) in enumerate(inverses):
+            q = math.fsum(e * p for e, p in zip(residual[k], pull[k], strict=True))
+            density.append(pi[k] * math.exp(-q / 2) / math.sqrt(determinant))
+        yield residual, pull, density
 
 
 def plain_nll(x, pi_logits, means, scale_tril):
@@ -128,20 +135,10 @@ def naive_gradients(
     d_out = [float(v) for v in np.broadcast_to(d_value, n_samples)]
     total = math.fsum(weight) if reduction == "mean" else 1.0
     c = [w * v / total for w, v in zip(weight, d_out, strict=True)]
-    exponentials = [math.exp(a - max(pi_logits)) for a in pi_logits]
-    pi = [e / math.fsum(exponentials) for e in exponentials]
-    inverses, determinants = zip(
-        *(_eliminate(_product(L.tolist(), L.T.tolist())) for L in scale_tril), strict=True
-    )
-    resp, residual, pull = [], [], []  # [N][K], [N][K][D] and [N][K][D]
-    for row in x.tolist():
-        residual.append([[row[i] - float(means[k, i]) for i in range(d)] for k in components])
-        pull.append([_times(inverses[k], residual[-1][k]) for k in components])
-        density = []
-        for k in components:
-            q = math.fsum(e * p for e, p in zip(residual[-1][k], pull[-1][k], strict=True))
-            density.append(pi[k] * math.exp(-q / 2) / math.sqrt(determinants[k]))
-        resp.append([value / math.fsum(density) for value in density])
+    pi, inverses = _softmax(pi_logits), [inverse for inverse, _ in _inverses(scale_tril)]
+    by_sample = _by_sample(x, pi_logits, means, scale_tril)
+    residual, pull, densities = zip(*by_sample, strict=True)  # [N][K][D] twice, and [N][K]
+    resp = [[value / math.fsum(density) for value in density] for density in densities]
 
     d_logits, d_means, d_factors = [], [], []
     for k in components:

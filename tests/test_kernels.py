@@ -484,44 +484,39 @@ def test_common_frame_removes_what_anisotropy_is_shared():
 # --- the choice ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gradient", [False, True])
-def test_guard_chooses_moments_for_overlapping_components(gradient):
-    for seed in range(5):
-        problem = random_problem(seed, 1000, 10, 10)
-        assert set(chosen(problem, gradient=gradient)) == {"moments"}
+def shared_anisotropy(seed, offset=0.0):
+    problem = anisotropic_problem(seed, 1000, 10, 10, 1e8, spread=0.05)
+    return problem._replace(x=problem.x + offset, means=problem.means + offset)
 
 
-@pytest.mark.parametrize("gradient", [False, True])
-def test_guard_chooses_direct_for_tight_components(gradient):
-    for seed in range(5):
-        problem = random_problem(seed, 1000, 10, 10, separation=1e4)
-        assert bound(problem) > 1e-10
-        assert bound(problem, common=True) > 1e-10
-        assert set(chosen(problem, gradient=gradient)) == {"direct"}
+def far_off(offset):
+    problem = random_problem(4, 1000, 10, 10)
+    return problem._replace(x=problem.x + offset, means=problem.means + offset)
 
 
-@pytest.mark.parametrize("gradient", [False, True])
-@pytest.mark.parametrize("offset", [0.0, 1e3])
-def test_guard_chooses_the_common_frame_for_shared_anisotropy(gradient, offset):
-    for seed in range(5):
-        problem = anisotropic_problem(seed, 1000, 10, 10, 1e8, spread=0.05)
-        problem = problem._replace(x=problem.x + offset, means=problem.means + offset)
-        assert bound(problem) > 1e-10
-        assert set(chosen(problem, gradient=gradient)) == {"common"}
-
-
-def test_guard_chooses_direct_for_anisotropies_of_their_own():
-    rng = np.random.default_rng(3)
-    problem = random_problem(3, 1000, 10, 10)
+def own_anisotropies(seed):
+    rng = np.random.default_rng(seed)
     factors = np.stack([rotated_factor(rng, 10, 1e10) for _ in range(10)])
-    assert set(chosen(problem._replace(scale_tril=factors))) == {"direct"}
+    return random_problem(seed, 1000, 10, 10)._replace(scale_tril=factors)
 
 
-def test_offset_of_the_data_does_not_matter_to_the_guard():
-    for offset in (1e4, 1e8, -1e12):
-        problem = random_problem(4, 1000, 10, 10)
-        moved = problem._replace(x=problem.x + offset, means=problem.means + offset)
-        assert set(chosen(moved)) == {"moments"}
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize(
+    ("problems", "expected"),
+    [
+        ([random_problem(seed, 1000, 10, 10) for seed in range(3)], "moments"),
+        ([far_off(offset) for offset in (1e4, 1e8, -1e12)], "moments"),
+        ([random_problem(seed, 1000, 10, 10, separation=1e4) for seed in range(3)], "direct"),
+        ([own_anisotropies(seed) for seed in range(3)], "direct"),
+        ([shared_anisotropy(seed, 1e3 * (seed % 2)) for seed in range(4)], "common"),
+    ],
+    ids=["overlapping", "far off", "tight", "own anisotropies", "shared anisotropy"],
+)
+def test_guard_chooses_what_is_fast_where_it_is_accurate(problems, expected, gradient):
+    for problem in problems:
+        assert (bound(problem) > 1e-10) == (expected != "moments")
+        assert (bound(problem, common=True) > 1e-10) == (expected == "direct")
+        assert set(chosen(problem, gradient=gradient)) == {expected}
 
 
 def test_method_is_taken_at_its_word():

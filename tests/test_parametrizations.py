@@ -121,38 +121,28 @@ TWO = Parameters(
 )
 
 
+DIAGONAL = Parameters(TWO.pi_logits, TWO.means, np.exp([[0.0, 1.0], [2.0, 3.0]]), "diag")
+
+
 @pytest.mark.parametrize(
-    ("space", "scale"),
+    ("space", "scale", "diagonal"),
     [
-        (LogCholesky, [1, 5, 0, 0, 6, 1]),
-        (Cholesky, [np.e, 5, 1, 1, 6, np.e]),
+        (LogCholesky, [1, 5, 0, 0, 6, 1], [0, 1, 2, 3]),
+        (Cholesky, [np.e, 5, 1, 1, 6, np.e], [1, np.e, np.e**2, np.e**3]),
         (
             Covariance,
             [np.e**2, 5 * np.e, 5 * np.e, 26, 1, 6, 6, 36 + np.e**2],
+            [1, np.e**2, np.e**4, np.e**6],
         ),
-        (PrecisionFactor, [-1, -5 / np.e, 0, 0, -6 / np.e, -1]),
+        (PrecisionFactor, [-1, -5 / np.e, 0, 0, -6 / np.e, -1], [0, -1, -2, -3]),
     ],
 )
-def test_vector_is_logits_then_means_then_the_scale_by_rows(space, scale):
+def test_vector_is_logits_then_means_then_the_scale_by_components_and_rows(space, scale, diagonal):
     vector = space(2, 2).pack(TWO)
     # log(e) may be the double below 1, and e**2 is rounded once more.
     np.testing.assert_allclose(vector, [1, 2, 3, 4, 5, 6, *scale], rtol=1e-15, atol=1e-15)
-
-
-@pytest.mark.parametrize(
-    ("space", "scale"),
-    [
-        (LogCholesky, [0, 1, 2, 3]),
-        (Cholesky, [1, np.e, np.e**2, np.e**3]),
-        (Covariance, [1, np.e**2, np.e**4, np.e**6]),
-        (PrecisionFactor, [0, -1, -2, -3]),
-    ],
-)
-def test_standard_deviations_stand_component_by_component(space, scale):
-    deviations = np.exp([[0.0, 1.0], [2.0, 3.0]])
-    parameters = Parameters([1.0, 2.0], [[3.0, 4.0], [5.0, 6.0]], deviations, "diag")
-    vector = space(2, 2, "diag").pack(parameters)
-    np.testing.assert_allclose(vector, [1, 2, 3, 4, 5, 6, *scale], rtol=1e-14, atol=1e-15)
+    vector = space(2, 2, "diag").pack(DIAGONAL)
+    np.testing.assert_allclose(vector, [1, 2, 3, 4, 5, 6, *diagonal], rtol=1e-14, atol=1e-15)
 
 
 # --- the covariance's convention ----------------------------------------------------------------
@@ -222,34 +212,26 @@ def test_parameters_of_another_shape_or_family_are_refused(space):
 
 
 @EACH
-def test_unpack_refuses_a_vector_of_another_length(space):
+def test_unpack_refuses_a_vector_of_another_length_or_that_is_not_finite(space):
     message = r"shape \(3,\) for family 'full', K = 1 and D = 1; got \(4,\)"
     with pytest.raises(ValueError, match=message):
         space(1, 1).unpack(np.zeros(4))
-
-
-@EACH
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_unpack_refuses_a_vector_that_is_not_finite(space, value):
-    with pytest.raises(ValueError, match=rf"vector has values.*first {value} at entry 0\."):
-        space(1, 1).unpack([value, 0.0, 1.0])
+    for value in (np.nan, np.inf, -np.inf):
+        with pytest.raises(ValueError, match=rf"vector has values.*first {value} at entry 0\."):
+            space(1, 1).unpack([value, 0.0, 1.0])
 
 
 @pytest.mark.parametrize("family", LEARNED)
-def test_unpack_refuses_a_logarithm_beyond_the_range_of_a_double(family):
+def test_unpack_refuses_a_scale_that_is_not_positive_or_beyond_the_range(family):
     for space in FREE.values():
         for logarithm in (1000.0, -1000.0):
             with pytest.raises(ValueError, match=r"^scale has .* not (finite|positive)"):
                 space(1, 1, family).unpack([0.0, 0.0, logarithm])
-
-
-@pytest.mark.parametrize("family", LEARNED)
-@pytest.mark.parametrize("value", [0.0, -1.0])
-def test_unpack_refuses_a_scale_that_is_not_positive(family, value):
-    with pytest.raises(ValueError, match=r"^scale has .* that are not positive"):
-        Cholesky(1, 1, family).unpack([0.0, 0.0, value])
-    with pytest.raises(ValueError, match=r"^vector has .* not positive.*Take a shorter step\."):
-        Covariance(1, 1, family).unpack([0.0, 0.0, value])
+    for value in (0.0, -1.0):
+        with pytest.raises(ValueError, match=r"^scale has .* that are not positive"):
+            Cholesky(1, 1, family).unpack([0.0, 0.0, value])
+        with pytest.raises(ValueError, match=r"^vector has .* not positive.*Take a shorter step\."):
+            Covariance(1, 1, family).unpack([0.0, 0.0, value])
 
 
 def test_unpack_names_the_covariance_that_is_not_positive_definite():

@@ -332,40 +332,6 @@ def test_row_of_no_weight_is_a_dropped_row_however_far_it_is(method, far):
 # --- EM ------------------------------------------------------------------------------------------
 
 
-def textbook_em(x, parameters, weight=None):
-    """One step as Bishop writes it (9.23 to 9.26), in loops; weights count a row so many times."""
-    weight = np.ones(len(x)) if weight is None else weight
-    k_max, d = parameters.means.shape
-    resp = nll_forward(x, parameters.pi_logits, parameters.means, parameters.scale)[1].resp
-    pi, means, covariances = np.zeros(k_max), np.zeros((k_max, d)), np.zeros((k_max, d, d))
-    for k in range(k_max):
-        mass = math.fsum(weight[n] * resp[n, k] for n in range(len(x)))
-        for n, row in enumerate(x):
-            means[k] += weight[n] * resp[n, k] / mass * row
-        for n, row in enumerate(x):
-            e = row - means[k]
-            covariances[k] += weight[n] * resp[n, k] / mass * np.outer(e, e)
-        pi[k] = mass / weight.sum()
-    return pi, means, covariances
-
-
-@methods
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("seed", range(5))
-def test_em_step_is_that_of_the_textbook(method, weighted, seed):
-    x, parameters, weight = draw(seed, 120, 3, 3)
-    weight = weight if weighted else None
-    found = em_step(parameters, statistics(x, parameters, sample_weight=weight, method=method))
-    pi, means, covariances = textbook_em(x, parameters, weight)
-    worst = Worst()
-    worst.add(seed, "pi", np.exp(found.pi_logits), pi)
-    worst.add(seed, "means", found.means, means)
-    worst.add(seed, "scale", found.scale @ found.scale.transpose(0, 2, 1), covariances)
-    worst.check(1e-12)
-    assert found.family == "full"
-    assert not np.triu(found.scale, 1).any()
-
-
 @methods
 @pytest.mark.parametrize("far", [1e2, 1e4, 1e6])
 def test_em_step_is_accurate_from_far_away(method, far):
