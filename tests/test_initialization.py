@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
+from families_by_reference import FAMILIES
 
 from gmm_np.datasets import load_old_faithful
 from gmm_np.reference import nll_forward
 from gmm_np.solvers.initialization import STARTS, kmeans_start, make_start
 from gmm_np.solvers.results import Data
-
-FAMILIES = ("full", "tied", "diag", "tied_diag", "spherical", "shared_spherical", "constant")
 
 
 def start_of(x, n_components, *, weight=None, seed=0, **options):

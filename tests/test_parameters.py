@@ -561,31 +561,34 @@ def test_scale_of_another_shape_is_refused_with_both_and_what_the_family_wants(f
     assert "Give" in message or "np.stack" in message
 
 
-@pytest.mark.parametrize("shape", [(1,), (2,), (1, 1), (2, 2, 2)])
-def test_scale_that_is_shared_by_all_is_a_single_number(shape):
-    parts = ('must be a single number, shape (), for family="shared_spherical"', f"got {shape}")
-    parts = (parts[0], "got shape " + str(shape), "Give a single standard deviation")
-    scale_refused(parts, np.ones(shape), "shared_spherical")
+SHARED = 'must be a single number, shape (), for family="shared_spherical"; got shape {}'
 
 
 @pytest.mark.parametrize(
-    ("shape", "family", "fitting"),
+    ("family", "shape", "parts"),
     [
-        ((2,), "full", '"tied_diag" or "spherical"'),
-        ((2, 2), "full", '"tied" or "diag"'),
-        ((2, 2, 2), "diag", '"full" or "constant"'),
-        ((), "spherical", '"shared_spherical"'),
-        ((2,), "shared_spherical", '"tied_diag" or "spherical"'),
+        *(
+            ("shared_spherical", shape, (SHARED.format(shape), "Give a single standard deviation"))
+            for shape in ((1,), (2,), (1, 1), (2, 2, 2))
+        ),
+        *(
+            (family, shape, (f"This shape would fit family={fitting}.",))
+            for family, shape, fitting in (
+                ("full", (2,), '"tied_diag" or "spherical"'),
+                ("full", (2, 2), '"tied" or "diag"'),
+                ("diag", (2, 2, 2), '"full" or "constant"'),
+                ("spherical", (), '"shared_spherical"'),
+                ("shared_spherical", (2,), '"tied_diag" or "spherical"'),
+            )
+        ),
+        *(
+            (family, shape, ("scale is empty", axes.split(" = ")[0], f"got {shape}"))
+            for family, axes in AXES.items()
+            for shape in [(0,) * SCALES[family].ndim]
+        ),
     ],
 )
-def test_scale_of_another_family_is_recognised(shape, family, fitting):
-    scale_refused((f"This shape would fit family={fitting}.",), np.ones(shape), family)
-
-
-@pytest.mark.parametrize("family", AXES)
-def test_empty_scale_is_refused(family):
-    shape = (0,) * SCALES[family].ndim
-    parts = ("scale is empty", AXES[family].split(" = ")[0], f"got {shape}")
+def test_scale_of_no_component_or_of_another_family_is_recognised(family, shape, parts):
     scale_refused(parts, np.ones(shape), family)
 
 
@@ -601,33 +604,19 @@ LAST = {
 
 
 @EACH_FAMILY
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_scale_that_is_not_finite_is_refused_with_its_place(family, value):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, -0.0, -2.0])
+def test_scale_that_is_not_finite_or_not_positive_is_refused_with_its_place(family, value):
     scale = SCALES[family].copy()
     scale[(-1,) * scale.ndim] = value
     place = f"1 of {scale.size}, the first {value}{LAST[family]}. "
-    scale_refused((f"scale has values that are not finite: {place}",), scale, family)
-
-
-@pytest.mark.parametrize("family", DEVIATIONS)
-@pytest.mark.parametrize("value", [0.0, -0.0, -2.0])
-def test_standard_deviation_that_is_not_positive_is_refused_with_its_place(family, value):
-    scale = SCALES[family].copy()
-    scale[(-1,) * scale.ndim] = value
-    place = f"1 of {scale.size}, the first {value}{LAST[family]}. "
-    parts = (f"scale has standard deviations that are not positive: {place}", "square roots")
+    if not np.isfinite(value):
+        parts = (f"scale has values that are not finite: {place}",)
+    elif family in DEVIATIONS:
+        parts = (f"scale has standard deviations that are not positive: {place}", "square roots")
+    else:
+        place = f"1 of {scale[..., 0].size}, the first {value}{LAST[family].rsplit(',', 1)[0]}. "
+        parts = (f"diagonal entries that are not positive: {place}",)
     scale_refused(parts, scale, family)
-
-
-@pytest.mark.parametrize("family", FACTORED)
-@pytest.mark.parametrize("value", [0.0, -2.0])
-def test_factor_of_each_family_has_a_positive_diagonal(family, value):
-    scale = SCALES[family].copy()
-    scale[..., 0, 0] = value
-    place = {"tied": f"1 of 2, the first {value} at row 0"}.get(
-        family, f"2 of 4, the first {value} at component 0, row 0"
-    )
-    scale_refused((f"diagonal entries that are not positive: {place}. ",), scale, family)
 
 
 @pytest.mark.parametrize("family", FACTORED)
@@ -639,14 +628,10 @@ def test_factor_of_each_family_is_lower_triangular(family, value):
         family, f"2 of 8, the first {value} at component 0, row 0, column 1"
     )
     scale_refused(("not lower triangular", f"above the diagonal: {place}. "), scale, family)
-
-
-@pytest.mark.parametrize("family", FACTORED)
-def test_every_place_above_the_diagonal_is_looked_at(family):
-    for n_dims in range(1, 6):
+    for n_dims in range(1, 6):  # every place is looked at
         for row, column in zip(*np.triu_indices(n_dims, 1), strict=True):
             scale = np.eye(n_dims)
-            scale[row, column] = 1e-300
+            scale[row, column] = value
             whole = scale if family == "tied" else np.stack([np.eye(n_dims), scale])
             with pytest.raises(ValueError, match=f"row {row}, column {column}"):
                 Parameters(LOGITS, np.zeros((2, n_dims)), whole, family)
