@@ -35,10 +35,10 @@ NEEDS = {
     "test_extended_range_mpmath.py": ("mpmath",),
 }
 
-collect_ignore = []
+collect_ignore_glob = []
 if os.environ.get("GMM_NP_NUMPY_ONLY") == "1":
-    collect_ignore += [
-        module
+    collect_ignore_glob += [
+        f"*{os.sep}{module}"
         for module, extras in NEEDS.items()
         if any(importlib.util.find_spec(extra) is None for extra in extras)
     ]

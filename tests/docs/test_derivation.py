@@ -29,7 +29,7 @@ from gmm_np.reference import (
     sum_over_samples,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "derivation.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 SOURCES = sorted((ROOT / "gmm_np").rglob("*.py"))

@@ -26,7 +26,7 @@ NOT_RUN = {
     "pip install .": "fetches packages",
     'pip install ".[cli]"': "fetches packages",
     "gmm-np demo --clusters 2 --components 5 --frames pictures": "draws for half a minute; "
-    "tests/test_demo.py has it with fewer pictures",
+    "tests/commands/test_demo.py has it with fewer pictures",
 }
 # Commands that end with another exit code than 0.
 EXIT_CODES = {"gmm-np exercises check practice/exercises.py": 1}  # nothing is solved yet

@@ -351,7 +351,7 @@ def test_threads_of_blas_have_nothing_to_do():
     source = f"""
 import os, sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(place) for place in Path(__file__).parents[:2]]!r}
 import numpy as np
 import test_threads
 

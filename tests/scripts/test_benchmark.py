@@ -21,7 +21,7 @@ from gmm_np.linalg.threads import cores
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_extras]
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 HANGS = 600  # seconds
 TINY = ("--quick", "--d", "2", "--k", "3", "--repeat", "2", "--budget", "0.2", "--threads", "1")
 AUTO, DIRECT, FLOOR, REFERENCE = "gmm_np_auto", "gmm_np_direct", "floor", "gmm_np_reference"

@@ -16,7 +16,7 @@ pytestmark = [
 
 NOT_APPLICABLE = {
     "test_check_weights": "asks for a message that calls the smallest weight the largest; ours "
-    "names them rightly (tests/test_mixture.py has the rest)",
+    "names them rightly (tests/mixture/test_mixture.py has the rest)",
     "test_gaussian_mixture_setting_best_params": "two components on a single row each, without a "
     "floor: scikit-learn goes on with the rounding of their variance, ours reports the collapse",
     "test_gaussian_mixture_precisions_init": "calls a private method; through the public one in "

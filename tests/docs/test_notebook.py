@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.needs_extras  # matplotlib
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "run_notebook.py"
 NOTEBOOK = json.loads((ROOT / "docs" / "manual_backprop.ipynb").read_text(encoding="utf-8"))
 CODE = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]

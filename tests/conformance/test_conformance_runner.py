@@ -588,11 +588,11 @@ def test_import_does_not_load_the_runner():
         "import sys, gmm_np; assert 'gmm_np.conformance' not in sys.modules; "
         "assert gmm_np.conformance.run; assert 'gmm_np.conformance' in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_docs_show_an_exchange_that_happens():
-    page = Path(__file__).parents[1].joinpath("docs", "conformance.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[2].joinpath("docs", "conformance.md").read_text(encoding="utf-8")
     exchange = page.partition("<!-- exchange: begin -->")[2].partition("<!-- exchange: end -->")[0]
     sent = [json.loads(line[2:]) for line in exchange.splitlines() if line.startswith("> ")]
     answered = [json.loads(line[2:]) for line in exchange.splitlines() if line.startswith("< ")]
@@ -612,7 +612,7 @@ def test_docs_show_an_exchange_that_happens():
 
 
 def load_report_script():
-    path = Path(__file__).parents[1] / "scripts" / "conformance_report.py"
+    path = Path(__file__).parents[2] / "scripts" / "conformance_report.py"
     spec = importlib.util.spec_from_file_location("conformance_report", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules["conformance_report"] = module  # dataclasses look for it there

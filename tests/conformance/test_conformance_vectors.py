@@ -16,7 +16,7 @@ import pytest
 
 from gmm_np.reference import nll_backward, nll_forward
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 from certify import multiple  # noqa: E402
 from certify.problem import Problem  # noqa: E402

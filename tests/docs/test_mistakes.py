@@ -12,7 +12,7 @@ import pytest
 
 from gmm_np import nll, parameters, reference
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "mistakes.md").read_text(encoding="utf-8")
 ENTRIES = dict(re.findall(r"^## (\d+)\. .*?\n(.*?)(?=^## |\Z)", TEXT, re.M | re.S))
 
@@ -58,7 +58,7 @@ def test_links_lead_somewhere():
 
 def named_tests():
     for number, text in ENTRIES.items():
-        (named,) = re.findall(r"^Caught by `tests/(\w+)\.py::(\w+)`\.$", text, re.M)
+        (named,) = re.findall(r"^Caught by `tests/([\w/]+)\.py::(\w+)`\.$", text, re.M)
         yield number, *named
 
 
@@ -184,7 +184,9 @@ ARGUMENTS = {
 def test_named_test_fails_where_the_mistake_is_made(monkeypatch, number):
     """The mistake is made in the package, and the test that the gallery names has to see it."""
     (module, name) = next(rest for n, *rest in named_tests() if n == number)
-    test = getattr(importlib.import_module(module), name)
+    path = ROOT / "tests" / f"{module}.py"
+    monkeypatch.syspath_prepend(str(path.parent))
+    test = getattr(importlib.import_module(path.stem), name)
     arguments = ARGUMENTS.get(name, ())
     PLANTED[number](monkeypatch)
     with pytest.raises((AssertionError, pytest.fail.Exception)), np.errstate(all="ignore"):

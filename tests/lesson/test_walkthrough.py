@@ -18,7 +18,7 @@ from gmm_np.lesson import independent, walkthrough
 from gmm_np.lesson.walkthrough import example, example_direction, walk, walk_tangents
 from gmm_np.parameters import Gradients
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TAGS = {
     int(tag) for tag in re.findall(r"\\tag\{(\d+)\}", (ROOT / "docs/derivation.md").read_text())
 }

@@ -1,6 +1,6 @@
 """Hessian-vector products of the reference: Louis' formula in loops, differences, and properties.
 
-tests/test_reference_hvp_torch.py has PyTorch's. A direction has the fields of a `Gradients`.
+test_reference_hvp_torch.py has PyTorch's. A direction has the fields of a `Gradients`.
 """
 
 import math
