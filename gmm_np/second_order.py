@@ -16,11 +16,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm_np.checks import FloatArray, as_reduction, check_choice, first_of
+from gmm_np.checks import FloatArray, as_reduction, check_choice, check_rows, first_of
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.sums import Sums
 from gmm_np.estep import METHODS, Method, PreparedMixture, Tangent, TangentEStep
-from gmm_np.likelihood import add_rows
+from gmm_np.likelihood import add_rows, is_stream
 from gmm_np.parameters import Gradients, Parameters, check_direction
 
 __all__ = ["TangentStatistics", "hvp", "nll_hvp", "tangent_statistics"]
@@ -207,7 +207,11 @@ def tangent_statistics(
 
     with np.errstate(all="ignore"):
         tangent = Tangent.of(parameters, mixture.all_inverses, moves)
-    engine = TangentEStep(mixture, cast(Method, method), tangent, by_reference)
+    n_samples = 10**6  # of a stream nobody knows
+    if not is_stream(x):
+        x = check_rows(cast(ArrayLike, x), parameters.n_features)
+        n_samples = len(x)
+    engine = TangentEStep(mixture, cast(Method, method), tangent, by_reference, n_samples=n_samples)
     add_rows(engine, x, sample_weight)
     sums, tangents = engine.sums_and_tangents()
     return TangentStatistics(parameters, moves, engine.weight, engine.count, sums, tangents, beyond)

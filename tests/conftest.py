@@ -30,6 +30,7 @@ NEEDS = {
     "test_priors_torch.py": ("torch",),
     "test_properties.py": ("hypothesis",),
     "test_reference_torch.py": ("torch",),
+    "test_second_order_torch.py": ("torch",),
     "test_reference_hvp_torch.py": ("torch",),
     "test_tables_parquet.py": ("pyarrow",),
     "test_extended_range_mpmath.py": ("mpmath",),
