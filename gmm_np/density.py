@@ -177,8 +177,9 @@ def _grad(x: ArrayLike, parameters: Parameters) -> FloatArray:
         if block.kernel is None:
             out[part] = _grad_by_reference(block.samples.T, parameters)
         else:
-            resp, pulled = _pulled(block, mixture)
-            out[part] = -np.einsum("kb,kdb->bd", resp, pulled)  # (19)
+            resp, z = _residuals(block)
+            z *= resp[:, None]
+            out[part] = -mixture.family.structure.total_pull(mixture.inverse, z).T  # (19)
 
     EStep(mixture, "direct", gradient=True, n_samples=len(rows)).each(rows, write)
     return out
@@ -197,23 +198,24 @@ def _hess(x: ArrayLike, parameters: Parameters) -> FloatArray:
         if block.kernel is None:
             out[part] = _hess_by_reference(block.samples.T, parameters)
             return
-        resp, pulled = _pulled(block, mixture)
+        resp, z = _residuals(block)
+        pulled = family.structure.pull_residuals(mixture.inverse, z)
         # The covariance of the components' gradients, about their mean for its digits, (65).
-        apart = pulled - np.einsum("kb,kdb->db", resp, pulled)
-        apart *= np.sqrt(resp)[:, None]
-        columns = apart.transpose(2, 1, 0)  # [B, D, K]
-        np.matmul(columns, columns.swapaxes(1, 2), out=out[part])
+        pulled -= np.einsum("kb,kdb->db", resp, pulled)
+        pulled *= np.sqrt(resp)[:, None]
+        for i in range(d):
+            lower = np.einsum("kb,kjb->bj", pulled[:, i], pulled[:, : i + 1])
+            out[part, i, : i + 1] = out[part, : i + 1, i] = lower
         out[part] -= np.tensordot(resp.T, every, 1)
 
     EStep(mixture, "direct", gradient=True, n_samples=n).each(rows, write)
     return out
 
 
-def _pulled(block: Block, mixture: PreparedMixture) -> tuple[FloatArray, FloatArray]:
-    """Return responsibilities [K, B] and Sigma_k^-1 (x_n - mu_k) [K, D, B] of a block."""
+def _residuals(block: Block) -> tuple[FloatArray, FloatArray]:
+    """Return responsibilities [K, B] of a block, and its residuals z [K, D, B], to be changed."""
     assert isinstance(block.kernel, ResidualKernel)
-    pulled = mixture.family.structure.pull_residuals(mixture.inverse, block.kernel.z)
-    return block.exponentials / block.total, pulled
+    return block.exponentials / block.total, block.kernel.z
 
 
 def _grad_by_reference(x: FloatArray, parameters: Parameters) -> FloatArray:

@@ -52,6 +52,13 @@ class Deviations(Structure):
     def pull_residuals(self, inverse: FloatArray, z: FloatArray) -> FloatArray:
         return self.deviations(inverse)[..., None] * z
 
+    def total_pull(self, inverse: FloatArray, weighted: FloatArray) -> FloatArray:
+        deviations = self.deviations(inverse)
+        if inverse.ndim == len(self.places):  # one for all
+            return np.asarray(deviations[:, None] * weighted.sum(axis=0))
+        spread = np.broadcast_to(deviations, weighted.shape[:2])
+        return np.asarray(np.einsum("kd,kdb->db", spread, weighted))
+
     def precisions(self, inverse: FloatArray, n_dims: int) -> FloatArray:
         return self.expand(inverse**2, n_dims)
 

@@ -87,6 +87,14 @@ class Full(Structure):
         multiply(inverse.swapaxes(-1, -2), z, out=out)
         return out
 
+    def total_pull(self, inverse: FloatArray, weighted: FloatArray) -> FloatArray:
+        if inverse.ndim == 2:
+            weighted, inverse = weighted.sum(axis=0)[None], inverse[None]
+        out = np.empty(weighted.shape[1:])
+        columns = weighted.reshape(-1, weighted.shape[2])
+        multiply(inverse.reshape(len(columns), -1).T, columns, out=out)
+        return out
+
     def scale_scores(self, scale: FloatArray, z: FloatArray, pulled: FloatArray) -> FloatArray:
         rows, columns = triangle_places(z.shape[1])
         scores = pulled[:, rows] * z[:, columns]

@@ -95,6 +95,10 @@ class Structure(ABC):
         """Return W_k^T z [K, D, B] of residuals z [K, D, B]: Sigma_k^-1 (x - mu_k), (18)."""
 
     @abstractmethod
+    def total_pull(self, inverse: FloatArray, weighted: FloatArray) -> FloatArray:
+        """Return the sum over components of `pull_residuals` [D, B] of weighted [K, D, B]."""
+
+    @abstractmethod
     def scale_scores(self, scale: FloatArray, z: FloatArray, pulled: FloatArray) -> FloatArray:
         """Return gradients of each sample's log density in the scale [K, S, B], (20) and (21).
 
