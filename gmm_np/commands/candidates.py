@@ -10,7 +10,7 @@ from contextlib import closing
 
 from gmm_np.checks import FloatArray, name_components
 from gmm_np.commands.options import in_options, tell
-from gmm_np.commands.report import TOLERANCES, reached
+from gmm_np.commands.report import SOLVERS, reached
 from gmm_np.commands.samples import Samples, check_distinct, check_range, column_variances
 from gmm_np.covariance import FAMILIES
 from gmm_np.mixture import RegCovarWarning, findings
@@ -55,7 +55,7 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> Selection:
                 n_init=n_init,
                 random_state=options.seed,
                 reg_covar=floor,
-                tol=TOLERANCES[options.solver] if options.tol is None else options.tol,
+                tol=SOLVERS[options.solver].tol if options.tol is None else options.tol,
                 max_iter=options.max_iter,
                 solver=options.solver,
                 on_collapse=options.on_collapse,
@@ -150,7 +150,8 @@ def _warnings(
             f"{reached(model.converged_, model.n_iter_)}; raise --max-iter or --tol, or use fewer "
             "components"
         )
-    if options.reg_covar is not None:
+    to_the_end = options.solver == "em+newton" and model.converged_  # and without the floor
+    if options.reg_covar is not None and not to_the_end:
         found = findings.describe_high_floor(options.reg_covar, spread, model.parameters_, names)
         if found is not None:
             yield (

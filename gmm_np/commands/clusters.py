@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -13,9 +14,9 @@ import numpy as np
 from gmm_np import Parameters, nll
 from gmm_np.checks import FloatArray, counted, name_components
 from gmm_np.commands.options import tell_left_out
-from gmm_np.commands.report import SOLVERS, TOLERANCES, describe, reached
+from gmm_np.commands.report import SOLVERS, describe, reached
 from gmm_np.datasets import make_clusters
-from gmm_np.mixture.gaussian_mixture import BATCH_SIZE
+from gmm_np.mixture.gaussian_mixture import BATCH_SIZE, NEWTON_TOL
 from gmm_np.plotting import (
     plot_contours,
     plot_history,
@@ -26,7 +27,7 @@ from gmm_np.plotting import (
 )
 from gmm_np.plotting.canvas import axis_names
 from gmm_np.progress import Progress
-from gmm_np.solvers import FitResult, fit_adam, fit_em, fit_lbfgs, make_start
+from gmm_np.solvers import FitResult, fit_adam, fit_em, fit_lbfgs, fit_newton, make_start
 from gmm_np.solvers.initialization import sample_for
 from gmm_np.solvers.results import Data
 
@@ -50,7 +51,7 @@ def run_clusters(options: argparse.Namespace) -> None:
 
     `options` are those of `gmm-np demo --clusters`; `step_sizes` are those that `fit_adam` takes.
     """
-    n_features, family, solver = options.dims, options.family, options.solver
+    n_features, family, solver = options.dims, options.family, SOLVERS[options.solver].title
     x, _, truth = make_clusters(
         options.samples,
         options.clusters,
@@ -65,7 +66,7 @@ def run_clusters(options: argparse.Namespace) -> None:
     print(
         f"{counted(options.samples, 'sample')} of {clusters} in {counted(n_features, 'dimension')}."
     )
-    print(f"{gaussians}, family {family}, by {SOLVERS[solver]} from {starts}.\n")
+    print(f"{gaussians}, family {family}, by {solver} from {starts}.\n")
 
     data, rng = Data(x), np.random.default_rng(options.seed)
     fits: list[Fit] = []
@@ -95,11 +96,11 @@ def run_clusters(options: argparse.Namespace) -> None:
         f"start {number}": fit.losses or [fit.result.nll]  # a start that cannot be improved
         for number, fit in enumerate(fits)
     }
-    save_figure(plot_history(curves, title=f"The loss by {SOLVERS[solver]}"), options.plot_history)
+    save_figure(plot_history(curves, title=f"The loss by {solver}"), options.plot_history)
     print(f"\nPicture: {options.plot}\nPicture of the loss: {options.plot_history}")
     frames = options.frames
     if frames is not None:
-        count = draw_frames(x, path, frames, SOLVERS[solver], options.log_every)
+        count = draw_frames(x, path, frames, solver, options.log_every)
         print(f"Pictures of the fit: {count} in {frames}, and together in {frames / 'fit.gif'}")
 
 
@@ -116,11 +117,26 @@ def _fit(
             print(f"{log}iteration {iteration:5d}: loss {loss:.6f}", flush=True)
 
     keep = None if options.frames is None else (lambda _, parameters: path.append(parameters))
-    limits: dict[str, Any] = {"max_iter": options.max_iter, "tol": TOLERANCES[options.solver]}
+    limits: dict[str, Any] = {"max_iter": options.max_iter, "tol": SOLVERS[options.solver].tol}
     if options.solver == "adam":
         limits |= {"batch_size": BATCH_SIZE, "rng": rng, **options.step_sizes}
-    fit = {"em": fit_em, "lbfgs": fit_lbfgs, "adam": fit_adam}[options.solver]
+    fits = {"em": fit_em, "em+newton": fit_em, "lbfgs": fit_lbfgs, "adam": fit_adam}
+    fit = fits[options.solver]
     found = fit(data, start, reg_covar=REG_COVAR, callback=tell, trace=keep, **limits)
+    if options.solver == "em+newton" and found.converged and not found.collapsed:
+        by_em, done = len(path), found.n_iter
+        further = fit_newton(
+            data,
+            found.parameters,
+            tol=NEWTON_TOL,
+            max_iter=max(options.max_iter - done, 1),
+            callback=lambda iteration, loss: tell(done + iteration, loss),
+            trace=keep,
+        )
+        if further.collapsed:  # which has no floor: as the estimator, keep EM's fit
+            del losses[done:], path[by_em:]
+        else:
+            found = replace(further, n_iter=done + further.n_iter)
     return Fit(found, losses, path)
 
 

@@ -23,7 +23,7 @@ from gmm_np.commands.options import (
     tell,
     whole_number,
 )
-from gmm_np.commands.report import json_text
+from gmm_np.commands.report import json_text, tolerance_help
 from gmm_np.commands.samples import Samples, load_samples, names_to_save
 from gmm_np.commands.standardize import ColumnUnits
 from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
@@ -94,8 +94,7 @@ def add_command(commands: Commands) -> None:
         "--tol",
         type=not_negative,
         metavar="T",
-        help="end where an iteration gains less (em), or no entry of the gradient is larger "
-        "(lbfgs, adam), in nats a sample (default: 1e-6, for adam 1e-4)",
+        help=tolerance_help(),
     )
     group.add_argument(
         "--reg-covar",

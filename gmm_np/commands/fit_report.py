@@ -65,17 +65,17 @@ def fit_text(selection: Selection, samples: Samples, options: argparse.Namespace
     lines = [samples.summary(best.n_samples)]
     if len(selection.candidates) > 1:
         lines += ["", str(selection), "", f"{_reason(selection)}:"]
-    which = (
-        f"{counted(best.n_components, 'component')}, family {best.family}, by "
-        f"{SOLVERS[options.solver]}{' on standardised columns' if options.standardize else ''}"
-    )
+    how = SOLVERS[options.solver].title
+    how += " on standardised columns" if options.standardize else ""
+    which = f"{counted(best.n_components, 'component')}, family {best.family}, by {how}"
+    by_em = " by EM, not by Newton's method" if options.solver == "em+newton" else ""
     remedy = "" if model.converged_ else "; raise --max-iter or --tol"
     lines += [
         f"{which}: {reached(model.converged_, model.n_iter_)}{remedy}",
         "",
         criteria_text(best.criteria),
         counted(best.n_parameters, "free parameter"),
-        f"added to variances: {_floor_text(model, samples.labels, options)}",
+        f"added to variances{by_em}: {_floor_text(model, samples.labels, options)}",
         "",
         describe(model.parameters_, samples.labels),
     ]
@@ -140,7 +140,7 @@ def draw_fit(selection: Selection, samples: Samples, options: argparse.Namespace
             f"start {number}": history for number, history in enumerate(best.histories) if history
         }
         if len(best.histories) == 1:
-            histories = {SOLVERS[options.solver]: best.histories[0]}
+            histories = {SOLVERS[options.solver].title: best.histories[0]}
         plotting.save_figure(plotting.plot_history(histories, title=title), options.plot_history)
     if options.plot_bic:
         by_family: dict[str, list[Candidate]] = {family: [] for family in options.family}

@@ -16,8 +16,8 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np.commands.report import SOLVERS
 from gmm_np.files import check_target
-from gmm_np.mixture import SOLVERS
 from gmm_np.progress import Progress
 from gmm_np.tables import Table, open_table
 from gmm_np.tables.cells import read_number, read_range
@@ -169,13 +169,15 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 def add_solver_options(group: Any, default: str) -> list[argparse.Action]:
     """Add which solver fits, and for how long."""
+    *names, last = SOLVERS
     return [
         group.add_argument(
             "--solver",
             choices=SOLVERS,
             default=default,
             metavar="S",
-            help="em, lbfgs or adam (default: %(default)s)",
+            help=f"{', '.join(names)} or {last}; em+newton goes on from where em ended by Newton's "
+            "method, to the last digits of the maximum, without a floor (default: %(default)s)",
         ),
         group.add_argument(
             "--max-iter",

@@ -6,7 +6,7 @@ import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,43 @@ from gmm_np.covariance import FAMILIES
 from gmm_np.mixture.criteria import CRITERIA
 from gmm_np.parameters import Parameters
 
-SOLVERS: Final = {"em": "EM", "lbfgs": "L-BFGS", "adam": "Adam"}
-TOLERANCES: Final = {"em": 1e-6, "lbfgs": 1e-6, "adam": 1e-4}  # of a fit, nats a sample
 _SHOWN: Final = 20  # components that are printed for people; JSON has all
 _PAIRS: Final = 6  # correlations of a component that are printed for people
 _WIDEST: Final = 6  # dimensions of which the covariances are printed for people
+
+
+class Solver(NamedTuple):
+    """What people are told of a solver, and where its fits end if they do not say."""
+
+    title: str
+    tol: float  # nats a sample
+    ends: str  # what --tol means to it
+
+
+_BY_GAIN: Final = "where an iteration gains less"
+_BY_GRADIENT: Final = "where no entry of the gradient is larger"
+SOLVERS: Final = {
+    "em": Solver("EM", 1e-6, _BY_GAIN),
+    "em+newton": Solver("EM and Newton's method", 1e-6, _BY_GAIN),  # of EM; Newton to the end
+    "lbfgs": Solver("L-BFGS", 1e-6, _BY_GRADIENT),
+    "adam": Solver("Adam", 1e-4, _BY_GRADIENT),
+}
+
+
+def tolerance_help() -> str:
+    """Return what the help says of --tol."""
+    ways = dict.fromkeys(solver.ends for solver in SOLVERS.values())
+    means = [
+        f"{way} ({', '.join(name for name, solver in SOLVERS.items() if solver.ends == way)})"
+        for way in ways
+    ]
+    tols = {
+        name: np.format_float_scientific(solver.tol, trim="-", exp_digits=1)
+        for name, solver in SOLVERS.items()
+    }
+    usual = tols["em"]
+    others = [f", for {name} {tol}" for name, tol in tols.items() if tol != usual]
+    return f"end {', or '.join(means)}, in nats a sample (default: {usual}{''.join(others)})"
 
 
 def json_text(document: Mapping[str, Any]) -> str:

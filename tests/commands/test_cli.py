@@ -18,6 +18,7 @@ from gmm_np import GaussianMixture, __version__, nll
 from gmm_np.cli import COMMANDS, main
 from gmm_np.commands.options import in_options
 from gmm_np.datasets import load_old_faithful, make_clusters
+from gmm_np.mixture import SOLVERS
 from gmm_np.solvers import em
 from gmm_np.tables import read_table, write_table
 
@@ -297,7 +298,7 @@ def two_scales(rng):
     return x * [1e-5, 1e9]
 
 
-@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("how", [[], ["--stream"], ["--weights", "w"]])
 def test_a_fit_does_not_depend_on_the_units_of_the_columns(tmp_path, capsys, solver, how):
     x = two_scales(np.random.default_rng(0))
@@ -1262,7 +1263,7 @@ def interrupt(arguments, cwd):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-@pytest.mark.parametrize("solver", ["em", "lbfgs", "adam"])
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_an_interrupted_fit_keeps_the_best_model_so_far(tmp_path, capsys, solver):
     x, _, _ = make_clusters(50_000, 5, 4, seed=0, radius=1.0)
     np.save(tmp_path / "x.npy", x)
