@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "fit": "gmm_np.commands.fit",
     "score": "gmm_np.commands.score",
     "assign": "gmm_np.commands.assign",
+    "errors": "gmm_np.commands.errors",
     "sample": "gmm_np.commands.sample",
     "info": "gmm_np.commands.info",
     "check": "gmm_np.commands.check",

@@ -136,7 +136,7 @@ def _fit(
         if further.collapsed:  # which has no floor: as the estimator, keep EM's fit
             del losses[done:], path[by_em:]
         else:
-            found = replace(further, n_iter=done + further.n_iter)
+            found = replace(further, n_iter=len(losses))
     return Fit(found, losses, path)
 
 

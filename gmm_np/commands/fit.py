@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from pathlib import Path
 
 from gmm_np.checks import counted
 from gmm_np.commands.candidates import SEVERAL_STARTS, fit_candidates
@@ -25,9 +26,17 @@ from gmm_np.commands.options import (
 )
 from gmm_np.commands.report import json_text, tolerance_help
 from gmm_np.commands.samples import Samples, load_samples, names_to_save
+from gmm_np.commands.standard_errors import (
+    TO_THE_MAXIMUM,
+    add_bootstrap,
+    check_bootstrap,
+    find_errors,
+)
 from gmm_np.commands.standardize import ColumnUnits
+from gmm_np.inference import KINDS, StandardErrors
 from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
-from gmm_np.model_selection import CRITERIA, Selection, SelectionInterrupted
+from gmm_np.model_selection import CRITERIA, Candidate, Selection, SelectionInterrupted
+from gmm_np.parameters import Parameters
 from gmm_np.solvers.em import ON_COLLAPSE
 from gmm_np.tables.cells import read_range
 
@@ -49,6 +58,8 @@ def add_command(commands: Commands) -> None:
         gmm-np fit data.csv -k 3 --family diag --out model.npz --plot fit.png
         gmm-np fit data.csv -k 1-8 --family full,tied --plot-bic bic.png
         gmm-np fit data.csv -k 2 --columns eruptions,waiting --json
+        gmm-np fit data.csv -k 2 --solver em+newton --errors --plot fit.png
+        gmm-np fit data.csv -k 2 --errors bootstrap --bootstrap 500
         gmm-np fit large.npy -k 20 --stream --out model.npz
         """,
     )
@@ -89,7 +100,7 @@ def add_command(commands: Commands) -> None:
         metavar="N",
         help=f"starts of each fit (default: 1, or {SEVERAL_STARTS} where there are several fits)",
     )
-    add_seed(group, "the starts (default: 0)")
+    add_seed(group, "the starts and of the bootstrap (default: 0)")
     group.add_argument(
         "--tol",
         type=not_negative,
@@ -127,6 +138,16 @@ def add_command(commands: Commands) -> None:
     group = parser.add_argument_group("what is written")
     model_file = new_file(".npz", what="a model is an .npz file; name it so,")
     group.add_argument("--out", type=model_file, metavar="MODEL", help="the model, an .npz file")
+    group.add_argument(
+        "--errors",
+        type=_kind,
+        nargs="?",
+        const=KINDS[0],
+        metavar="KIND",
+        help="the standard error of each number, as gmm-np errors has them, which explains each "
+        f"KIND (default: {KINDS[0]}); of the maximum, to which {TO_THE_MAXIMUM} goes",
+    )
+    add_bootstrap(group)
     add_picture_options(
         group,
         plot="a picture of data and mixture",
@@ -138,15 +159,18 @@ def add_command(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_bootstrap(options, options.errors, "--errors")
     samples = load_samples(options, stream=options.stream)
     units = ColumnUnits.of(samples) if options.standardize else None
+    fitted_to = units.standardize(samples) if units else samples
     try:
-        selection = fit_candidates(units.standardize(samples) if units else samples, options)
+        selection = fit_candidates(fitted_to, options)
     except SelectionInterrupted as stop:
         _save(stop.selection, samples, options, units)
         raise KeyboardInterrupt(_what_is_kept(stop.selection, options)) from None
-    _save(selection, samples, options, units)
     best, model = selection.best, selection.model
+    found = model.parameters_  # in the units of the fit
+    _save(selection, samples, options, units)
     tell(samples.notes)
     if model.covariance_type != best.family:
         note = (
@@ -155,15 +179,39 @@ def _run(options: argparse.Namespace) -> int:
             f"criteria of this fit count the parameters of {best.family}"
         )
         tell([note])
+    errors, failure = _find_errors(fitted_to, found, best, options)
+    errors = units.restore_errors(errors) if units and errors else errors
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         draw_fit(selection, samples, options)
     tell(dict.fromkeys(str(warning.message) for warning in caught))
     if options.json:
-        print(json_text(fit_document(selection, samples, options)))
+        print(json_text(fit_document(selection, samples, options, errors)))
     else:
-        print(fit_text(selection, samples, options))
+        print(fit_text(selection, samples, options, errors))
+    if failure is not None:  # after the fit, of which nothing is lost
+        raise failure
     return 0
+
+
+def _find_errors(
+    samples: Samples, model: Parameters, best: Candidate, options: argparse.Namespace
+) -> tuple[StandardErrors | None, BaseException | None]:
+    """Find the standard errors of what was fitted to the samples, or why there are none."""
+    if options.errors is None:
+        return None, None
+    remedy: str | None = f"fit with {TO_THE_MAXIMUM}"
+    if best.collapsed:
+        remedy = None
+    elif options.solver == "em+newton" and options.reg_covar == 0:
+        remedy = "raise --max-iter"
+    try:
+        found = find_errors(samples, model, options.errors, options, flag="--errors", remedy=remedy)
+    except KeyboardInterrupt:
+        return None, KeyboardInterrupt("the fit is there, without standard errors")
+    except (ValueError, OSError, MemoryError) as error:
+        return None, error
+    return found[0], None
 
 
 def _save(
@@ -199,6 +247,15 @@ def _numbers(text: str) -> list[int]:
             )
         numbers += found
     return list(dict.fromkeys(numbers))
+
+
+def _kind(text: str) -> str:
+    if text not in KINDS:
+        raise argparse.ArgumentTypeError(
+            f"must be one of {', '.join(KINDS)}, or be left out; got {text!r}"
+            + ("; write DATA before the options" if Path(text).suffix or text == "-" else "")
+        )
+    return text
 
 
 def _families(text: str) -> list[str]:

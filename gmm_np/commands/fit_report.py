@@ -18,13 +18,18 @@ from gmm_np.commands.report import (
     reached,
 )
 from gmm_np.commands.samples import Samples
+from gmm_np.commands.standard_errors import errors_document
+from gmm_np.inference import StandardErrors
 from gmm_np.model_selection import Candidate, Selection
 from gmm_np.solvers.floor import RELATIVE
 from gmm_np.sufficient_statistics import as_floor
 
 
 def fit_document(
-    selection: Selection, samples: Samples, options: argparse.Namespace
+    selection: Selection,
+    samples: Samples,
+    options: argparse.Namespace,
+    errors: StandardErrors | None,
 ) -> dict[str, object]:
     """Return what JSON says of the fits, the best of which comes first."""
     best, model = selection.best, selection.model
@@ -41,6 +46,8 @@ def fit_document(
         "collapsed": best.collapsed,
         "columns": samples.names,
     }
+    if options.errors is not None:
+        document["standard_errors"] = None if errors is None else errors_document(errors)
     if len(selection.candidates) > 1:
         document["criterion"] = selection.criterion
         document["candidates"] = [
@@ -59,7 +66,12 @@ def fit_document(
     return document
 
 
-def fit_text(selection: Selection, samples: Samples, options: argparse.Namespace) -> str:
+def fit_text(
+    selection: Selection,
+    samples: Samples,
+    options: argparse.Namespace,
+    errors: StandardErrors | None,
+) -> str:
     """Return what is printed for people."""
     best, model = selection.best, selection.model
     lines = [samples.summary(best.n_samples)]
@@ -77,7 +89,7 @@ def fit_text(selection: Selection, samples: Samples, options: argparse.Namespace
         counted(best.n_parameters, "free parameter"),
         f"added to variances{by_em}: {_floor_text(model, samples.labels, options)}",
         "",
-        describe(model.parameters_, samples.labels),
+        describe(model.parameters_, samples.labels, errors),
     ]
     written = [
         ("Model", options.out),

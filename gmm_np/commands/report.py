@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy.special import softmax
 
 from gmm_np.checks import FloatArray, counted
 from gmm_np.covariance import FAMILIES
+from gmm_np.inference import StandardErrors
 from gmm_np.mixture.criteria import CRITERIA
 from gmm_np.parameters import Parameters
 
@@ -77,6 +78,7 @@ def _plain(value: Any) -> Any:
 
 def mixture_document(model: Any) -> dict[str, Any]:
     """Return what JSON says of a fitted mixture."""
+    variances = np.einsum("kdd->kd", model.parameters_.covariances())
     return {
         "n_features": int(model.means_.shape[1]),
         "n_components": len(model.weights_),
@@ -84,13 +86,14 @@ def mixture_document(model: Any) -> dict[str, Any]:
         "weights": model.weights_,
         "means": model.means_,
         "covariances": model.covariances_,
-        "correlations": _correlations(model.covariances_)
+        "deviations": np.sqrt(variances),
+        "correlations": correlations_of(model.covariances_)
         if FAMILIES[model.covariance_type].has_factors
         else None,
     }
 
 
-def _correlations(covariances: FloatArray) -> FloatArray:
+def correlations_of(covariances: FloatArray) -> FloatArray:
     """Return the correlations [..., D, D] that covariances [..., D, D] say."""
     deviations = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1))
     return np.asarray(covariances / (deviations[..., :, None] * deviations[..., None, :]))
@@ -123,41 +126,101 @@ def floor_by_column(floor: FloatArray, names: Sequence[str]) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in zip(names, floor, strict=True))
 
 
-def describe(parameters: Parameters, names: Sequence[str]) -> str:
-    """Describe the components of a mixture, the heaviest if there are many."""
+def describe(
+    parameters: Parameters, names: Sequence[str], errors: StandardErrors | None = None
+) -> str:
+    """Describe the components of a mixture, the heaviest if there are many.
+
+    With errors these stand in parentheses, and for the covariances deviations and correlations.
+    """
     weights = softmax(parameters.pi_logits.astype(np.float64))
     means, covariances = parameters.means.astype(np.float64), parameters.covariances()
-    lines = ["The components, counted from 0:"]
+    more = "" if errors is None else f", with standard errors ({errors.kind}) in parentheses"
+    lines = [f"The components, counted from 0{more}:"]
     shown = heaviest(weights)
     width = max(12, *(min(len(name), 30) for name in names))
     for k in shown:
-        lines.append(f"component {k}: weight {weights[k]:.4f}")
-        for j, name in enumerate(names):
-            line = f"  {name[:30]:<{width}} mean {_numbers(means[k, j : j + 1])}"
-            if len(names) <= _WIDEST:
-                lines.append(f"{line}   covariance {_numbers(covariances[k, j])}")
-            else:
-                deviation = np.sqrt(covariances[k, j, j : j + 1])
-                lines.append(f"{line}   standard deviation {_numbers(deviation)}")
+        titles = [f"  {name[:30]:<{width}} mean" for name in names]
+        if errors is None:
+            lines.append(f"component {k}: weight {weights[k]:.4f}")
+            lines += _describe_columns(titles, means[k], covariances[k])
+        else:
+            lines.append(f"component {k}: weight {with_error(weights[k], errors.weights[k])}")
+            lines += _describe_with_errors(titles, means[k], covariances[k], errors, k)
         if FAMILIES[parameters.family].has_factors and len(names) > 1:
-            lines += _describe_correlations(_correlations(covariances[k]), names)
+            own = None
+            if errors is not None and errors.correlations is not None:
+                own = np.broadcast_to(errors.correlations, covariances.shape)[k]
+            lines += _describe_correlations(correlations_of(covariances[k]), names, own)
     if len(weights) > len(shown):
         rest = counted(len(weights) - len(shown), "component")
         lines.append(f"and {rest} of less weight; --json has all")
     return "\n".join(lines)
 
 
-def _describe_correlations(correlations: FloatArray, names: Sequence[str]) -> list[str]:
+def _describe_columns(
+    titles: Sequence[str], mean: FloatArray, covariance: FloatArray
+) -> Iterator[str]:
+    """Yield a line a column: its mean, and its covariances or, of many columns, its deviation."""
+    for j, title in enumerate(titles):
+        line = f"{title} {_numbers(mean[j : j + 1])}"
+        if len(titles) <= _WIDEST:
+            yield f"{line}   covariance {_numbers(covariance[j])}"
+        else:
+            yield f"{line}   standard deviation {_numbers(np.sqrt(covariance[j, j : j + 1]))}"
+
+
+def _describe_with_errors(
+    titles: Sequence[str], mean: FloatArray, covariance: FloatArray, errors: StandardErrors, k: int
+) -> Iterator[str]:
+    """Yield a line a column: its mean and its standard deviation, each with its error."""
+    deviation = np.sqrt(np.diagonal(covariance))
+    of_means = [with_error(*pair) for pair in zip(mean, errors.means[k], strict=True)]
+    of_spread = [with_error(*pair) for pair in zip(deviation, errors.deviations[k], strict=True)]
+    wide = max(9, *map(len, of_means)), max(9, *map(len, of_spread))
+    for title, one, two in zip(titles, of_means, of_spread, strict=True):
+        yield f"{title} {one:>{wide[0]}}   standard deviation {two:>{wide[1]}}"
+
+
+def strongest(correlations: FloatArray) -> list[tuple[int, int]]:
+    """Return the pairs of columns whose correlations [D, D] are printed for people, in order."""
+    rows, columns = np.triu_indices(len(correlations), 1)
+    size = np.abs(correlations[rows, columns])
+    chosen = np.sort(np.argsort(-size, kind="stable")[:_PAIRS])
+    return [(int(rows[i]), int(columns[i])) for i in chosen]
+
+
+def _describe_correlations(
+    correlations: FloatArray, names: Sequence[str], errors: FloatArray | None
+) -> list[str]:
     """Return lines that say correlations [D, D], the strongest if there are many."""
-    rows, columns = np.triu_indices(len(names), 1)
-    values = correlations[rows, columns]
-    chosen = np.sort(np.argsort(-np.abs(values), kind="stable")[:_PAIRS])
-    said = [f"{names[rows[i]][:30]} and {names[columns[i]][:30]} {values[i]:.3f}" for i in chosen]
-    many = f"the strongest {len(chosen)} of {len(values)} correlations"
-    what = many if len(values) > _PAIRS else "correlation" + "s" * (len(values) > 1)
+    chosen, count = strongest(correlations), len(names) * (len(names) - 1) // 2
+    said = []
+    for i, j in chosen:
+        value = correlations[i, j]
+        number = f"{value:.3f}" if errors is None else with_error(value, errors[i, j])
+        said.append(f"{names[i][:30]} and {names[j][:30]} {number}")
+    many = f"the strongest {len(chosen)} of {count} correlations"
+    what = many if count > len(chosen) else "correlation" + "s" * (count > 1)
     return textwrap.wrap(
         f"{what}: {', '.join(said)}", 100, initial_indent="  ", subsequent_indent="    "
     )
+
+
+def with_error(value: float, error: float) -> str:
+    """Return a number and its standard error in parentheses, of which three digits count."""
+    return "{} ({})".format(*to_digits_of(error, value, error))
+
+
+def to_digits_of(error: float, *values: float) -> list[str]:
+    """Return numbers with as many decimals as three digits of a standard error have."""
+    if not 0 < error < np.inf:
+        return [f"{value:.4g}" for value in values]
+    last = int(np.floor(np.log10(error))) - 2  # the power of ten of the third digit
+    if -9 <= last <= 2:
+        return [f"{value:.{max(-last, 0)}f}" for value in values]
+    digits = [int(np.floor(np.log10(abs(v)))) - last if v else 2 for v in values]
+    return [f"{v:.{max(n, 2)}e}" for v, n in zip(values, digits, strict=True)]
 
 
 def _numbers(values: FloatArray) -> str:

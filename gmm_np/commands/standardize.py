@@ -7,16 +7,19 @@ With x = mean + std * z the densities differ by the product of the units: -log p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gmm_np import Parameters
+from gmm_np import Gradients, Parameters
 from gmm_np.checks import FloatArray
 from gmm_np.commands.samples import Samples, check_distinct, column_variances
 from gmm_np.covariance import FAMILIES
+from gmm_np.inference import StandardErrors
 from gmm_np.model_selection import Candidate
+from gmm_np.parametrizations import Cholesky
 from gmm_np.sufficient_statistics import as_floor
 
 
@@ -57,17 +60,10 @@ class ColumnUnits:
         if model is None:
             return
         p = model.parameters_
-        scale, family = p.scale, p.family
-        if FAMILIES[family].has_factors:
-            scale = std[:, None] * scale  # [..., D, D]
-        else:
-            if not FAMILIES[family].structure.by_column:
-                scale = scale[..., None]
-                family = _with_diagonals(shared=FAMILIES[family].shared)
-            scale = std * scale  # [..., D]
+        restored = self.restore_parameters(p)
         floor = as_floor(model.reg_covar, p) * std**2  # [D]
-        model.set_params(covariance_type=family, reg_covar=floor)
-        model._set_parameters(Parameters(p.pi_logits, self.mean + std * p.means, scale, family))
+        model.set_params(covariance_type=restored.family, reg_covar=floor)
+        model._set_parameters(restored)
         unit = float(np.log(std).sum())
         model.lower_bounds_ = [bound - unit for bound in model.lower_bounds_]
         model.lower_bound_ -= unit
@@ -79,6 +75,53 @@ class ColumnUnits:
             for name, value in candidate.criteria.items()
         }
         vars(model).pop("_last_step", None)  # of the standardised data
+
+    def restore_parameters(self, p: Parameters) -> Parameters:
+        """Return a mixture in the units of the data, of the family with diagonals if need be."""
+        family = p.family
+        if not FAMILIES[family].structure.by_column:
+            family = _with_diagonals(shared=FAMILIES[family].shared)
+        means, scale = self.mean + self.std * p.means, self._restore_scale(p.scale, p.family)
+        return Parameters(p.pi_logits, means, scale, family)
+
+    def restore_errors(self, errors: StandardErrors) -> StandardErrors:
+        """Return standard errors of a mixture in the units of the data.
+
+        The units are no estimates: whatever they are, they give the same mixture. So each entry of
+        the vector is one of before times its unit, and so are the errors.
+        """
+        p, std = errors.parameters, self.std
+        restored = self.restore_parameters(p)
+        before, after = Cholesky.of(p), Cholesky.of(restored)
+
+        def move(vector: FloatArray) -> FloatArray:
+            step = before.pushforward(p, vector)
+            assert step.scale is not None  # no fit has a family that is not learned
+            scale = self._restore_scale(step.scale, p.family)
+            return after.pullback(restored, Gradients(step.pi_logits, std * step.means, scale))
+
+        unit = move(np.ones(before.size))  # [V]
+        which = np.rint(move(np.arange(before.size, dtype=np.float64)) / unit).astype(np.intp)
+        family, covariances = FAMILIES[p.family], errors.covariances
+        if not family.structure.by_column:
+            covariances = covariances[..., None]
+        return replace(
+            errors,
+            parameters=restored,
+            means=std * errors.means,
+            covariances=covariances * (np.outer(std, std) if family.has_factors else std**2),
+            scale=self._restore_scale(errors.scale, p.family),
+            deviations=std * errors.deviations,
+            covariance=errors.covariance[np.ix_(which, which)] * np.outer(unit, unit),
+        )
+
+    def _restore_scale(self, scale: NDArray[Any], family: str) -> FloatArray:
+        """Return the scale of a family, or errors or a step of it, in the units of the data."""
+        if FAMILIES[family].has_factors:
+            return np.asarray(self.std[:, None] * scale)  # [..., D, D]
+        if not FAMILIES[family].structure.by_column:
+            scale = scale[..., None]
+        return np.asarray(self.std * scale)  # [..., D]
 
 
 def _with_diagonals(*, shared: bool) -> str:
