@@ -8,10 +8,11 @@ from functools import partial
 import numpy as np
 import pytest
 from checkout import ROOT
+from scipy.stats import chi2
 from test_cli import document, printed_by, refusal, run, strict
 
 import gmm_np
-from gmm_np import GaussianMixture, Gradients
+from gmm_np import GaussianMixture, Gradients, Parameters
 from gmm_np.cli import main
 from gmm_np.commands.report import SOLVERS, with_error
 from gmm_np.commands.standardize import ColumnUnits
@@ -399,6 +400,145 @@ def test_a_component_that_is_off_has_no_errors(geyser, capsys):
 )
 def test_three_digits_of_an_error_say_which_of_a_number_count(value, error, said):
     assert with_error(value, error) == said
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def fitted(n_features, n_components=2, rows=200):
+    """Clusters, a mixture at the maximum of their likelihood, and its standard errors."""
+    x, _, _ = make_clusters(rows, n_components, n_features, seed=0)
+    model = GaussianMixture(n_components, solver="em+newton", reg_covar=0.0, random_state=0).fit(x)
+    return x, model, model.standard_errors(x)
+
+
+def artists(figure, gid):
+    return figure.findobj(lambda artist: artist.get_gid() == gid)
+
+
+def legend_of(figure):
+    (legend,) = [*figure.legends, *filter(None, (a.get_legend() for a in figure.axes))]
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def distances(points, mean, covariance):
+    """Mahalanobis distances by the definition."""
+    e = points - mean
+    return np.sqrt(np.einsum("ni,ij,nj->n", e, np.linalg.inv(covariance), e))
+
+
+def of_mean(errors, k, axes):
+    """Covariance of the estimates of a component's mean, in some dimensions."""
+    n_components, d = errors.means.shape
+    places = n_components + k * d + np.array(axes)
+    return errors.covariance[np.ix_(places, places)]
+
+
+@pytest.mark.needs_extras
+@pytest.mark.parametrize("level", [0.95, 0.5])
+def test_the_region_of_a_mean_is_that_of_the_normal_distribution(level):
+    from gmm_np.plotting import plot_mixture
+
+    x, model, errors = fitted(2)
+    figure = plot_mixture(x, model, errors=errors, level=level)
+    for k in (0, 1):
+        (region,) = artists(figure, f"region {k}")
+        found = distances(region.get_xy(), model.means_[k], of_mean(errors, k, [0, 1]))
+        np.testing.assert_allclose(found, chi2.ppf(level, 2) ** 0.5, rtol=1e-9)
+    assert f"{level:.0%} region of a mean" in legend_of(figure)
+    assert not any(artists(plot_mixture(x, model), f"region {k}") for k in (0, 1))
+
+
+@pytest.mark.needs_extras
+def test_the_interval_of_a_mean_stands_at_its_density():
+    from gmm_np.plotting import plot_mixture
+
+    x, model, errors = fitted(1)
+    figure = plot_mixture(x, model, errors=errors, level=0.9)
+    for k in (0, 1):
+        (bar,) = artists(figure, f"interval {k}")
+        ends, heights = bar.get_data()
+        np.testing.assert_allclose(ends, errors.intervals(0.9).means[k, 0], rtol=1e-12)
+        own = model.weights_[k] / np.sqrt(2 * np.pi * model.covariances_[k, 0, 0])
+        np.testing.assert_allclose(heights, own, rtol=1e-9)
+    assert "90% interval of a mean" in legend_of(figure)
+
+
+@pytest.mark.needs_extras
+def test_every_two_dimensions_have_the_regions_of_their_own():
+    from gmm_np.plotting import plot_pairs
+
+    x, model, errors = fitted(3)
+    figure = plot_pairs(x, model, errors=errors, dimensions=[2, 0])
+    for k in (0, 1):
+        (region,) = artists(figure, f"region {k}")  # below the diagonal x1 over x3
+        mean, covariance = model.means_[k, [2, 0]], of_mean(errors, k, [2, 0])
+        found = distances(region.get_xy(), mean, covariance)
+        np.testing.assert_allclose(found, chi2.ppf(0.95, 2) ** 0.5, rtol=1e-9)
+        bars = artists(figure, f"interval {k}")
+        ends = [bar.get_xdata() for bar in bars]
+        np.testing.assert_allclose(ends, errors.intervals(0.95).means[k, [2, 0]], rtol=1e-12)
+    assert "95% region of a mean;\non the diagonal interval" in legend_of(figure)
+
+
+@pytest.mark.needs_extras
+def test_a_component_that_is_off_has_no_region():
+    from gmm_np.plotting import plot_mixture
+
+    x, model, _ = fitted(2)
+    p = model.parameters_
+    logits = [p.pi_logits[0], -np.inf, p.pi_logits[1]]
+    place = [0, 0, 1]
+    three = Parameters(logits, p.means[place], p.scale[place])
+    figure = plot_mixture(x, three, errors=gmm_np.standard_errors(x, three))
+    assert [len(artists(figure, f"region {k}")) for k in range(3)] == [1, 0, 1]
+
+
+@pytest.mark.needs_extras
+def test_errors_of_another_mixture_are_refused():
+    from gmm_np.plotting import plot_mixture, plot_pairs
+
+    x, model, errors = fitted(2)
+    p = model.parameters_
+    moved = Parameters(p.pi_logits, p.means + 1.0, p.scale)
+    for draw in (plot_mixture, plot_pairs):
+        for other in (moved, fitted(2, 3)[1]):
+            with pytest.raises(ValueError, match="errors are of another mixture than model; give"):
+                draw(x, other, errors=errors)
+        with pytest.raises(ValueError, match="level must be between 0 and 1"):
+            draw(x, model, errors=errors, level=1.0)
+
+
+@pytest.mark.needs_extras
+@pytest.mark.parametrize("how", [[], ["--standardize"], ["--columns", "2"]])
+def test_pictures_of_the_command_line_have_the_errors_of_the_means(
+    geyser, capsys, monkeypatch, how
+):
+    from gmm_np import plotting
+
+    drawn = []
+
+    def draw(*args, **options):
+        drawn.append(options)
+        return plotting.mixture.plot_mixture(*args, **options)
+
+    monkeypatch.setattr(plotting, "plot_mixture", draw)
+    monkeypatch.chdir(geyser.parent)
+    fit = ["fit", geyser, "-k", 2, *NEWTON, "--out", "m.npz", "--plot", "fit.png", *how]
+    run(capsys, *fit, "--errors")
+    assert "Picture: e.png" in run(
+        capsys, "errors", "m.npz", geyser, "--level", 0.9, "--plot", "e.png"
+    )
+    one, two = drawn
+    assert (one["level"], two["level"]) == (0.95, 0.9)
+    np.testing.assert_allclose(one["errors"].means, two["errors"].means, rtol=1e-6)
+    for name in ("fit.png", "e.png"):
+        assert geyser.with_name(name).read_bytes().startswith(b"\x89PNG")
+    run(capsys, *fit)
+    assert drawn[-1]["errors"] is None
+
+
+# --- documentation ------------------------------------------------------------------------------
 
 
 def test_commands_of_the_documentation_run_as_they_stand(tmp_path, capsys, monkeypatch):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from gmm_np.checks import FloatArray, counted
+from gmm_np.commands.fit_report import draw_mixture
 from gmm_np.commands.models import load_model
 from gmm_np.commands.options import (
     Commands,
@@ -16,6 +18,7 @@ from gmm_np.commands.options import (
     add_json,
     add_model,
     add_pairing_option,
+    add_picture_options,
     add_seed,
     add_weights,
     new_command,
@@ -84,6 +87,10 @@ def add_command(commands: Commands) -> None:
         help="of the intervals: the probability that one has the true value in it (default: "
         "%(default)s)",
     )
+    add_picture_options(
+        parser,
+        plot="a picture of data and mixture, with the interval or the region of each mean",
+    )
     add_json(parser)
 
 
@@ -108,6 +115,17 @@ def _run(options: argparse.Namespace) -> int:
         samples, model.parameters_, options.kind, options, flag="--kind", remedy=remedy
     )
     intervals = errors.intervals(options.level)
+    if options.plot is not None:
+        title = f"{Path(samples.table.file).name}: K = {n_components}, {model.covariance_type}"
+        draw_mixture(
+            samples,
+            model,
+            options.plot,
+            title,
+            seed=options.seed,
+            errors=errors,
+            level=options.level,
+        )
     if options.json:
         document = {
             "n_samples": n_samples,
@@ -126,6 +144,8 @@ def _run(options: argparse.Namespace) -> int:
         f"errors ({options.kind}) and intervals of {100 * options.level:g} %\n"
     )
     print("\n".join(_table(errors, intervals, samples.labels)))
+    if options.plot is not None:
+        print(f"\nPicture: {options.plot}")
     return 0
 
 

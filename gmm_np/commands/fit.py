@@ -150,7 +150,7 @@ def add_command(commands: Commands) -> None:
     add_bootstrap(group)
     add_picture_options(
         group,
-        plot="a picture of data and mixture",
+        plot="a picture of data and mixture, with the errors of the means if there are --errors",
         plot_history="a picture of the loss by iteration",
         plot_responsibilities="a picture of which component made which row",
         plot_bic="a picture of the criterion by K and family",
@@ -183,7 +183,7 @@ def _run(options: argparse.Namespace) -> int:
     errors = units.restore_errors(errors) if units and errors else errors
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        draw_fit(selection, samples, options)
+        draw_fit(selection, samples, options, errors)
     tell(dict.fromkeys(str(warning.message) for warning in caught))
     if options.json:
         print(json_text(fit_document(selection, samples, options, errors)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gmm_np.checks import counted
 from gmm_np.commands.candidates import error_text
@@ -20,9 +20,12 @@ from gmm_np.commands.report import (
 from gmm_np.commands.samples import Samples
 from gmm_np.commands.standard_errors import errors_document
 from gmm_np.inference import StandardErrors
+from gmm_np.mixture import GaussianMixture
 from gmm_np.model_selection import Candidate, Selection
 from gmm_np.solvers.floor import RELATIVE
 from gmm_np.sufficient_statistics import as_floor
+
+ROWS_DRAWN: Final = 5000  # that a picture looks at
 
 
 def fit_document(
@@ -125,7 +128,33 @@ def _floor_text(model: Any, names: list[str], options: argparse.Namespace) -> st
     return f"{share:g} of each column's ({floor_by_column(floor, names)})"
 
 
-def draw_fit(selection: Selection, samples: Samples, options: argparse.Namespace) -> None:
+def draw_mixture(
+    samples: Samples,
+    model: GaussianMixture,
+    path: Path,
+    title: str,
+    *,
+    seed: int,
+    errors: StandardErrors | None,
+    level: float = 0.95,
+) -> None:
+    """Draw data and mixture, with the errors of the means if they are known."""
+    from gmm_np import plotting
+
+    x = samples.some_rows(ROWS_DRAWN, seed)
+    draw = plotting.plot_mixture if x.shape[1] <= 2 else plotting.plot_pairs
+    if draw is plotting.plot_pairs:
+        tell_left_out(path, samples.names)
+    figure = draw(x, model, labels=samples.labels, title=title, errors=errors, level=level)
+    plotting.save_figure(figure, path)
+
+
+def draw_fit(
+    selection: Selection,
+    samples: Samples,
+    options: argparse.Namespace,
+    errors: StandardErrors | None,
+) -> None:
     """Draw the pictures that the options ask for."""
     if not any(path for name, path in vars(options).items() if name.startswith("plot")):
         return
@@ -135,18 +164,14 @@ def draw_fit(selection: Selection, samples: Samples, options: argparse.Namespace
     what = f"K = {best.n_components}, {best.family}, NLL {best.criteria['nll']:.4f} nats a sample"
     name = Path(samples.table.file).name
     title = f"{name}: {what}"
-    if options.plot or options.plot_responsibilities:
-        x = samples.some_rows(5000, options.seed)
-        draw = plotting.plot_mixture if x.shape[1] <= 2 else plotting.plot_pairs
-        if options.plot and draw is plotting.plot_pairs:
-            tell_left_out(options.plot, samples.names)
-        for path, function in (
-            (options.plot, draw),
-            (options.plot_responsibilities, plotting.plot_responsibilities),
-        ):
-            if path is not None:
-                figure = function(x, best.model, labels=samples.labels, title=title)
-                plotting.save_figure(figure, path)
+    if options.plot is not None:
+        draw_mixture(
+            samples, selection.model, options.plot, title, seed=options.seed, errors=errors
+        )
+    if options.plot_responsibilities is not None:
+        x = samples.some_rows(ROWS_DRAWN, options.seed)
+        figure = plotting.plot_responsibilities(x, best.model, labels=samples.labels, title=title)
+        plotting.save_figure(figure, options.plot_responsibilities)
     if options.plot_history:
         histories = {
             f"start {number}": history for number, history in enumerate(best.histories) if history

@@ -78,6 +78,11 @@ class Mixture(NamedTuple):
         mixture = (self.logits, self.means, self.factors)
         return log_prob(x, *mixture), responsibilities(x, *mixture)
 
+    def densities_at_means(self) -> FloatArray:
+        """Weighted density of each component of one dimension at its own mean, [K]."""
+        log_density, resp = self.evaluate(self.means)
+        return np.asarray(np.exp(log_density) * resp.diagonal())
+
     def marginal(self, axes: list[int]) -> Mixture:
         """Return the mixture of some of the dimensions, with factors [K, d, d]."""
         rows = self.factors[:, axes]  # [K, d, D], whose rows have the covariances that are wanted

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray, check_x
+from gmm_np.inference import StandardErrors
 from gmm_np.plotting.canvas import (
     EDGE,
     axis_names,
@@ -28,6 +29,14 @@ from gmm_np.plotting.components import (
     ellipse,
     mark_means,
 )
+from gmm_np.plotting.errors import (
+    SMALL,
+    MeanErrors,
+    draw_mean_intervals,
+    draw_mean_regions,
+    interval_handle,
+    region_handle,
+)
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -44,6 +53,8 @@ def plot_mixture(
     labels: Sequence[str] | None = None,
     title: str | None = None,
     aspect: Literal["equal", "auto"] = "auto",
+    errors: StandardErrors | None = None,
+    level: float = 0.95,
     max_points: int = 5000,
     seed: int = 0,
 ) -> Figure:
@@ -67,6 +78,10 @@ def plot_mixture(
     aspect : {"equal", "auto"}
         In two dimensions, whether a unit is as long on one axis as on the other, which suits
         columns in the same unit.
+    errors : StandardErrors, optional
+        Of the model: in one dimension each mean has its interval, in two the ellipse that holds it.
+    level : float
+        Of intervals and ellipses, the probability that one has the true mean in it.
     max_points : int
         Of more samples than that, as many are drawn at random.
     seed : int
@@ -84,7 +99,7 @@ def plot_mixture(
     TypeError
         If `model` is neither parameters nor fitted.
     ValueError
-        If D is neither 1 nor 2, or `x`, `model` and `labels` disagree.
+        If D is neither 1 nor 2, or `x`, `model`, `labels` and `errors` disagree.
     """
     mixture = Mixture.of(model)
     data = check_x(x, mixture.means.shape[1])  # [N, D]
@@ -95,11 +110,12 @@ def plot_mixture(
             "which draws every two of them."
         )
     names = axis_names(labels, n_features)
+    of_means = None if errors is None else MeanErrors.of(errors, mixture, level)
     data = draw_some(data, max_points, seed)
     figure = new_figure()
     axes = figure.add_subplot()
     draw = _draw_line if n_features == 1 else _draw_plane
-    handles = draw(axes, data, mixture)
+    handles = draw(axes, data, mixture, of_means)
     dress(axes, names[0], [*names, "density"][1], title)
     legend_beside(figure, handles)
     if aspect == "equal" and n_features == 2:
@@ -107,7 +123,9 @@ def plot_mixture(
     return with_fonts(figure)
 
 
-def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> list[Artist]:
+def _draw_plane(
+    axes: Axes, data: FloatArray, mixture: Mixture, errors: MeanErrors | None
+) -> list[Artist]:
     """Draw two dimensions; return what goes into the legend."""
     log_density, resp = mixture.evaluate(data)  # [N], [N, K]
     gaussians = zip(mixture.means, mixture.factors, strict=True)
@@ -115,7 +133,10 @@ def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> list[Artist]:
     bands = _draw_bands(axes, mixture, shown, log_density)
     draw_points(axes, data, resp.argmax(axis=1), mixture)
     draw_ellipses(axes, mixture, (1, 2))
-    mark_means(axes, mixture, mixture.means)
+    mark_means(axes, mixture, mixture.means, size=10 if errors is None else SMALL)
+    if errors is not None:
+        draw_mean_regions(axes, mixture, errors)
+        bands.insert(0, region_handle(errors))
     return component_handles(mixture, "mean, 1σ and 2σ ellipse") + bands
 
 
@@ -144,10 +165,14 @@ def _draw_bands(
     return handles
 
 
-def _draw_line(axes: Axes, data: FloatArray, mixture: Mixture) -> list[Artist]:
+def _draw_line(
+    axes: Axes, data: FloatArray, mixture: Mixture, errors: MeanErrors | None
+) -> list[Artist]:
     """Draw one dimension; return what goes into the legend."""
     more = draw_densities(axes, data, mixture)
-    log_density, resp = mixture.evaluate(mixture.means)
-    peaks = np.exp(log_density) * resp.diagonal()  # [K]
-    mark_means(axes, mixture, np.column_stack([mixture.means, peaks]))
+    places = np.column_stack([mixture.means, mixture.densities_at_means()])
+    mark_means(axes, mixture, places, size=10 if errors is None else SMALL)
+    if errors is not None:
+        draw_mean_intervals(axes, mixture, places, errors)
+        more.insert(0, interval_handle(errors))
     return component_handles(mixture, "weighted density, its mean") + more

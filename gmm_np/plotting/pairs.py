@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_np.checks import check_x
+from gmm_np.inference import StandardErrors
 from gmm_np.plotting.canvas import (
     axis_names,
     draw_some,
@@ -26,6 +27,12 @@ from gmm_np.plotting.components import (
     draw_points,
     mark_means,
 )
+from gmm_np.plotting.errors import (
+    MeanErrors,
+    draw_mean_intervals,
+    draw_mean_regions,
+    region_handle,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +48,8 @@ def plot_pairs(
     dimensions: Sequence[int] | None = None,
     labels: Sequence[str] | None = None,
     title: str | None = None,
+    errors: StandardErrors | None = None,
+    level: float = 0.95,
     max_points: int = 2000,
     seed: int = 0,
 ) -> Figure:
@@ -60,6 +69,8 @@ def plot_pairs(
         those that are left out.
     labels : sequence of str, length D, optional
     title : str, optional
+    errors : StandardErrors, optional
+    level : float
     max_points, seed : int
         As in `plot_mixture`.
 
@@ -84,6 +95,7 @@ def plot_pairs(
             f"{n_features - 1}; got {chosen}."
         )
     names = axis_names(labels, n_features)
+    of_means = None if errors is None else MeanErrors.of(errors, mixture, level)
     data = draw_some(data, max_points, seed)
     owner = mixture.evaluate(data)[1].argmax(axis=1)  # [N]
     size = len(chosen)
@@ -101,11 +113,16 @@ def plot_pairs(
                 part = mixture.marginal([row])
                 extra = draw_densities(axes, data[:, [row]], part)
                 axes.set_yticks([])
+                if of_means is not None:
+                    places = np.column_stack([part.means, part.densities_at_means()])
+                    draw_mean_intervals(axes, part, places, of_means.marginal([row]))
             else:
                 part = mixture.marginal([column, row])
                 draw_points(axes, data[:, [column, row]], owner, mixture)
                 draw_ellipses(axes, part, radii, thin=0.7)
-                mark_means(axes, part, part.means, size=6)
+                mark_means(axes, part, part.means, size=6 if of_means is None else 3)
+                if of_means is not None:
+                    draw_mean_regions(axes, part, of_means.marginal([column, row]))
             dress(axes, names[column] if i == size - 1 else "", "")
             if j == 0:
                 axes.set_ylabel(names[row] if i else "density", fontsize=12, parse_math=False)
@@ -116,6 +133,8 @@ def plot_pairs(
     figure.suptitle(title or "", fontsize=14, x=0.01, ha="left", parse_math=False)
     curves = "1σ and 2σ ellipse" if radii == (1, 2) else "2σ ellipse"
     handles = component_handles(mixture, f"mean, {curves};\non the diagonal density") + extra
+    if of_means is not None:
+        handles.append(region_handle(of_means, ";\non the diagonal interval"))
     left_out = describe_left_out(names, chosen)
     if left_out is not None:
         from matplotlib.lines import Line2D
