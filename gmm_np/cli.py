@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "assign": "gmm_np.commands.assign",
     "errors": "gmm_np.commands.errors",
     "sample": "gmm_np.commands.sample",
+    "modes": "gmm_np.commands.modes",
     "info": "gmm_np.commands.info",
     "check": "gmm_np.commands.check",
     "demo": "gmm_np.commands.demo",

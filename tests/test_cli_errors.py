@@ -24,7 +24,7 @@ from gmm_np.mixture import SOLVERS as OF_THE_LIBRARY
 from gmm_np.parametrizations import Cholesky
 from gmm_np.progress import Progress
 from gmm_np.solvers import Data, make_start
-from gmm_np.tables import open_table, write_table
+from gmm_np.tables import open_table, read_table, write_table
 
 
 @pytest.fixture
@@ -536,6 +536,54 @@ def test_pictures_of_the_command_line_have_the_errors_of_the_means(
         assert geyser.with_name(name).read_bytes().startswith(b"\x89PNG")
     run(capsys, *fit)
     assert drawn[-1]["errors"] is None
+
+
+# --- modes --------------------------------------------------------------------------------------
+
+
+def test_modes_are_printed_and_written_as_the_library_finds_them(geyser, capsys):
+    path, out = geyser.with_name("m.npz"), geyser.with_name("modes.csv")
+    run(capsys, "fit", geyser, "-k", 3, "--out", path)
+    expected = GaussianMixture.load(path).modes()
+    assert 1 <= len(expected.points) <= 3
+    printed = run(capsys, "modes", path, "--out", out)
+    assert f"{path}: {len(expected.points)} mode" in printed
+    assert f"Modes: {out}\n" in printed
+    table = [line.split() for line in printed.splitlines()[2 : 3 + len(expected.points)]]
+    assert table[0] == ["mode", "eruptions", "waiting", "log", "density"]
+    for number, row in enumerate(table[1:]):
+        values = [*expected.points[number], expected.log_prob[number]]
+        assert row == [str(number), *(f"{value:.6g}" for value in values)]
+    values, names = read_table(out)
+    assert names == ["eruptions", "waiting", "log_density"]
+    np.testing.assert_array_equal(values[:, :2], expected.points)
+    np.testing.assert_array_equal(values[:, 2], expected.log_prob)
+    found = document(capsys, "modes", path)
+    assert found["points"] == expected.points.tolist()
+    assert found["log_density"] == expected.log_prob.tolist()
+    assert (found["n_modes"], found["n_components"]) == (len(expected.points), 3)
+    assert found["columns"] == ["eruptions", "waiting"]
+
+
+def test_components_that_lie_close_share_a_mode(tmp_path, capsys):
+    path = tmp_path / "m.npz"
+    GaussianMixture.from_parameters([0.5, 0.5], [[0.0], [1.0]], [[[1.0]], [[1.0]]]).save(path)
+    # log N(0.5; 0, 1) = -0.5 * (log(2 pi) + 0.25)
+    assert run(capsys, "modes", path).splitlines()[2:] == [
+        "mode            x1   log density",
+        "   0           0.5      -1.04394",
+    ]
+
+
+def test_modes_in_many_columns_stand_below_one_another(tmp_path, capsys):
+    path = tmp_path / "m.npz"
+    means = 9.0 * np.arange(25)[:, None] * np.ones(7)
+    GaussianMixture.from_parameters(np.full(25, 0.04), means, np.stack([np.eye(7)] * 25)).save(path)
+    lines = run(capsys, "modes", path).splitlines()
+    assert lines[2].startswith("mode 0: log density -9.65")
+    assert lines[3].startswith("  x1 ")
+    assert sum(line.startswith("mode ") for line in lines) == 20
+    assert lines[-1] == "and 5 lower; --json and --out have all"
 
 
 # --- documentation ------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ from gmm_np.inference import StandardErrors
 from gmm_np.mixture.criteria import CRITERIA
 from gmm_np.parameters import Parameters
 
-_SHOWN: Final = 20  # components that are printed for people; JSON has all
+SHOWN: Final = 20  # components that are printed for people; JSON has all
 _PAIRS: Final = 6  # correlations of a component that are printed for people
-_WIDEST: Final = 6  # dimensions of which the covariances are printed for people
+WIDEST: Final = 6  # dimensions that a table for people has side by side
 
 
 class Solver(NamedTuple):
@@ -114,14 +114,14 @@ def criteria_text(found: Mapping[str, float]) -> str:
 
 def heaviest(weights: NDArray[Any]) -> NDArray[Any]:
     """Return the components that are printed for people, in their order."""
-    return np.sort(np.argsort(-weights, kind="stable")[:_SHOWN])
+    return np.sort(np.argsort(-weights, kind="stable")[:SHOWN])
 
 
 def floor_by_column(floor: FloatArray, names: Sequence[str]) -> str:
     """Say what is added to the variance of each column, [D], or of all, []."""
     if floor.ndim == 0:
         return f"{float(floor):.3g}"
-    if len(names) > _WIDEST:
+    if len(names) > WIDEST:
         return f"from {floor.min():.3g} to {floor.max():.3g}"
     return ", ".join(f"{name} {value:.3g}" for name, value in zip(names, floor, strict=True))
 
@@ -164,7 +164,7 @@ def _describe_columns(
     """Yield a line a column: its mean, and its covariances or, of many columns, its deviation."""
     for j, title in enumerate(titles):
         line = f"{title} {_numbers(mean[j : j + 1])}"
-        if len(titles) <= _WIDEST:
+        if len(titles) <= WIDEST:
             yield f"{line}   covariance {_numbers(covariance[j])}"
         else:
             yield f"{line}   standard deviation {_numbers(np.sqrt(covariance[j, j : j + 1]))}"
