@@ -56,10 +56,8 @@ def find_errors(
     """
     n_bootstrap = options.bootstrap or _N_BOOTSTRAP
     by_fits = kind == "bootstrap"
-    with (
-        warnings.catch_warnings(record=True) as caught,
-        Progress(kind, *((n_bootstrap, "fit") if by_fits else (None, "row"))) as line,
-    ):
+    steps = ("bootstrap", n_bootstrap, "fit") if by_fits else ("standard errors", None, "row")
+    with warnings.catch_warnings(record=True) as caught, Progress(*steps) as line:
         warnings.simplefilter("always")
         in_memory = isinstance(samples.x, np.ndarray)
         rows = _Counted(samples.x, None if by_fits else line)
@@ -80,8 +78,8 @@ def find_errors(
             if library:
                 finding += f"; {_instead(kind, flag, remedy)}"
             raise ValueError(f"no standard errors: {in_options(finding)}") from error
-    for warning in caught:
-        finding, *library = _REMEDY.split(str(warning.message), maxsplit=1)
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        finding, *library = _REMEDY.split(text, maxsplit=1)
         tell([in_options(finding) + (f"; {remedy or _SIMPLER}" if library else "")], "warning")
     return errors, len(samples.x) if in_memory else rows.n_rows
 
