@@ -222,6 +222,39 @@ def test_a_fit_without_errors_is_printed_and_written_all_the_same(geyser, capsys
             assert printed.out == f"{plain}\nModel: {path}\n"
 
 
+@pytest.mark.parametrize(
+    ("rows", "options", "said", "other", "remedy"),
+    [
+        (
+            4,
+            ["-k", 1, "--errors", "opg"],
+            "the sum of outer products of scores is not positive definite (",
+            "hessian",
+            ", or use a smaller -k or a simpler --family; components are ",
+        ),
+        (
+            11,
+            ["-k", 2, "--columns", 1, "--reg-covar", 0, "--errors", "bootstrap"],
+            " of the bootstrap has no maximum: component ",
+            "sandwich",
+            "\n",
+        ),
+    ],
+)
+def test_a_kind_that_few_rows_have_not_got_says_which_they_have(
+    tmp_path, capsys, rows, options, said, other, remedy
+):
+    x, names = load_old_faithful()
+    write_table(tmp_path / "x.csv", x[:rows], names)
+    arguments = ["fit", tmp_path / "x.csv", *options]
+    assert main([str(argument) for argument in arguments]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert f"; use --errors {other}{remedy}" in err
+    found = run(capsys, *arguments[:-1], other)
+    assert f"with standard errors ({other}) in parentheses" in found
+
+
 def test_an_interruption_of_the_bootstrap_leaves_the_fit(geyser, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
