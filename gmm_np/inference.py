@@ -197,13 +197,12 @@ def standard_errors(
     """
     check_choice("kind", kind, KINDS)
     data = Data.of(x, sample_weight, parameters.n_features)
-    layout = Cholesky.of(parameters)
     free = _free(parameters)  # [V, F]
     if kind == "bootstrap":
         covariance = _bootstrap(data, parameters, n_bootstrap, random_state, callback)
     else:
         found = data.information(parameters)
-        covariance = free @ _covariance(kind, found, free, layout, parameters) @ free.T
+        covariance = free @ _covariance(kind, found, free, parameters) @ free.T
     return _by_delta_method(kind, parameters, covariance, free)
 
 
@@ -228,7 +227,7 @@ def _free(parameters: Parameters) -> FloatArray:
 
 
 def _covariance(
-    kind: str, found: Information, free: FloatArray, layout: Cholesky, parameters: Parameters
+    kind: str, found: Information, free: FloatArray, parameters: Parameters
 ) -> FloatArray:
     """Return the covariance of the estimates along the free directions, [F, F]."""
     hessian, outer = free.T @ found.hessian @ free, free.T @ found.outer @ free
@@ -239,7 +238,7 @@ def _covariance(
     values, vectors = np.linalg.eigh(chosen / np.outer(size, size))
     if not values[0] > len(values) * np.finfo(np.float64).eps * values[-1]:
         vector = free @ (vectors[:, 0] / size)
-        raise ValueError(_singular(kind, float(values[0]), vector, layout, parameters, found))
+        raise ValueError(_singular(kind, float(values[0]), vector, free, parameters, found))
     root = vectors / np.sqrt(values) / size[:, None]
     inverse = root @ root.T
     # In standard errors: how far the maximum of the local parabola is.
@@ -260,12 +259,12 @@ def _singular(
     kind: str,
     value: float,
     vector: FloatArray,
-    layout: Cholesky,
+    free: FloatArray,
     parameters: Parameters,
     found: Information,
 ) -> str:
     """Say that information is not positive definite, and along what."""
-    moved = layout.pushforward(parameters, vector)
+    moved, n_free = Cholesky.of(parameters).pushforward(parameters, vector), free.shape[1]
     entries = [("logit", np.abs(moved.pi_logits)[:, None]), ("mean", np.abs(moved.means))]
     if moved.scale is not None and FAMILIES[parameters.family].per_component:
         entries.append(("scale", np.abs(moved.scale).reshape(len(moved.pi_logits), -1)))
@@ -275,7 +274,7 @@ def _singular(
         return (
             f"the sum of outer products of scores is not positive definite (least eigenvalue "
             f"{value:.2g} of its correlations, most of it the {name} of component {k}): "
-            f"{found.weight:.6g} samples do not determine {len(vector)} parameters. Use "
+            f"{found.weight:.6g} samples do not determine {n_free} parameters. Use "
             'kind="hessian", fewer components, or a simpler family.'
         )
     return (
