@@ -22,6 +22,7 @@ from gmm_np.checks import (
     is_finite,
 )
 from gmm_np.covariance import FAMILIES, Family
+from gmm_np.covariance.structure import Split
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 
@@ -199,6 +200,113 @@ class Parameters:
             cast_gradient(d_scale, self.scale.dtype) if FAMILIES[self.family].learned else None,
         )
 
+    def marginal(self, columns: ArrayLike) -> Parameters:
+        """Return the mixture of some of the columns alone.
+
+        Each component loses rows of its mean and of its factor, which QR makes a factor again.
+
+        Parameters
+        ----------
+        columns : array_like of int
+            Which, from 0, in the order in which they are wanted; none twice.
+
+        Returns
+        -------
+        marginal : Parameters
+            Of the same family.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `columns` are no such integers.
+
+        Examples
+        --------
+        >>> import gmm_np
+        >>> mixture = gmm_np.Parameters([0.0], [[1.0, 2.0]], [[3.0, 4.0]], "diag")
+        >>> mixture.marginal([1]).scale.tolist()
+        [[4.0]]
+        """
+        chosen = check_columns(columns, self.n_features, least=1)
+        split = self._split(chosen)
+        return Parameters(
+            self.pi_logits,
+            self.means[:, chosen],
+            cast_gradient(split.known, self.scale.dtype),
+            self.family,
+        )
+
+    def conditional(self, columns: ArrayLike, values: ArrayLike) -> Parameters:
+        """Return the mixture of the other columns where some have these values.
+
+        With a factor in blocks, A of the known columns, B below it and C of the others, and
+        z = A^-1 (values - mean of the known), component k has the log weight log pi_k +
+        log N(values), the mean of the others plus B z, and the factor C.
+
+        Parameters
+        ----------
+        columns : array_like of int, shape [Q]
+            Those that are known, from 0; none twice, and not all.
+        values : array_like, shape [Q]
+            In the order of `columns`.
+
+        Returns
+        -------
+        conditional : Parameters
+            Of the same family, with the other columns in their own order.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `columns` are no such integers, or `values` not as many finite numbers.
+
+        Examples
+        --------
+        >>> import gmm_np
+        >>> mixture = gmm_np.Parameters([0.0], [[0.0, 0.0]], [[[1.0, 0.0], [0.5, 1.0]]])
+        >>> given = mixture.conditional([0], [2.0])
+        >>> given.means.tolist(), given.scale.tolist()
+        ([[1.0]], [[[1.0]]])
+        """
+        known = check_columns(columns, self.n_features, least=1, most=self.n_features - 1)
+        point = as_float64("values", values, ("place",))
+        if point.shape != known.shape:
+            raise ValueError(
+                f"values must have shape {known.shape}, one for each of columns; got {point.shape}."
+            )
+        check_finite("values", point, "Leave the column out where it is not known.", ("place",))
+        family = FAMILIES[self.family]
+        rest = np.setdiff1d(np.arange(self.n_features), known)
+        split = self._split(known)
+        means = self.means.astype(np.float64)
+        inverse = family.structure.inverse(split.known)
+        with np.errstate(over="ignore"):
+            z = family.structure.apply(inverse, point - means[:, known])  # [K, Q]
+            quadratic = np.einsum("kq,kq->k", z, z)
+        half_log_det = family.structure.half_log_det(split.known, len(known))
+        logits = self.pi_logits - half_log_det - 0.5 * quadratic
+        if not np.isfinite(logits).any():
+            raise ValueError(
+                "values are so far from every component that the square of the distance is beyond "
+                "the range of a double. Look at them, and at the order of columns."
+            )
+        moved = means[:, rest]
+        if split.slope is not None:
+            moved = moved + np.matmul(split.slope, z[:, :, None])[:, :, 0]
+        return Parameters(
+            cast_gradient(logits - logits.max(), self.pi_logits.dtype),
+            cast_gradient(moved, self.means.dtype),
+            cast_gradient(split.rest, self.scale.dtype),
+            self.family,
+        )
+
+    def _split(self, first: NDArray[np.intp]) -> Split:
+        """Split the scale into these columns, and the others in their own order."""
+        rest = np.setdiff1d(np.arange(self.n_features), first)
+        columns = np.concatenate([first, rest])
+        structure = FAMILIES[self.family].structure
+        return structure.split(self.scale.astype(np.float64), columns, len(first))
+
     def factors(self) -> FloatArray:
         """Lower Cholesky factors L_k [K, D, D] in float64, whatever the family, equation (33).
 
@@ -212,6 +320,41 @@ class Parameters:
         """Covariances Sigma_k = L_k L_k^T [K, D, D] in float64, equation (5)."""
         factors = self.factors()
         return np.asarray(np.matmul(factors, factors.transpose(0, 2, 1)))
+
+
+def check_columns(
+    columns: ArrayLike, n_features: int, *, least: int = 0, most: int | None = None
+) -> NDArray[np.intp]:
+    """Return columns [Q] as indices: integers from 0 to D - 1, none twice.
+
+    Raises
+    ------
+    TypeError
+        If they are not integers.
+    ValueError
+        If one is out of range or stands there twice, or they are too few or too many.
+    """
+    chosen = np.atleast_1d(np.asarray(columns))
+    if chosen.size and chosen.dtype.kind not in "iu":
+        raise TypeError(
+            f"columns must be integers, counted from 0; got dtype {chosen.dtype}. Use "
+            "np.flatnonzero for a mask."
+        )
+    most = n_features if most is None else most
+    if chosen.ndim != 1 or not least <= len(chosen) <= most:
+        raise ValueError(
+            f"columns must hold {least} to {most} of the {n_features} columns; got shape "
+            f"{chosen.shape}."
+        )
+    bad = (chosen < 0) | (chosen >= n_features)
+    if bad.any():
+        raise ValueError(f"columns must be from 0 to {n_features - 1}; got {int(chosen[bad][0])}.")
+    found, count = np.unique(chosen, return_counts=True)
+    if (count > 1).any():
+        raise ValueError(
+            f"columns must be distinct; {int(found[count > 1][0])} stands there twice."
+        )
+    return chosen.astype(np.intp)
 
 
 def gradient_dtype(argument: object) -> np.dtype[np.floating[Any]]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
 from gmm_np.covariance.deviations import Deviations
+from gmm_np.covariance.structure import Split
 
 
 class Diagonal(Deviations):
@@ -21,6 +23,9 @@ class Diagonal(Deviations):
 
     def deviations(self, scale: FloatArray) -> FloatArray:
         return scale
+
+    def split(self, scale: FloatArray, columns: NDArray[np.intp], n_first: int) -> Split:
+        return Split(scale[..., columns[:n_first]], scale[..., columns[n_first:]], None)
 
     def reduce(self, dense: FloatArray) -> FloatArray:
         return np.asarray(np.diagonal(dense, axis1=1, axis2=2).copy())

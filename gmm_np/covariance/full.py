@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
-from gmm_np.covariance.structure import Structure
+from gmm_np.covariance.structure import Split, Structure
 from gmm_np.covariance.sums import ROUNDING, Bools, Update
 from gmm_np.linalg import triangles
 from gmm_np.linalg.factors import triangle_places
@@ -66,6 +66,14 @@ class Full(Structure):
 
     def reduce(self, dense: FloatArray) -> FloatArray:
         return dense
+
+    def split(self, scale: FloatArray, columns: NDArray[np.intp], n_first: int) -> Split:
+        # Rows in another order are no triangle: QR makes them one, without a covariance.
+        upper: FloatArray = np.linalg.qr(scale[..., columns, :].swapaxes(-1, -2))[1]
+        lower = np.tril(upper.swapaxes(-1, -2))
+        lower *= np.where(diagonal_of(lower) < 0, -1.0, 1.0)[..., None, :]
+        known, rest = slice(n_first), slice(n_first, None)
+        return Split(lower[..., known, known], lower[..., rest, rest], lower[..., rest, known])
 
     def half_log_det(self, scale: FloatArray, n_dims: int) -> FloatArray:
         return np.asarray(np.log(np.diagonal(scale, axis1=-2, axis2=-1)).sum(axis=-1))

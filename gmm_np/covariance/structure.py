@@ -9,13 +9,31 @@ Letters in shapes: B samples of a block, N rows, K components, D dimensions, P f
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray
 from gmm_np.covariance.sums import Bools, Update
+
+
+class Split(NamedTuple):
+    """A covariance by the columns that are known, and the others.
+
+    Attributes
+    ----------
+    known, rest : ndarray
+        Scales of the known columns alone, and of the others given these, each in the shape of the
+        structure.
+    slope : ndarray, shape [..., R, Q], or None
+        What a residual of the known columns, whitened, adds to the means of the others. None
+        where it adds nothing.
+    """
+
+    known: FloatArray
+    rest: FloatArray
+    slope: FloatArray | None
 
 
 class Structure(ABC):
@@ -59,6 +77,13 @@ class Structure(ABC):
     @abstractmethod
     def inverse_norm(self, inverse: FloatArray) -> FloatArray:
         """Return upper bounds of the spectral norms of W, [...]."""
+
+    @abstractmethod
+    def split(self, scale: FloatArray, columns: NDArray[np.intp], n_first: int) -> Split:
+        """Return the parts of a scale whose columns are taken in another order.
+
+        The first `n_first` of `columns` are those that are known.
+        """
 
     @abstractmethod
     def deviations(self, scale: FloatArray) -> FloatArray:
