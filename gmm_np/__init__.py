@@ -10,7 +10,15 @@ from gmm_np.parameters import Gradients, Parameters
 from gmm_np.sufficient_statistics import Statistics, em_step, gradients
 
 if TYPE_CHECKING:
-    from gmm_np import conformance, datasets, model_selection, plotting, reference, solvers
+    from gmm_np import (
+        conformance,
+        datasets,
+        mdn,
+        model_selection,
+        plotting,
+        reference,
+        solvers,
+    )
     from gmm_np.density import Modes, log_prob_grad, log_prob_hess, modes
     from gmm_np.hessian import nll_hessian, scores
     from gmm_np.inference import Intervals, StandardErrors, standard_errors
@@ -38,6 +46,7 @@ __all__ = [
     "log_prob",
     "log_prob_grad",
     "log_prob_hess",
+    "mdn",
     "model_selection",
     "modes",
     "nll",
@@ -56,7 +65,15 @@ __all__ = [
 ]
 
 # Loaded when first asked for: modules, and where names are.
-_MODULES = ("conformance", "datasets", "model_selection", "plotting", "reference", "solvers")
+_MODULES = (
+    "conformance",
+    "datasets",
+    "mdn",
+    "model_selection",
+    "plotting",
+    "reference",
+    "solvers",
+)
 _PLACES = {
     "GaussianMixture": "mixture",
     "nll_hvp": "second_order",

@@ -351,7 +351,7 @@ def check_axes(name: str, array: NDArray[Any], axes: str, remedy: str) -> None:
     """Raise ValueError unless `array` has the axes "[N, D]" or the like, none of length 0."""
     ndim = axes.count(",") + 1
     if array.ndim != ndim:
-        count = ("one axis", "two axes", "three axes")[ndim - 1]
+        count = ("one axis", "two axes", "three axes", "four axes")[ndim - 1]
         raise ValueError(f"{name} must have {count} {axes}; got shape {array.shape}. {remedy}")
     if 0 in array.shape:
         raise ValueError(

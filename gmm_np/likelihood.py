@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from gmm_np import extended_range
 from gmm_np.checks import (
     FloatArray,
+    Reduction,
     as_reduction,
     check_choice,
     check_rows,
@@ -96,16 +97,23 @@ def nll(
         method,
     )
     weight = np.ones(len(log_likelihood)) if weight is None else weight
+    return reduce_loss(log_likelihood, weight, reduce)[0]
+
+
+def reduce_loss(
+    log_likelihood: FloatArray, weight: FloatArray, reduction: Reduction
+) -> tuple[Any, FloatArray]:
+    """Loss of log-likelihoods [N], equation (11), and the coefficients w_n / W [N] in it."""
     with numpy_settings():
-        weight = unit_weights(weight) if reduce == "mean" else weight
+        weight = unit_weights(weight) if reduction == "mean" else weight
         loss = np.where(weight == 0, 0.0, -weight * log_likelihood)  # [N]  (11)
-        if reduce == "none":
-            return loss
-        total = weight.sum() if reduce == "mean" else 1.0
-        value = loss.sum() / total
+        if reduction == "none":
+            return loss, weight
+        total = weight.sum() if reduction == "mean" else 1.0
+        value, coefficient = loss.sum() / total, weight / total
         if np.isnan(value):  # infinities of either sign
-            value = extended_range.reduce_forward(log_likelihood, weight / total, reduce)
-    return float(value)
+            value = extended_range.reduce_forward(log_likelihood, coefficient, reduction)
+    return float(value), coefficient
 
 
 def nll_value_and_grad(

@@ -399,27 +399,56 @@ def check_mixture(
         raise _different_lengths("pi_logits", logits, centres, "one logit")
     if scales.shape != form.shape(*centres.shape):
         raise _wrong_shape(scale_name, scales, centres, family)
-    if not is_finite(logits):
-        _check_logits(logits)
-    check_finite("means", centres, "Look at the step that computed them.")
-    check_finite(scale_name, scales, "Look at the step that computed them.", form.places)
-    if form.has_factors:
-        _check_cholesky_factors(scale_name, scales, form.places)
-    elif not scales.min() > 0:
-        raise ValueError(
-            f"{scale_name} has standard deviations that are not positive: "
-            f"{first_of(scales <= 0, form.places, scales)}. Take square roots of variances, and "
-            "keep them above a floor where data have no spread."
-        )
+    check_values(logits, centres, scales, form, scale_name)
     return logits, centres, scales
 
 
+def check_values(
+    logits: FloatArray,
+    means: FloatArray,
+    scale: FloatArray,
+    form: Family,
+    scale_name: str = "scale",
+    rows: tuple[str, ...] = (),
+) -> None:
+    """Raise ValueError unless the values of a mixture, or of one for each row, can be such.
+
+    Their shapes fit already. `rows`: ("row",) where each row has a mixture of its own.
+    """
+    places = places_of(form, rows)
+    if not is_finite(logits):
+        _check_logits(logits, (*rows, "component"))
+    check_finite("means", means, "Look at the step that computed them.", (*rows, *_AXES_OF_MEANS))
+    check_finite(scale_name, scale, "Look at the step that computed them.", places)
+    if form.has_factors:
+        _check_cholesky_factors(scale_name, scale, places)
+    elif not scale.min() > 0:
+        raise ValueError(
+            f"{scale_name} has standard deviations that are not positive: "
+            f"{first_of(scale <= 0, places, scale)}. Take square roots of variances, and "
+            "keep them above a floor where data have no spread."
+        )
+
+
+def places_of(form: Family, rows: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what the axes of a scale are called in messages; `rows` as for `check_values`."""
+    if rows and form.has_factors:  # whose own rows are not those of the data
+        return (*rows, *form.places[:-2], "factor row", "factor column")
+    return (*rows, *form.places)
+
+
 def check_direction(
-    direction: Gradients, means: Floats, scale: Floats, x: Floats, family: str = "full"
+    direction: Gradients,
+    means: Floats,
+    scale: Floats,
+    x: Floats,
+    family: str = "full",
+    rows: tuple[str, ...] = (),
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return how fast logits [K], means [K, D], the family's scale and x [N, D] move, as float64.
 
-    `means`, `scale` and `x` are checked already; what the direction leaves out is zero.
+    `means`, `scale` and `x` are checked already; what the direction leaves out is zero. `rows` as
+    for `check_values`.
 
     Raises
     ------
@@ -437,9 +466,9 @@ def check_direction(
         )
     form = FAMILIES[family]
     expected = {  # shape, and what the axes are called
-        "pi_logits": (means.shape[:1], ("component",)),
-        "means": (means.shape, _AXES_OF_MEANS),
-        "scale": (scale.shape, form.places),
+        "pi_logits": (means.shape[:-1], (*rows, "component")),
+        "means": (means.shape, (*rows, *_AXES_OF_MEANS)),
+        "scale": (scale.shape, places_of(form, rows)),
         "x": (x.shape, ("row", "column")),
     }
     found = []
@@ -640,17 +669,19 @@ def _wrong_shape(
     )
 
 
-def _check_logits(logits: FloatArray) -> None:
+def _check_logits(logits: FloatArray, places: tuple[str, ...]) -> None:
     bad = np.isnan(logits) | (logits == np.inf)
     if bad.any():
         raise ValueError(
             "pi_logits has values that are not finite (-inf would switch a component off): "
-            f"{first_of(bad, ('component',), logits)}. Look at the step that computed them."
+            f"{first_of(bad, places, logits)}. Look at the step that computed them."
         )
-    if (logits == -np.inf).all():
+    off = (logits == -np.inf).all(axis=-1)
+    if off.any():
+        where = f" in rows, {first_of(off, places[:-1])}" if off.ndim > 0 else ""
         raise ValueError(
-            "pi_logits are all -inf, so that every component is off. Give at least one component "
-            "a finite logit."
+            f"pi_logits are all -inf{where}, so that every component is off. Give at least one "
+            "component a finite logit."
         )
 
 

@@ -36,6 +36,7 @@ ORDER = (
     "second_order",
     "hessian",
     "density",
+    "mdn",
     "solvers",
     "inference",
     "mixture",
