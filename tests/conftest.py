@@ -23,6 +23,7 @@ NEEDS = {
     "test_conformance_vectors.py": ("mpmath",),
     "test_estep_mpmath.py": ("mpmath",),
     "test_parametrizations_torch.py": ("torch",),
+    "test_interop_torch.py": ("torch",),
     "test_mdn_torch.py": ("torch",),
     "test_mixture_sklearn.py": ("sklearn",),
     "test_mixture_sklearn_suite.py": ("sklearn",),

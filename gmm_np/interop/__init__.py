@@ -1,0 +1,7 @@
+"""The loss inside other frameworks, and fitted models to and from them.
+
+``gmm_np.interop.torch``, ``.jax`` and ``.autograd`` have `nll` as a function that the framework
+differentiates, once and twice, by the exact derivatives of this library; ``.torch`` and
+``.sklearn`` exchange fitted models. Each is imported when it is asked for, and needs its framework.
+Parameters with an axis of rows before their own are those of a mixture for each row, `gmm_np.mdn`.
+"""

@@ -1,0 +1,208 @@
+"""The loss as a PyTorch operation, and mixtures as PyTorch distributions."""
+
+import numpy as np
+import pytest
+import torch
+from families_by_reference import FAMILIES, expand, random_parameters
+from rows_by_reference import FAMILIES as FAMILIES_OF_ROWS
+from rows_by_reference import random_rows
+from test_mdn_torch import log_prob as log_prob_of_rows
+from test_reference_torch import log_prob_of_formula
+from torch.autograd import gradcheck, gradgradcheck
+
+import gmm_np
+from gmm_np.interop.torch import from_torch, nll, to_torch
+
+pytestmark = pytest.mark.needs_extras
+
+WEIGHT = np.array([1.0, 2.0, 0.0, 0.5])
+REDUCTION = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+
+
+def tensor(array, requires_grad=True, dtype=torch.float64):
+    return torch.tensor(np.array(array), dtype=dtype, requires_grad=requires_grad)
+
+
+def problem_of(family, n=4):
+    """x and the parameters of a mixture, as arrays."""
+    p = random_parameters(2, family, 3, 2)
+    x = np.random.default_rng(2).normal(size=(n, 2))
+    return x, p.pi_logits, p.means, p.scale
+
+
+def operation(family, reduction, weight=WEIGHT):
+    """The loss as a function of tensors whose entries are all free."""
+
+    def function(x, pi_logits, means, scale):
+        factors = gmm_np.covariance.FAMILIES[family].has_factors
+        lower = torch.tril(scale) if factors else scale
+        return nll(x, pi_logits, means, lower, family, weight, reduction)
+
+    return function
+
+
+@REDUCTION
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("x_moves", [False, True])
+def test_gradcheck_and_gradgradcheck_pass(family, reduction, x_moves):
+    x, logits, means, scale = problem_of(family)
+    learned = family != "constant"
+    arguments = (tensor(x, x_moves), tensor(logits), tensor(means), tensor(scale, learned))
+    assert gradcheck(operation(family, reduction), arguments)
+    assert gradgradcheck(operation(family, reduction), arguments)
+
+
+@REDUCTION
+@pytest.mark.parametrize("family", FAMILIES_OF_ROWS)
+def test_gradcheck_and_gradgradcheck_pass_with_a_mixture_for_each_row(family, reduction):
+    arguments = tuple(tensor(a) for a in random_rows(2, family, 4, 3, 2))
+    assert gradcheck(operation(family, reduction), arguments)
+    assert gradgradcheck(operation(family, reduction), arguments)
+
+
+def gradients(loss, arguments):
+    loss.backward()
+    return [a.grad for a in arguments]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_value_and_gradients_are_pytorchs(family):
+    arrays = problem_of(family, 30)
+    mine, theirs = ([tensor(a) for a in arrays] for _ in range(2))
+    value = nll(*mine, family)
+    x, logits, means, scale = theirs
+    k, d = means.shape
+    # Each entry of a factor is a scale's entry, 0 or 1 times: linear.
+    identity = np.eye(scale.numel()).reshape(-1, *scale.shape)
+    linear = tensor(np.stack([expand(row, family, k, d) for row in identity]), False)
+    factors = torch.tensordot(scale.reshape(-1), linear, 1)
+    loss = -log_prob_of_formula(x, logits, means, factors).mean()
+    torch.testing.assert_close(value, loss, rtol=1e-12, atol=1e-12)
+    expected = gradients(loss, theirs)
+    for got, wanted in zip(gradients(value, mine), expected, strict=True):
+        if family == "constant" and got.ndim == 3:
+            wanted = torch.zeros_like(wanted)
+        torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", FAMILIES_OF_ROWS)
+def test_mixture_of_each_row_has_pytorchs_gradients(family):
+    mine, theirs = ([tensor(a) for a in random_rows(3, family)] for _ in range(2))
+    value = nll(*mine, family, reduction="sum")
+    loss = -log_prob_of_rows(*theirs, family).sum()
+    torch.testing.assert_close(value, loss, rtol=1e-12, atol=1e-12)
+    for got, wanted in zip(gradients(value, mine), gradients(loss, theirs), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-12)
+
+
+def test_single_precision_goes_in_and_out():
+    arrays = problem_of("full")
+    arguments = [tensor(a, dtype=torch.float32) for a in arrays]
+    value = nll(*arguments)
+    assert value.dtype == torch.float32
+    assert all(g.dtype == torch.float32 for g in gradients(value, arguments))
+    rounded = [a.detach().numpy().astype(np.float64) for a in arguments]
+    assert value.item() == pytest.approx(gmm_np.nll(*rounded), rel=1e-7)
+    assert nll(arguments[0], *(tensor(a) for a in arrays[1:])).dtype == torch.float64
+
+
+def test_lists_and_arrays_are_taken_in_double_precision():
+    x, logits, means, scale = problem_of("diag")
+    value = nll(x.tolist(), tensor(logits), means, scale, family="diag")
+    assert value.dtype == torch.float64
+    assert value.item() == gmm_np.nll(x, logits, means, scale, family="diag")
+
+
+def test_network_in_front_gets_its_gradients():
+    torch.manual_seed(0)
+    x, inputs = torch.randn(50, 2), torch.randn(50, 3)
+    layers = [torch.nn.Linear(3, 6), torch.nn.Linear(3, 12), torch.nn.Linear(3, 6)]
+    losses = []
+    for loss in (
+        lambda *a: nll(*a, "diag"),
+        lambda *a: -log_prob_of_rows(*a, "diag").mean(),
+    ):
+        logits, means, raw = (layer(inputs) for layer in layers)
+        raw = torch.nn.functional.softplus(raw).reshape(50, 6, 1).expand(50, 6, 2)
+        losses.append(loss(x, logits, means.reshape(50, 6, 2), raw))
+    weights = [layer.weight for layer in layers]
+    mine, theirs = (torch.autograd.grad(value, weights) for value in losses)
+    for got, wanted in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_third_derivative_is_refused_and_not_wrong():
+    arguments = [tensor(a) for a in problem_of("diag")]
+    first = torch.autograd.grad(nll(*arguments, "diag"), arguments, create_graph=True)
+    second = torch.autograd.grad(first[1].square().sum(), arguments[1], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        second[0].sum().backward()
+
+
+def test_checks_speak_of_the_arguments():
+    x, logits, means, scale = problem_of("diag")
+    with pytest.raises(ValueError, match=r"scale has standard deviations that are not positive"):
+        nll(x, logits, means, -scale, family="diag")
+    with pytest.raises(ValueError, match=r"family must be one of"):
+        nll(x, logits, means, scale, family="round")
+    with pytest.raises(ValueError, match=r"reduction must be one of"):
+        nll(x, logits, means, scale, family="diag", reduction="max")
+    with pytest.raises(TypeError, match="real numbers"):
+        nll(torch.zeros(4, 2, dtype=torch.complex64), logits, means, scale, family="diag")
+
+
+# --- fitted models -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_distribution_has_the_density_of_the_mixture(family):
+    parameters = random_parameters(5, family, 4, 3)
+    x = np.random.default_rng(5).normal(size=(20, 3))
+    distribution = to_torch(parameters)
+    found = distribution.log_prob(tensor(x, False)).numpy()
+    expected = gmm_np.log_prob(x, *problem_arrays(parameters), family=family)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    back = from_torch(distribution)
+    np.testing.assert_allclose(back.weights(), parameters.weights(), rtol=1e-14)
+    np.testing.assert_array_equal(back.means, parameters.means)
+    np.testing.assert_allclose(back.covariances(), parameters.covariances(), rtol=1e-13, atol=1e-14)
+    assert back.family == ("full" if gmm_np.covariance.FAMILIES[family].has_factors else "diag")
+
+
+def problem_arrays(parameters):
+    return parameters.pi_logits, parameters.means, parameters.scale
+
+
+def test_fitted_estimator_becomes_a_distribution():
+    x = np.random.default_rng(6).normal(size=(60, 2))
+    fitted = gmm_np.GaussianMixture(2, covariance_type="tied", random_state=0).fit(x)
+    found = to_torch(fitted).log_prob(tensor(x, False)).mean().item()
+    assert found == pytest.approx(fitted.score(x), rel=1e-12)
+
+
+def test_one_dimensional_and_low_rank_mixtures_come_back():
+    td = torch.distributions
+    weights = td.Categorical(logits=torch.tensor([0.0, -torch.inf, 1.0], dtype=torch.float64))
+    normal = td.Normal(tensor([0.0, 1.0, 2.0]), tensor([1.0, 2.0, 3.0]))
+    found = from_torch(td.MixtureSameFamily(weights, normal))
+    assert (found.family, found.means.tolist()) == ("spherical", [[0.0], [1.0], [2.0]])
+    assert found.weights()[1] == 0.0
+    low = td.LowRankMultivariateNormal(
+        tensor(np.zeros((3, 2))), tensor(np.ones((3, 2, 1))), tensor(np.ones((3, 2)))
+    )
+    covariances = from_torch(td.MixtureSameFamily(weights, low)).covariances()
+    np.testing.assert_allclose(covariances, [[[2.0, 1.0], [1.0, 2.0]]] * 3, rtol=1e-14)
+
+
+def test_what_is_no_mixture_of_normals_is_refused():
+    td = torch.distributions
+    with pytest.raises(TypeError, match="MixtureSameFamily"):
+        from_torch(td.Normal(0.0, 1.0))
+    weights = td.Categorical(logits=torch.zeros(2))
+    with pytest.raises(TypeError, match="components that are MultivariateNormal"):
+        from_torch(td.MixtureSameFamily(weights, td.Laplace(torch.zeros(2), torch.ones(2))))
+    batch = td.Normal(torch.zeros(5, 2), torch.ones(5, 2))
+    with pytest.raises(ValueError, match="batch of mixtures"):
+        from_torch(td.MixtureSameFamily(td.Categorical(logits=torch.zeros(5, 2)), batch))
+    with pytest.raises(TypeError, match=r"gmm_np.Parameters or a fitted gmm_np.GaussianMixture"):
+        to_torch(gmm_np.GaussianMixture(2))
