@@ -50,9 +50,10 @@ def nll(
 
     Examples
     --------
-    >>> import torch  # doctest: +SKIP
-    >>> from gmm_np.interop.torch import nll  # doctest: +SKIP
-    >>> nll(x, pi_logits, means, torch.tril(scale)).backward()  # doctest: +SKIP
+    Behind a network::
+
+        loss = nll(x, pi_logits, means, torch.tril(scale))
+        loss.backward()
     """
     tensors = [_as_tensor(argument) for argument in (x, pi_logits, means, scale)]
     weight = None if sample_weight is None else _to_numpy(_as_tensor(sample_weight))
