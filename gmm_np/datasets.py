@@ -1,4 +1,4 @@
-"""Data for examples and tests: Old Faithful, clusters and covariances drawn at random."""
+"""Data for examples and tests: Old Faithful, and what is drawn at random."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gmm_np.covariance import FAMILIES
 from gmm_np.parameters import Parameters
 
-__all__ = ["load_old_faithful", "make_clusters", "make_covariances"]
+__all__ = ["load_old_faithful", "make_clusters", "make_covariances", "make_inverse_problem"]
 
 
 def load_old_faithful() -> tuple[NDArray[np.float64], list[str]]:
@@ -195,3 +195,55 @@ def make_covariances(
     n_columns = n_features if form.structure.by_column else 1
     variances = 1.0 - rng.random((n_drawn, n_columns))  # (0, 1], never zero
     return np.array(np.broadcast_to(variances[:, :, None] * np.eye(n_features), shape))
+
+
+def make_inverse_problem(
+    n_samples: int, *, noise: float = 0.1, seed: int | np.random.Generator = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw the inverse problem of Bishop (1994), whose answer has up to three branches.
+
+    The forward problem has one answer: t, uniform on (0, 1), gives t + 0.3 sin(2 pi t) and uniform
+    noise. Asked backwards, what t was it, the mean of the answers is none of them.
+
+    Parameters
+    ----------
+    n_samples : int
+        N.
+    noise : float
+        Largest noise, of either sign.
+    seed : int or numpy.random.Generator
+        A generator is drawn from, and so gives others in the next call.
+
+    Returns
+    -------
+    inputs : ndarray of float64, shape [N, 1]
+        What came out of the forward problem.
+    targets : ndarray of float64, shape [N, 1]
+        The t that went in, whose density given the input is to be learned.
+
+    Raises
+    ------
+    ValueError
+        If there is no sample, or the noise is negative or not finite.
+
+    References
+    ----------
+    .. [1] Bishop, C. M. (1994). Mixture density networks. Technical report NCRG/94/004, Aston
+       University, section 5.
+
+    Examples
+    --------
+    >>> inputs, targets = make_inverse_problem(3, noise=0.0)
+    >>> forward = targets + 0.3 * np.sin(2 * np.pi * targets)
+    >>> inputs.shape, np.array_equal(inputs, forward)
+    ((3, 1), True)
+    """
+    if n_samples < 1 or not 0 <= noise < np.inf:
+        raise ValueError(
+            "make_inverse_problem needs n_samples >= 1 and a finite noise >= 0; got "
+            f"{n_samples} and {noise}."
+        )
+    rng = np.random.default_rng(seed)
+    targets = rng.random((n_samples, 1))
+    inputs = targets + 0.3 * np.sin(2 * np.pi * targets)
+    return inputs + rng.uniform(-noise, noise, size=targets.shape), targets

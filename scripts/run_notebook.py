@@ -1,7 +1,9 @@
-"""Run docs/manual_backprop.ipynb from top to bottom in a fresh namespace, without Jupyter.
+"""Run the notebooks of docs/ from top to bottom, each in a fresh namespace, without Jupyter.
 
-python scripts/run_notebook.py            run it and write its outputs into it
-python scripts/run_notebook.py --check    run it and compare with the outputs in it; write nothing
+python scripts/run_notebook.py            run them and write their outputs into them
+python scripts/run_notebook.py --check    run them and compare with their outputs; write nothing
+
+Files that are named are run in place of these.
 
 Text has to be the same, and a picture has to be where there was one. Exit code 0 if all is well,
 1 if an output differs or a cell fails. The cells print, and end their figures with plt.show().
@@ -23,13 +25,14 @@ from typing import Any
 from gmm_np.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOK = ROOT / "docs" / "manual_backprop.ipynb"
+NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
 
 
 def run(notebook: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """Run the code cells of a notebook; return the outputs of each."""
     import matplotlib.pyplot as plt
 
+    plt.rcdefaults()
     plt.switch_backend("Agg")
 
     namespace: dict[str, Any] = {"__name__": "__main__"}
@@ -92,28 +95,36 @@ def _plain(outputs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run the notebook; return the exit code."""
+    """Run the notebooks; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="compare, and write nothing")
-    parser.add_argument("notebook", nargs="?", type=Path, default=NOTEBOOK)
+    parser.add_argument("notebooks", nargs="*", type=Path)
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    notebook = json.loads(options.notebook.read_text(encoding="utf-8"))
+    codes = [_run_file(path, options.check) for path in options.notebooks or NOTEBOOKS]
+    return max(codes)
+
+
+def _run_file(path: Path, check: bool) -> int:
+    """Run a notebook and write its outputs, or compare with them; return the exit code."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
     begun = time.perf_counter()
     try:
         results = run(notebook)
     except Exception:
         traceback.print_exc()
         return 1
-    print(f"{len(results)} cells in {time.perf_counter() - begun:.1f} s", file=sys.stderr)
-    if options.check:
+    print(
+        f"{path.name}: {len(results)} cells in {time.perf_counter() - begun:.1f} s", file=sys.stderr
+    )
+    if check:
         found = differences(notebook, results)
-        print("\n".join(found) or "all outputs are as they were")
+        print("\n".join(found) or f"{path.name}: all outputs are as they were")
         return 1 if found else 0
     for number, (cell, outputs) in enumerate(zip(code_cells(notebook), results, strict=True), 1):
         cell.update(execution_count=number, outputs=outputs)
     text = json.dumps(notebook, indent=1, ensure_ascii=False)
-    with atomic_write(options.notebook) as file:
+    with atomic_write(path) as file:
         file.write(f"{text}\n".encode())
     return 0
 

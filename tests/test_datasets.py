@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from families_by_reference import FAMILIES
 
-from gmm_np.datasets import load_old_faithful, make_clusters, make_covariances
+from gmm_np.datasets import (
+    load_old_faithful,
+    make_clusters,
+    make_covariances,
+    make_inverse_problem,
+)
 
 
 def test_old_faithful_has_272_rows_of_two_named_columns():
@@ -149,3 +154,31 @@ def test_random_covariances_come_again_by_seed_and_go_on_by_generator():
 def test_impossible_covariances_are_refused(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         make_covariances(*arguments, **options)
+
+
+def test_inverse_problem_is_the_forward_one_with_bounded_noise():
+    inputs, targets = make_inverse_problem(2000, noise=0.1, seed=1)
+    assert inputs.shape == targets.shape == (2000, 1)
+    noise = inputs - (targets + 0.3 * np.sin(2 * np.pi * targets))
+    assert 0.099 < np.abs(noise).max() <= 0.1
+    np.testing.assert_allclose(noise.var(), 0.1**2 / 3, rtol=0.1)  # of a uniform distribution
+    assert 0 < targets.min() < 0.01 < 0.99 < targets.max() < 1
+
+
+def test_inverse_problem_has_three_branches_in_the_middle_and_one_at_the_ends():
+    inputs, targets = (a[:, 0] for a in make_inverse_problem(20_000, noise=0.0))
+    for middle, branches in ((0.5, 3), (-0.03, 0), (0.02, 1), (0.98, 1)):
+        found = np.sort(targets[np.abs(inputs - middle) < 0.01])
+        assert (found.size > 0) + (np.diff(found) > 0.1).sum() == branches
+
+
+def test_inverse_problem_comes_again_by_seed():
+    first, again, other = (make_inverse_problem(5, seed=s) for s in (3, 3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], other[0])
+
+
+@pytest.mark.parametrize(("n_samples", "noise"), [(0, 0.1), (5, -0.1), (5, np.inf), (5, np.nan)])
+def test_impossible_inverse_problem_is_refused(n_samples, noise):
+    with pytest.raises(ValueError, match="make_inverse_problem needs n_samples >= 1"):
+        make_inverse_problem(n_samples, noise=noise)

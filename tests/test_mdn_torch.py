@@ -1,4 +1,7 @@
-"""Mixtures of each row against PyTorch, element by element."""
+"""Mixtures of each row against PyTorch, element by element; a network's training, step by step."""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ from problems import Worst
 from rows_by_reference import FAMILIES, coefficients, random_direction, random_rows
 
 from gmm_np import Gradients, mdn
+from gmm_np.datasets import make_inverse_problem
 
 pytestmark = pytest.mark.needs_extras
 
@@ -81,3 +85,75 @@ def test_every_entry_of_the_hessian_vector_product_agrees(family):
         floor = 0.01 * float(c.max())
         worst.add_gradients(seed, found, Gradients(logits, means, scale, x), floor)
     worst.check(TOLERANCE)
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+def network_of_the_notebook():
+    """What the cells of docs/mdn.ipynb define in which the network is written by hand."""
+    path = Path(__file__).resolve().parents[1] / "docs" / "mdn.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    namespace = {"__name__": "notebook"}
+    for cell in cells:
+        if "network" in cell["metadata"].get("tags", []):
+            source = "".join(cell["source"])
+            lines = [line for line in source.split("\n") if "plt" not in line]  # nothing is drawn
+            exec("\n".join(lines), namespace)
+    return namespace
+
+
+def parameters_of(outputs, head):
+    """The head in PyTorch: logits, means and scale of outputs [N, P]."""
+    k, d = head.n_components, head.n_features
+    logits, means, raw = outputs.split([k, k * d, outputs.shape[1] - k - k * d], dim=1)
+    zero = torch.zeros((), dtype=torch.float64)
+    if head.family == "full":
+        # Of each entry of the triangle, its place in a matrix: linear.
+        rows, columns = np.tril_indices(d)
+        places = torch.zeros(len(rows), d, d, dtype=torch.float64)
+        places[range(len(rows)), rows, columns] = 1.0
+        entries = raw.reshape(-1, k, len(rows))
+        on_diagonal = torch.tensor(rows == columns)
+        positive = torch.where(on_diagonal, torch.logaddexp(entries, zero), entries)
+        scale = torch.tensordot(positive, places, 1)
+    else:
+        shape = (-1, k) if head.family == "spherical" else (-1, k, d)
+        scale = torch.logaddexp(raw, zero).reshape(shape)
+    return logits, means.reshape(-1, k, d), scale
+
+
+@FAMILY
+def test_training_by_hand_is_that_of_pytorch_step_by_step(family):
+    by_hand = network_of_the_notebook()
+    inputs, targets = make_inverse_problem(200, seed=1)
+    if family == "full":  # in two dimensions, so that there is a covariance
+        targets = np.hstack([targets, inputs - targets])
+    d = targets.shape[1]
+    head = mdn.MixtureHead(3, d, family=family)
+    start = np.linspace(0.2, 0.8, 3)[:, None] * np.ones(d)
+    network = by_hand["make_network"](1, 10, head, start, seed=2)
+    weights = tensors(*network, requires_grad=True)
+    adam = by_hand["Adam"](network, rate=0.01)
+    twin = torch.optim.Adam(weights, lr=0.01)
+    u, t = tensors(inputs, targets)
+    first = None
+    for step in range(40):
+        value, gradient = by_hand["value_and_grad"](network, head, inputs, targets)
+        w1, b1, w2, b2 = weights
+        mixtures = parameters_of(torch.tanh(u @ w1 + b1) @ w2 + b2, head)
+        loss = -log_prob(t, *mixtures, family).mean()
+        twin.zero_grad()
+        loss.backward()
+        assert value == pytest.approx(loss.item(), rel=1e-12, abs=1e-12), f"step {step}"
+        # Sums over rows, which cancel the more the longer it goes.
+        for mine, theirs in zip(gradient, weights, strict=True):
+            size = theirs.grad.abs().max().item()
+            np.testing.assert_allclose(mine, theirs.grad.numpy(), rtol=0, atol=1e-12 * size)
+        adam.step(network, gradient)
+        twin.step()
+        for mine, theirs in zip(network, weights, strict=True):
+            size = theirs.abs().max().item()
+            np.testing.assert_allclose(mine, theirs.detach().numpy(), rtol=0, atol=1e-12 * size)
+        first = value if first is None else first
+    assert value < first - 0.3  # it did learn
