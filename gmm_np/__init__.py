@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gmm_np import (
         conformance,
         datasets,
+        interop,
         mdn,
         model_selection,
         plotting,
@@ -43,6 +44,7 @@ __all__ = [
     "datasets",
     "em_step",
     "gradients",
+    "interop",
     "log_prob",
     "log_prob_grad",
     "log_prob_hess",
@@ -68,6 +70,7 @@ __all__ = [
 _MODULES = (
     "conformance",
     "datasets",
+    "interop",
     "mdn",
     "model_selection",
     "plotting",

@@ -120,7 +120,8 @@ def test_import_loads_nothing_but_numpy_and_scipy():
 
 
 @pytest.mark.parametrize(
-    "heavy", ["scipy.optimize", "scipy.cluster", "scipy.stats", "matplotlib", "tqdm", "sklearn"]
+    "heavy",
+    ["scipy.optimize", "scipy.cluster", "scipy.stats", "matplotlib", "tqdm", "sklearn", "torch"],
 )
 def test_import_does_not_load(heavy):
     code = f"import json, sys, gmm_np; print(json.dumps({heavy!r} in sys.modules))"
@@ -149,6 +150,18 @@ def test_every_module_can_be_imported_where_there_is_only_numpy_and_scipy():
     )
     assert loaded == names
     assert "gmm_np.reference" in names
+
+
+def test_frameworks_are_loaded_when_their_functions_are_called():
+    names = ("autograd", "jax", "sklearn", "torch")
+    code = (
+        "import json, sys, gmm_np\n"
+        f"modules = [getattr(gmm_np.interop, name) for name in {names}]\n"
+        f"print(json.dumps([name for name in {names} if name in sys.modules]))\n"
+    )
+    assert run(code) == []
+    with pytest.raises(AttributeError, match="no attribute 'tensorflow'"):
+        _ = gmm_np.interop.tensorflow
 
 
 def test_import_defines_all_that_it_promises():

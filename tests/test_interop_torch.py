@@ -131,6 +131,14 @@ def test_network_in_front_gets_its_gradients():
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_functional_gradients_are_those_of_backward():
+    arguments = [tensor(a, False) for a in problem_of("diag")]
+    found = torch.func.grad(lambda *a: nll(*a, "diag"), argnums=(0, 1, 2, 3))(*arguments)
+    leaves = [a.clone().requires_grad_() for a in arguments]
+    for mine, theirs in zip(found, gradients(nll(*leaves, "diag"), leaves), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
 def test_third_derivative_is_refused_and_not_wrong():
     arguments = [tensor(a) for a in problem_of("diag")]
     first = torch.autograd.grad(nll(*arguments, "diag"), arguments, create_graph=True)

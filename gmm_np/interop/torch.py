@@ -170,13 +170,16 @@ def _operations() -> tuple[Any, Any]:
 
     class Nll(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
-        def forward(ctx: Any, loss: Loss, weight: Any, *tensors: Any) -> Any:
-            ctx.options = loss, weight
-            ctx.save_for_backward(*tensors)
+        def forward(loss: Loss, weight: Any, *tensors: Any) -> Any:
             value = loss.value(weight, tuple(map(_to_numpy, tensors)))
             dtype = reduce(torch.promote_types, (t.dtype for t in tensors))
             dtype = dtype if dtype.is_floating_point else torch.float64
             return _of_numpy(value).to(tensors[0].device, dtype)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004
+            ctx.options = inputs[:2]
+            ctx.save_for_backward(*inputs[2:])
 
         @staticmethod
         def backward(ctx: Any, d_value: Any) -> Any:
@@ -186,23 +189,24 @@ def _operations() -> tuple[Any, Any]:
 
     class Pullback(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
-        def forward(
-            ctx: Any, loss: Loss, weight: Any, with_x: bool, d_value: Any, *tensors: Any
-        ) -> Any:
-            ctx.options, ctx.with_x = (loss, weight), with_x
-            ctx.save_for_backward(d_value, *tensors)
+        def forward(loss: Loss, weight: Any, with_x: bool, d_value: Any, *tensors: Any) -> Any:
             d_out, *arguments = map(_to_numpy, (d_value, *tensors))
             found = loss.pullback(weight, d_out, tuple(arguments), with_x)
             return tuple(_of_numpy(g).to(t) for g, t in zip(found, tensors, strict=True))
 
         @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004
+            ctx.options = inputs[:3]
+            ctx.save_for_backward(*inputs[3:])
+
+        @staticmethod
         @once_differentiable  # type: ignore[untyped-decorator]
         def backward(ctx: Any, *moves: Any) -> Any:
-            loss, weight = ctx.options
+            loss, weight, with_x = ctx.options
             d_value, *tensors = ctx.saved_tensors
             d_out, *arguments = map(_to_numpy, (d_value, *tensors))
             found = loss.second_pullback(
-                weight, d_out, tuple(map(_to_numpy, moves)), tuple(arguments), ctx.with_x
+                weight, d_out, tuple(map(_to_numpy, moves)), tuple(arguments), with_x
             )
             pairs = zip((found[0], *found[1]), (d_value, *tensors), strict=True)
             return None, None, None, *(_of_numpy(g).to(t) for g, t in pairs)
