@@ -65,34 +65,52 @@ def gradients(loss, arguments):
     return [a.grad for a in arguments]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_value_and_gradients_are_pytorchs(family):
-    arrays = problem_of(family, 30)
-    mine, theirs = ([tensor(a) for a in arrays] for _ in range(2))
-    value = nll(*mine, family)
-    x, logits, means, scale = theirs
-    k, d = means.shape
-    # Each entry of a factor is a scale's entry, 0 or 1 times: linear.
-    identity = np.eye(scale.numel()).reshape(-1, *scale.shape)
-    linear = tensor(np.stack([expand(row, family, k, d) for row in identity]), False)
-    factors = torch.tensordot(scale.reshape(-1), linear, 1)
-    loss = -log_prob_of_formula(x, logits, means, factors).mean()
-    torch.testing.assert_close(value, loss, rtol=1e-12, atol=1e-12)
-    expected = gradients(loss, theirs)
-    for got, wanted in zip(gradients(value, mine), expected, strict=True):
-        if family == "constant" and got.ndim == 3:
-            wanted = torch.zeros_like(wanted)
-        torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-12)
+def losses_of(family):
+    """Value of each row by the operation and by PyTorch, as functions of all arguments."""
+    if family.startswith("rows of "):
+        own = family.removeprefix("rows of ")
+        return operation(own, "none"), lambda *a: -weights() * log_prob_of_rows(*a, own)
+
+    def formula(x, logits, means, scale):
+        # Each entry of a factor is a scale's entry, 0 or 1 times: linear.
+        k, d = means.shape
+        identity = np.eye(scale.numel()).reshape(-1, *scale.shape)
+        linear = tensor(np.stack([expand(row, family, k, d) for row in identity]), False)
+        factors = torch.tensordot(scale.reshape(-1), linear, 1)
+        return -weights() * log_prob_of_formula(x, logits, means, factors)
+
+    return operation(family, "none"), formula
 
 
-@pytest.mark.parametrize("family", FAMILIES_OF_ROWS)
-def test_mixture_of_each_row_has_pytorchs_gradients(family):
-    mine, theirs = ([tensor(a) for a in random_rows(3, family)] for _ in range(2))
-    value = nll(*mine, family, reduction="sum")
-    loss = -log_prob_of_rows(*theirs, family).sum()
-    torch.testing.assert_close(value, loss, rtol=1e-12, atol=1e-12)
-    for got, wanted in zip(gradients(value, mine), gradients(loss, theirs), strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-12)
+def weights():
+    return tensor(WEIGHT, False)
+
+
+EVERY = [*FAMILIES, *(f"rows of {family}" for family in FAMILIES_OF_ROWS)]
+
+
+@pytest.mark.parametrize("x_moves", [False, True])
+@pytest.mark.parametrize("family", EVERY)
+def test_first_and_second_derivatives_are_pytorchs(family, x_moves):
+    rows = family.startswith("rows of ")
+    arrays = random_rows(3, family[8:], 4, 3, 2) if rows else problem_of(family)
+    rng = np.random.default_rng(3)
+    moves = [tensor(rng.normal(size=np.shape(a)), False) for a in arrays]
+    d_value = rng.normal(size=4)  # of either sign
+    found = []
+    for loss in losses_of(family):
+        arguments = [tensor(a) for a in arrays]
+        arguments[0].requires_grad_(x_moves)
+        arguments[3].requires_grad_(family != "constant")
+        free = [i for i, a in enumerate(arguments) if a.requires_grad]
+        d_out, wanted = tensor(d_value), [arguments[i] for i in free]
+        value = loss(*arguments)
+        first = torch.autograd.grad(value, wanted, d_out, create_graph=True)
+        slope = sum((g * moves[i]).sum() for g, i in zip(first, free, strict=True))
+        found.append([value, *first, *torch.autograd.grad(slope, [d_out, *wanted])])
+    for mine, theirs in zip(*found, strict=True):
+        size = max(theirs.abs().max().item(), 0.01)
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-11 * size)
 
 
 def test_single_precision_goes_in_and_out():
