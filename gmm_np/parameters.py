@@ -63,6 +63,21 @@ class Gradients(NamedTuple):
         return Gradients(logits, means, scale, x)
 
 
+class RowParameters(NamedTuple):
+    """Arguments of `gmm_np.mdn.nll` after x.
+
+    Attributes
+    ----------
+    pi_logits : ndarray, shape [N, K]
+    means : ndarray, shape [N, K, D]
+    scale : ndarray, shape [N, K, D, D], [N, K, D] or [N, K]
+    """
+
+    pi_logits: NDArray[np.floating[Any]]
+    means: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+
+
 @dataclass(frozen=True, eq=False, init=False)
 class Parameters:
     """Parameters of a Gaussian mixture, checked once and read-only from then on.
@@ -236,7 +251,7 @@ class Parameters:
             self.family,
         )
 
-    def conditional(self, columns: ArrayLike, values: ArrayLike) -> Parameters:
+    def conditional(self, columns: ArrayLike, values: ArrayLike) -> Parameters | RowParameters:
         """Return the mixture of the other columns where some have these values.
 
         With a factor in blocks, A of the known columns, B below it and C of the others, and
@@ -247,13 +262,14 @@ class Parameters:
         ----------
         columns : array_like of int, shape [Q]
             Those that are known, from 0; none twice, and not all.
-        values : array_like, shape [Q]
-            In the order of `columns`.
+        values : array_like, shape [Q], or [N, Q]
+            In the order of `columns`; of one row, or of each of N rows.
 
         Returns
         -------
-        conditional : Parameters
-            Of the same family, with the other columns in their own order.
+        conditional : Parameters, or RowParameters
+            Of the same family, with the other columns in their own order. For N rows a mixture
+            for each, in float64: arguments of `gmm_np.mdn.nll` after x.
 
         Raises
         ------
@@ -269,35 +285,53 @@ class Parameters:
         ([[1.0]], [[[1.0]]])
         """
         known = check_columns(columns, self.n_features, least=1, most=self.n_features - 1)
-        point = as_float64("values", values, ("place",))
-        if point.shape != known.shape:
+        places = ("row", "place")
+        points = as_float64("values", values, places[-np.ndim(values) :])
+        if points.ndim not in (1, 2) or points.shape[-1] != len(known):
             raise ValueError(
-                f"values must have shape {known.shape}, one for each of columns; got {point.shape}."
+                f"values must have shape {known.shape}, or [N, {len(known)}] for N rows: one value "
+                f"for each of columns; got {points.shape}."
             )
-        check_finite("values", point, "Leave the column out where it is not known.", ("place",))
-        family = FAMILIES[self.family]
+        remedy = "Leave the column out where it is not known."
+        check_finite("values", points, remedy, places[-points.ndim :])
+        found = self._conditional(known, np.atleast_2d(points))
+        if points.ndim == 2:
+            return found
+        scale = found.scale[0, 0] if FAMILIES[self.family].shared else found.scale[0]
+        return Parameters(
+            cast_gradient(found.pi_logits[0], self.pi_logits.dtype),
+            cast_gradient(found.means[0], self.means.dtype),
+            cast_gradient(scale, self.scale.dtype),
+            self.family,
+        )
+
+    def _conditional(self, known: NDArray[np.intp], points: FloatArray) -> RowParameters:
+        """Return the mixtures of the other columns at points [N, Q] of the known ones."""
+        structure = FAMILIES[self.family].structure
         rest = np.setdiff1d(np.arange(self.n_features), known)
-        split = self._split(known)
-        means = self.means.astype(np.float64)
-        inverse = family.structure.inverse(split.known)
+        split, means = self._split(known), self.means.astype(np.float64)
+        inverse = structure.inverse(split.known)
+        z = np.empty((*self.means.shape[:1], len(known), len(points)))  # [K, Q, N]
         with np.errstate(over="ignore"):
-            z = family.structure.apply(inverse, point - means[:, known])  # [K, Q]
-            quadratic = np.einsum("kq,kq->k", z, z)
-        half_log_det = family.structure.half_log_det(split.known, len(known))
-        logits = self.pi_logits - half_log_det - 0.5 * quadratic
-        if not np.isfinite(logits).any():
+            structure.whiten(inverse, points.T, means[:, known], z, np.empty_like(z))
+            quadratic = np.einsum("kqn,kqn->nk", z, z)
+        half_log_det = structure.half_log_det(split.known, len(known))
+        logits = self.pi_logits - half_log_det - 0.5 * quadratic  # [N, K]
+        lost = ~np.isfinite(logits).any(axis=1)
+        if lost.any():
             raise ValueError(
                 "values are so far from every component that the square of the distance is beyond "
-                "the range of a double. Look at them, and at the order of columns."
+                f"the range of a double, the first in row {int(np.argmax(lost))}. Look at them, "
+                "and at the order of columns."
             )
-        moved = means[:, rest]
+        moved = np.repeat(means[None, :, rest], len(points), axis=0)  # [N, K, R]
         if split.slope is not None:
-            moved = moved + np.matmul(split.slope, z[:, :, None])[:, :, 0]
-        return Parameters(
-            cast_gradient(logits - logits.max(), self.pi_logits.dtype),
-            cast_gradient(moved, self.means.dtype),
-            cast_gradient(split.rest, self.scale.dtype),
-            self.family,
+            moved += np.matmul(split.slope, z).transpose(2, 0, 1)
+        form = FAMILIES[self.family]
+        own = split.rest[None] if form.shared else split.rest
+        shape = (len(points), self.n_components, *own.shape[1:])
+        return RowParameters(
+            logits - logits.max(axis=1, keepdims=True), moved, np.broadcast_to(own, shape)
         )
 
     def _split(self, first: NDArray[np.intp]) -> Split:

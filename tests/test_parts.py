@@ -6,7 +6,7 @@ from families_by_reference import FAMILIES, random_parameters
 from scipy.integrate import quad
 from scipy.stats import multivariate_normal
 
-from gmm_np import Parameters, log_prob
+from gmm_np import Parameters, log_prob, mdn
 
 
 def density(p, x):
@@ -114,8 +114,10 @@ def test_values_that_do_not_fit_are_refused():
     p = random_parameters(0, "full", 2, 3)
     with pytest.raises(ValueError, match=r"columns must hold 1 to 2 of the 3 columns"):
         p.conditional([0, 1, 2], [0.0, 0.0, 0.0])
-    with pytest.raises(ValueError, match=r"values must have shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"values must have shape \(2,\), or \[N, 2\]"):
         p.conditional([0, 1], [0.0])
+    with pytest.raises(ValueError, match=r"nan at row 1, place 0"):
+        p.conditional([0, 1], [[0.0, 0.0], [np.nan, 0.0]])
     with pytest.raises(ValueError, match=r"values .*nan at place 1"):
         p.conditional([0, 1], [0.0, np.nan])
 
@@ -126,3 +128,28 @@ def test_dtypes_are_those_of_the_parameters():
     for found in (single.marginal([1]), single.conditional([1], [0.0])):
         dtypes = [a.dtype for a in (found.pi_logits, found.means, found.scale)]
         assert dtypes == [np.float32, np.float64, np.float32]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_conditionals_of_many_rows_are_those_of_each(family):
+    p = random_parameters(7, family, 3, 4)
+    values = np.random.default_rng(7).normal(size=(6, 2))
+    found = p.conditional([3, 1], values)
+    for row, (logits, means, scale) in enumerate(zip(*found, strict=True)):
+        one = p.conditional([3, 1], values[row])
+        assert np.allclose(logits, one.pi_logits, rtol=1e-13)
+        assert np.allclose(means, one.means, rtol=1e-13)
+        assert np.allclose(scale, np.broadcast_to(one.scale, scale.shape), rtol=1e-13)
+
+
+@pytest.mark.parametrize("family", ["full", "diag", "spherical"])
+def test_loss_of_the_others_given_some_is_that_of_mdn(family):
+    """The joint density less that of what is known, row by row."""
+    p = random_parameters(8, family, 3, 3)
+    x = np.random.default_rng(8).normal(size=(9, 3))
+    given = p.conditional([0, 2], x[:, [0, 2]])
+    found = mdn.nll(x[:, [1]], *given, family=family, reduction="none")
+    joint = log_prob(x, p.pi_logits, p.means, p.scale, family=family)
+    known = p.marginal([0, 2])
+    own = log_prob(x[:, [0, 2]], known.pi_logits, known.means, known.scale, family=family)
+    assert np.allclose(found, own - joint, rtol=1e-11)

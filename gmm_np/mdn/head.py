@@ -6,7 +6,7 @@ Letters in shapes: N rows, K components, D dimensions, P outputs of the network.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,26 +16,11 @@ from gmm_np.checks import FloatArray, as_float64, check_axes, check_choice, chec
 from gmm_np.covariance import FAMILIES
 from gmm_np.linalg.factors import pack_triangles, triangle_places, unpack_triangles
 from gmm_np.mdn.row_mixtures import FAMILIES_OF_ROWS
-from gmm_np.parameters import Gradients
+from gmm_np.parameters import Gradients, RowParameters
 
-__all__ = ["MixtureHead", "RowParameters"]
+__all__ = ["MixtureHead"]
 
 POSITIVE: Final = ("softplus", "exp")
-
-
-class RowParameters(NamedTuple):
-    """Arguments of `gmm_np.mdn.nll` after x.
-
-    Attributes
-    ----------
-    pi_logits : ndarray, shape [N, K]
-    means : ndarray, shape [N, K, D]
-    scale : ndarray, shape [N, K, D, D], [N, K, D] or [N, K]
-    """
-
-    pi_logits: FloatArray
-    means: FloatArray
-    scale: FloatArray
 
 
 @dataclass(frozen=True)

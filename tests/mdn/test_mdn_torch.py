@@ -92,7 +92,7 @@ def test_every_entry_of_the_hessian_vector_product_agrees(family):
 
 def network_of_the_notebook():
     """What the cells of docs/mdn.ipynb define in which the network is written by hand."""
-    path = Path(__file__).resolve().parents[1] / "docs" / "mdn.ipynb"
+    path = Path(__file__).resolve().parents[2] / "docs" / "mdn.ipynb"
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     namespace = {"__name__": "notebook"}
     for cell in cells:
