@@ -207,6 +207,7 @@ def tangent_statistics(
 
     with np.errstate(all="ignore"):
         tangent = Tangent.of(parameters, mixture.all_inverses, moves)
+    # Few samples go by the direct kernel, as they do for a gradient, and keep all their digits.
     n_samples = 10**6  # of a stream nobody knows
     if not is_stream(x):
         x = check_rows(cast(ArrayLike, x), parameters.n_features)

@@ -199,6 +199,20 @@ def test_sums_of_parts_add_and_so_do_streams():
         worst.check(1e-13)
 
 
+def test_few_samples_keep_the_digits_that_the_faster_kernel_loses():
+    # As for a gradient. A factor of condition number 200, and four samples.
+    factor = np.array([[1.0, 0.0, 0.0], [0.7, 0.01, 0.0], [-0.4, 0.3, 0.8]])
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(4, 3)) @ factor.T
+    parameters = Parameters([0.0], np.zeros((1, 3)), factor[None])
+    direction = random_direction(5, parameters)
+    found = {method: product(x, parameters, direction, method=method) for method in METHODS}
+    right = product_by_reference(x, parameters, direction).scale
+    np.testing.assert_allclose(found["auto"].scale, right, rtol=0, atol=1e-14 * abs(right).max())
+    lost = abs(found["moments"].scale - right).max()
+    assert lost > 1e-13 * abs(right).max()  # so that there is something to keep
+
+
 @pytest.mark.parametrize("far", [1e155, 1e200])
 def test_sample_beyond_the_range_of_a_square_is_left_to_the_reference(far):
     """As long as the product is a double: here the scale stays."""
