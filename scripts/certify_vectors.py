@@ -1,11 +1,13 @@
 """Generate the certified vectors, or check that the committed ones are what this generates.
 
     python scripts/certify_vectors.py [--check | --kills | --calibrate] [--only FAMILY]...
+        [--mutant NAME]...
 
 Needs mpmath and python-flint; gmpy2 makes it faster. The files come out the same, byte for byte,
 whatever the versions and the machine: `--check` compares, writes nothing, and exits with 1 if a
-file differs. The lists of mutants in `kills` are found in double precision, by `--kills`, and kept
-otherwise. `--calibrate` prints how much of the allowance this library uses.
+file differs. digests.txt lists what must not change: a test that is listed is never written anew.
+The lists of mutants in `kills` are found in double precision, by `--kills`, and kept otherwise.
+`--calibrate` prints how much of the allowance this library uses.
 """
 
 from __future__ import annotations
@@ -25,12 +27,17 @@ from certify import (  # noqa: E402
     allowance,
     average,
     balls,
+    digests,
     higher,
     lower,
     multiple,
     objective,
     published,
     rejected,
+    second,
+    second_allowance,
+    second_balls,
+    second_multiple,
 )
 from certify.agreement import certify  # noqa: E402
 from certify.document import Case, Family, family_document  # noqa: E402
@@ -41,7 +48,7 @@ VECTORS = ROOT / "gmm_np" / "conformance" / "vectors"
 
 def all_families() -> list[Family]:
     """Every family, in the order of the levels."""
-    modules = (lower, average, higher, published, rejected)
+    modules = (lower, average, higher, published, rejected, second)
     return [family for module in modules for family in module.families()]
 
 
@@ -55,6 +62,9 @@ def outputs(case: Case) -> dict[str, dict[str, list[str]]] | None:
         return None
     if problem.parametrization == "precision":
         one, other, asked = objective.multiple, objective.balls, objective.allowance
+    elif problem.function != "value_and_gradient":
+        one, other = second_multiple.evaluate, second_balls.evaluate
+        asked = second_allowance.second_allowance
     else:
         one, other, asked = multiple.evaluate, balls.evaluate, allowance.allowance
     certified, bits = certify(lambda d: one(problem, d), lambda b: other(problem, b))
@@ -91,6 +101,7 @@ def write_whole(path: Path, text: str) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
+    Path(name).chmod(0o644)
     Path(name).replace(path)
 
 
@@ -102,13 +113,23 @@ def main() -> int:
     todo.add_argument("--kills", action="store_true", help="find the mutants that each test kills")
     todo.add_argument("--calibrate", action="store_true", help="print shares of the allowance")
     parser.add_argument("--only", action="append", metavar="FAMILY", help="may be repeated")
+    parser.add_argument(
+        "--mutant",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --kills: look for this one, and keep the others as they are listed",
+    )
     parser.add_argument("--to", type=Path, default=VECTORS, metavar="DIRECTORY")
     options = parser.parse_args()
     families = all_families()
+    if options.mutant and not options.kills:
+        parser.error("--mutant goes with --kills.")
     unknown = set(options.only or ()) - {family.name for family in families}
     if unknown:
         parser.error(f"no such family: {', '.join(sorted(unknown))}")
     different = []
+    listed = digests.read(options.to)
     for family in families:
         if options.only and family.name not in options.only:
             continue
@@ -119,11 +140,17 @@ def main() -> int:
             if options.calibrate:
                 print(judged.calibration(path), flush=True)
                 continue
-            text = with_kills(path.read_text(encoding="utf-8"), judged.kills(path))
+            text = with_kills(path.read_text(encoding="utf-8"), judged.kills(path, options.mutant))
         else:
             text = generate(family, kept_kills(path))
+        found = digests.digests_of(json.loads(text))
+        changed = [test for test, digest in found.items() if listed.get(test, digest) != digest]
+        if changed:
+            parser.error(f"{changed[0]} would change: vectors are added, and never changed.")
         if not options.check:
             write_whole(path, text)
+            listed |= found
+            write_whole(options.to / digests.NAME, digests.text_of(listed))
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
             different.append(path.name)
         print(f"{family.name}: {len(family.cases)} tests, {len(text)} bytes", flush=True)

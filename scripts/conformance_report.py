@@ -129,7 +129,8 @@ def tables(results: dict[str, dict[str, Any]]) -> str:
         f"|---|---|{'---|' * len(titles)}",
     ]
     for name, admits in families.items():
-        cells = [cell(list(results[t]["families"][name]["cases"].values())) for t in titles]
+        rows = [results[t]["families"].get(name, {"cases": {}}) for t in titles]
+        cells = [cell(list(row["cases"].values())) for row in rows]
         lines.append(f"| {name} | {math.floor(10 * admits) / 10:.1f} | {' | '.join(cells)} |")
     lines += ["", f"| peer | version | cases | pass | {' | '.join(KINDS.values())} | looks like |"]
     lines.append(f"|---|---|---|---|{'---|' * len(KINDS)}---|")

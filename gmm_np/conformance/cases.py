@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 __all__ = [
     "DIRECTORY",
+    "FUNCTIONS",
     "LEVELS",
+    "VALUE",
     "Case",
     "CaseFamily",
     "Family",
@@ -35,12 +37,22 @@ DIRECTORY: Final = Path(__file__).parent / "vectors"
 LEVELS: Final = ("lower", "average", "higher")
 DTYPES: Final = {"binary64": "<f8", "binary32": "<f4"}
 
+#: What a case may ask for: the loss and its gradients, the Hessian's product with a direction, or
+#: the gradient of each sample's log density.
+VALUE: Final = "value_and_gradient"
+FUNCTIONS: Final = (VALUE, "hvp", "scores")
+#: Formats that are read here; files of the first have cases of the first function alone.
+VERSIONS: Final = (1, 2)
+#: How fast logits, means and factors move.
+DIRECTION: Final = ("v_logits", "v_means", "v_chol")
+
 #: The inputs of a parametrization in the order in which the digest takes them.
 INPUTS: Final = {
-    "cholesky": ("logits", "means", "chol", "x", "weights"),
+    "cholesky": ("logits", "means", "chol", "x", "weights", *DIRECTION),
     "precision": ("alpha", "means", "icf", "x", "gamma", "m"),
 }
-#: Its outputs: the value, then the gradients of mixture weights, means and scale.
+#: Its outputs: the value, then the gradients of mixture weights, means and scale. Products and
+#: scores have the names of the gradients.
 OUTPUTS: Final = {
     "cholesky": ("nll", "logits", "means", "chol"),
     "precision": ("objective", "alpha", "means", "icf"),
@@ -66,6 +78,8 @@ class Case:
         Special traits of the inputs, and mutants that fail here.
     n_samples, n_components, n_features : int
     parametrization : {"cholesky", "precision"}
+    function : {"value_and_gradient", "hvp", "scores"}
+        What is asked for.
     dtype : {"binary64", "binary32"}
     reduction : {"mean", "sum"}
     result : {"valid", "invalid", "either"}
@@ -88,6 +102,7 @@ class Case:
     n_components: int
     n_features: int
     parametrization: str
+    function: str
     dtype: str
     reduction: str
     result: str
@@ -99,14 +114,18 @@ class Case:
     @property
     def blocks(self) -> tuple[str, ...]:
         """Names of the outputs, in order."""
-        return OUTPUTS[self.parametrization]
+        names = OUTPUTS[self.parametrization]
+        return names if self.function == VALUE else names[1:]
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the outputs as an adapter gives them."""
-        k, d = self.n_components, self.n_features
+        n, k, d = self.n_samples, self.n_components, self.n_features
         last = (k, d, d) if self.parametrization == "cholesky" else (k, d * (d + 1) // 2)
-        return (), (k,), (k, d), last
+        gradients: tuple[tuple[int, ...], ...] = ((k,), (k, d), last)
+        if self.function == "scores":
+            return tuple((n, *shape) for shape in gradients)
+        return ((), *gradients) if self.function == VALUE else gradients
 
     def certified(self, name: str) -> NDArray[np.float64]:
         """Return a certified output, rounded to double, in the shape in which adapters give it."""
@@ -116,7 +135,7 @@ class Case:
             return flat.reshape(shape)
         full = np.zeros(shape)
         rows, columns = np.tril_indices(shape[-1])
-        full[:, rows, columns] = flat.reshape(len(full), -1)
+        full[..., rows, columns] = flat.reshape(*shape[:-2], -1)
         return full
 
     @cached_property
@@ -233,8 +252,12 @@ def family_of(file: dict[str, Any]) -> CaseFamily:
     Raises
     ------
     VectorError
-        If its counts are not those of what it holds.
+        If its counts are not those of what it holds, or its format is one of a later version.
     """
+    version = file["format_version"]
+    if version not in VERSIONS:
+        known = " and ".join(map(str, VERSIONS))
+        raise VectorError(f"format_version {version}, where {known} are read: update gmm_np.")
     cases = tuple(_cases(file))
     outputs = (block["certified"] for case in cases for block in case.outputs.values())
     counted = (file["number_of_tests"], file["number_of_outputs"])
@@ -258,6 +281,7 @@ def _cases(file: dict[str, Any]) -> Iterator[Case]:
                 n_components=test["K"],
                 n_features=test["D"],
                 parametrization=group["parametrization"],
+                function=group.get("function", VALUE),
                 dtype=group["dtype"],
                 reduction=group["reduction"],
                 result=test["result"],

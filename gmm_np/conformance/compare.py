@@ -14,13 +14,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from gmm_np.conformance.cases import Case
+from gmm_np.conformance.cases import OUTPUTS, Case
 
 __all__ = [
     "MOST_DIGITS",
     "Answered",
     "CaseResult",
     "Comparison",
+    "NotOffered",
     "Outcome",
     "Rejected",
     "Unsupported",
@@ -61,7 +62,12 @@ class Unsupported:
     reason: str
 
 
-Outcome = Answered | Rejected | Unsupported
+@dataclass(frozen=True)
+class NotOffered:
+    """The adapter is none for the function that a case asks for, and is not judged on it."""
+
+
+Outcome = Answered | Rejected | Unsupported | NotOffered
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,9 @@ class CaseResult:
         Of what is wrong: "rejected", valid inputs were; "answered", invalid inputs were; "shape",
         of an output, or numbers above the diagonal; "nan"; or "inexact". Empty where nothing is.
     digits : tuple of float or None, length 4
-        Log relative error of the value and of the three gradients: that of the worst entry,
-        relative to the largest. None where not given, or where rounding leaves no digits.
+        Log relative error of the value and of the three gradients (or products, or scores, which
+        have no value): that of the worst entry, relative to the largest. None where not given, or
+        where rounding leaves no digits.
     share : float
         The largest share of the allowance that an entry used; infinite for NaN.
     admits : float
@@ -123,6 +130,8 @@ Comparison = CaseResult
 
 def judge(case: Case, outcome: Outcome) -> CaseResult:
     """Compare what an adapter made of a case with what has to come out."""
+    if isinstance(outcome, NotOffered):
+        outcome = Unsupported(f"no {case.function}")
     if isinstance(outcome, Unsupported):
         return CaseResult.of(case, "unsupported", outcome.reason, missing=case.blocks)
     if isinstance(outcome, Rejected):
@@ -137,7 +146,7 @@ def judge(case: Case, outcome: Outcome) -> CaseResult:
 
 
 def _compare(case: Case, answers: tuple[Any, ...]) -> CaseResult:
-    digits: list[float | None] = []
+    digits: dict[str, float | None] = {}
     missing, faults, kinds, share = [], [], set(), 0.0
     for name, shape, answer in zip(case.blocks, case.shapes, answers, strict=True):
         found: float | None = None
@@ -155,7 +164,7 @@ def _compare(case: Case, answers: tuple[Any, ...]) -> CaseResult:
             if fault:
                 faults.append(f"{name}: {fault}")
                 kinds.add(kind)
-        digits.append(found)
+        digits[name] = found
     if len(missing) == len(case.blocks):
         return CaseResult.of(case, "unsupported", "nothing was answered", missing=tuple(missing))
     return CaseResult.of(
@@ -163,7 +172,7 @@ def _compare(case: Case, answers: tuple[Any, ...]) -> CaseResult:
         "wrong" if faults else "pass",
         "; ".join(faults),
         kind=next((kind for kind in ("shape", "nan", "inexact") if kind in kinds), ""),
-        digits=tuple(digits),
+        digits=tuple(digits.get(name) for name in OUTPUTS[case.parametrization]),
         share=share,
         missing=tuple(missing),
     )
@@ -176,13 +185,13 @@ def _entries(answer: Any, shape: tuple[int, ...], *, triangular: bool) -> list[f
         raise ValueError(f"shape {array.shape} for {shape}")
     if not triangular:
         return [float(entry) for entry in array.ravel()]
-    above = np.triu(np.ones(shape[1:], dtype=bool), 1)
+    above = np.triu(np.ones(shape[-2:], dtype=bool), 1)
     bad = np.argwhere((array != 0) & above)  # NaN is not zero either
     if len(bad):
         first = [int(i) for i in bad[0]]
         raise ValueError(f"{array[tuple(first)]} at {first} above the diagonal, for 0")
     rows, columns = np.tril_indices(shape[-1])
-    return [float(entry) for entry in array[:, rows, columns].ravel()]
+    return [float(entry) for entry in array[..., rows, columns].ravel()]
 
 
 def _compare_block(case: Case, name: str, entries: list[float]) -> tuple[float | None, float, str]:
@@ -226,8 +235,9 @@ def _place(index: int, case: Case, name: str) -> list[int]:
     shape = case.shapes[case.blocks.index(name)]
     if name == "chol":
         rows, columns = np.tril_indices(shape[-1])
-        k, entry = divmod(index, len(rows))
-        return [k, int(rows[entry]), int(columns[entry])]
+        matrix, entry = divmod(index, len(rows))
+        before = [int(i) for i in np.unravel_index(matrix, shape[:-2])]
+        return [*before, int(rows[entry]), int(columns[entry])]
     return [int(i) for i in np.unravel_index(index, shape)]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from gmm_np.conformance.cases import Case
 from gmm_np.conformance.compare import Answered, Outcome, Rejected, judge
 from gmm_np.conformance.function_adapter import FunctionAdapter, ToolError
-from gmm_np.conformance.mutants import MUTANTS, describe
+from gmm_np.conformance.mutants import MUTANTS, describe, mutants_of
 
 __all__ = ["Suspect", "Wrong", "diagnose"]
 
@@ -71,7 +71,7 @@ def diagnose(
     examined = examined[:_MOST_CASES]
     alike: dict[str, set[str]] = {}
     for case, outcome in examined:
-        for name, mutant in MUTANTS[case.parametrization].items():
+        for name, mutant in mutants_of(case).items():
             try:
                 answer = FunctionAdapter(mutant).evaluate(case)
             except ToolError:

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gmm_np.conformance.cases import Case
-from gmm_np.conformance.compare import Answered, Outcome, Rejected, Unsupported
+from gmm_np.conformance.cases import DIRECTION, FUNCTIONS, OUTPUTS, VALUE, Case
+from gmm_np.conformance.compare import Answered, NotOffered, Outcome, Rejected, Unsupported
 
-__all__ = ["Adapter", "FunctionAdapter", "ToolError", "call"]
+__all__ = ["Adapter", "FunctionAdapter", "ToolError", "call", "offered"]
 
 
 class ToolError(Exception):
@@ -54,6 +54,11 @@ class FunctionAdapter:
         ``reduction`` where it declares them and a case needs them. A function with a parameter
         ``icf`` is one of the precision parametrization: ``function(x, alpha, means, icf, gamma,
         m)`` returns ``(log_posterior, d_alpha, d_means, d_icf)``.
+
+        Second derivatives are offered as attributes. ``function.hvp(x, logits, means, chol,
+        v_logits, v_means, v_chol)`` returns the Hessian of the loss times the direction v as three
+        arrays, in the shapes of logits, means and factors; ``function.scores(x, logits, means,
+        chol)`` the gradient of each log p(x_n), with N as the first axis of each.
     """
 
     def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
@@ -64,28 +69,54 @@ class FunctionAdapter:
         """Call the function with the inputs of a case."""
         inputs = {name: value for name, value in case.arrays.items() if name != "weights"}
         weight = case.arrays.get("weights")
-        return call(self.function, case.parametrization, inputs, weight, case.reduction)
+        return call(
+            self.function, case.function, case.parametrization, inputs, weight, case.reduction
+        )
 
     def close(self) -> None:
         """Nothing was started."""
 
 
+def offered(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return what can be asked of a function: itself, and which of its attributes."""
+    return tuple(n for n in FUNCTIONS if n == VALUE or callable(getattr(function, n, None)))
+
+
+def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    return function if name == VALUE else getattr(function, name)
+
+
 def call(
     function: Callable[..., Any],
+    name: str,
     parametrization: str,
     inputs: dict[str, Any],
     weight: Any,
     reduction: str,
 ) -> Outcome:
-    """Call a function with the inputs of a case, if it declares what the case needs.
+    """Call a function, or its attribute, with the inputs of a case, if it declares what that needs.
 
     An exception is a rejection; NotImplementedError says that the case is not supported.
+
+    Parameters
+    ----------
+    function : callable
+    name : {"value_and_gradient", "hvp", "scores"}
+        What is asked for: the function itself, or the attribute of this name.
+    parametrization : {"cholesky", "precision"}
+    inputs : dict
+        Arrays by their names.
+    weight : ndarray or None
+    reduction : {"mean", "sum"}
 
     Raises
     ------
     ToolError
         If what it returns is no answer, or it lacks a module or memory.
     """
+    if name not in offered(function):
+        return NotOffered()
+    function = _named(function, name)
     declared = parameters_of(function)
     if (parametrization == "precision") != ("icf" in declared):
         return Unsupported(f"no {parametrization} parametrization")
@@ -96,13 +127,15 @@ def call(
             if not (everything or "sample_weight" in declared):
                 return Unsupported("no sample_weight")
             options["sample_weight"] = weight
-        if everything or "reduction" in declared:
+        if name != "scores" and (everything or "reduction" in declared):
             options["reduction"] = reduction
         elif reduction != "mean":
             return Unsupported(f'no reduction "{reduction}"')
-        arguments = [inputs[name] for name in ("x", "logits", "means", "chol")]
+        names: tuple[str, ...] = ("x", "logits", "means", "chol")
+        names += DIRECTION if name == "hvp" else ()
     else:
-        arguments = [inputs[name] for name in ("x", "alpha", "means", "icf", "gamma", "m")]
+        names = ("x", "alpha", "means", "icf", "gamma", "m")
+    arguments = [inputs[n] for n in names]
     # Copies: a function that writes to its arguments must not spoil the next one's.
     arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
     arguments = [a.item() if isinstance(a, np.ndarray) and a.ndim == 0 else a for a in arguments]
@@ -114,7 +147,10 @@ def call(
         raise ToolError("crash", f"{type(error).__name__}: {error}") from error
     except Exception as error:
         return Rejected(f"{type(error).__name__}: {' '.join(str(error).split())}")
-    return Answered(blocks_of(answer))
+    n_outputs = len(OUTPUTS[parametrization])
+    if name == VALUE and not isinstance(answer, (tuple, list)):
+        answer = (answer, *[None] * (n_outputs - 1))
+    return Answered(blocks_of(answer, n_outputs if name == VALUE else n_outputs - 1))
 
 
 def parameters_of(function: Callable[..., Any]) -> set[str]:
@@ -126,8 +162,8 @@ def parameters_of(function: Callable[..., Any]) -> set[str]:
     return {"**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters}
 
 
-def blocks_of(answer: Any) -> tuple[Any, ...]:
-    """Return a value and three gradients as arrays, None for those that are not given.
+def blocks_of(answer: Any, n_outputs: int) -> tuple[Any, ...]:
+    """Return outputs as arrays, None for those that are not given.
 
     Raises
     ------
@@ -135,9 +171,9 @@ def blocks_of(answer: Any) -> tuple[Any, ...]:
         If the answer has no such form.
     """
     if not isinstance(answer, (tuple, list)):
-        answer = (answer, None, None, None)
-    if len(answer) != 4:
-        raise ToolError("garbage", f"{len(answer)} outputs for four: the value and three gradients")
+        raise ToolError("garbage", f"{type(answer).__name__} for a tuple of {n_outputs} outputs")
+    if len(answer) != n_outputs:
+        raise ToolError("garbage", f"{len(answer)} outputs for {n_outputs}")
     try:
         return tuple(None if a is None else np.asarray(a, dtype=np.float64) for a in answer)
     except Exception as error:  # of whatever class the answer is

@@ -19,13 +19,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from gmm_np.conformance.cases import OUTPUTS, Case
-from gmm_np.conformance.compare import Answered, Outcome, Rejected, Unsupported
+from gmm_np.conformance.cases import VALUE, Case
+from gmm_np.conformance.compare import Answered, NotOffered, Outcome, Rejected, Unsupported
 from gmm_np.conformance.function_adapter import ToolError
 
 __all__ = ["ProcessAdapter", "end_process", "python_command"]
 
-FUNCTION: Final = "value_and_gradient"
 _LONGEST_LINE: Final = 2**30
 _GRACE: Final = 5.0  # seconds to leave after stdin has ended
 _SPECIAL: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": -float("inf")}
@@ -54,19 +53,24 @@ class ProcessAdapter:
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: Any = None
         self._id = 0
-        self._defined: dict[str, bool] = {}
+        self._defined: dict[
+            str, tuple[str, ...]
+        ] = {}  # functions, none where it has no such module
 
     def evaluate(self, case: Case) -> Outcome:
         """Ask about a case; start the program first if it is not running."""
         if self._process is None:
             self._start()
-        if not self._defines(case.parametrization):
+        functions = self._functions(case.parametrization)
+        if case.function not in functions:
+            if case.function != VALUE:
+                return NotOffered()
             return Unsupported(f"no {case.parametrization} parametrization")
-        members = {"kind": "evaluate", "module": case.parametrization, "function": FUNCTION}
+        members = {"kind": "evaluate", "module": case.parametrization, "function": case.function}
         reply = self._exchange(
             members, f', "input": {case.input_json()}, "description": "{case.id}"'
         )
-        return _outcome(reply, OUTPUTS[case.parametrization])
+        return _outcome(reply, case.blocks)
 
     def close(self) -> None:
         """End the program and all that it started."""
@@ -101,12 +105,16 @@ class ProcessAdapter:
             raise ToolError("usage", str(reply.get("error")))
         self.name = str(reply.get("tool") or self.name)
 
-    def _defines(self, parametrization: str) -> bool:
+    def _functions(self, parametrization: str) -> tuple[str, ...]:
+        """Return what may be asked for in a parametrization."""
         if parametrization not in self._defined:
             reply = self._exchange({"kind": "define", "module": parametrization}, "")
             if not isinstance(reply.get("success"), bool):
                 raise self._failed("garbage", '"success" must be true or false in reply to define')
-            self._defined[parametrization] = reply["success"]
+            functions = reply.get("functions", [VALUE])
+            if not isinstance(functions, list) or not all(isinstance(f, str) for f in functions):
+                raise self._failed("garbage", '"functions" must be a list of names')
+            self._defined[parametrization] = tuple(functions) if reply["success"] else ()
         return self._defined[parametrization]
 
     def _exchange(self, members: dict[str, Any], rest: str) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class Report:
         }
 
     def __str__(self) -> str:
-        width = max(len("family"), *(len(family.name) for family in self.families))
+        width = max([len("family"), *(len(family.name) for family in self.families)])
         names = OUTPUTS["cholesky"]
         lines = [
             f"{self.adapter}: worst number of correct digits by family, and by output",
@@ -182,6 +182,8 @@ class Report:
 
     def _summary(self) -> str:
         counts = self.counts
+        if not counts:
+            return "No case asks for anything that the adapter offers."
         answered = sum(counts.values()) - counts["unsupported"] - counts["not_run"]
         parts = sum(1 for case in self.cases if case.status == "pass" and case.missing)
         text = f"{counts['pass']} of {answered} supported cases pass"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gmm_np.conformance.cases import Case, CaseFamily, RunnerError, read_vectors
-from gmm_np.conformance.compare import CaseResult, judge
+from gmm_np.conformance.compare import CaseResult, NotOffered, judge
 from gmm_np.conformance.diagnosis import Wrong, diagnose
 from gmm_np.conformance.function_adapter import Adapter, FunctionAdapter, ToolError
 from gmm_np.conformance.process_adapter import ProcessAdapter, python_command
@@ -96,6 +96,8 @@ def run_cases(
 ) -> Report:
     """Run the cases of the given families against an adapter that is ready.
 
+    Cases of a function that the adapter does not offer are no part of the report.
+
     Parameters
     ----------
     adapter : Adapter
@@ -126,6 +128,8 @@ def run_cases(
             breakdowns += 1
             results[case.id] = CaseResult.of(case, error.kind, str(error))
             continue
+        if isinstance(outcome, NotOffered):
+            continue
         result = judge(case, outcome)
         if result.status == "wrong":
             wrong.append(Wrong(case, outcome))
@@ -140,11 +144,8 @@ def run_cases(
     suspects, named = diagnose(wrong, passed)
     for case_id, names in named.items():
         results[case_id] = replace(results[case_id], looks_like=names)
-    return Report(
-        adapter.name,
-        tuple(
-            FamilyResult(family.name, tuple(results[case.id] for case in family.cases))
-            for family in families
-        ),
-        suspects,
+    found = (
+        FamilyResult(f.name, tuple(results[case.id] for case in f.cases if case.id in results))
+        for f in families
     )
+    return Report(adapter.name, tuple(family for family in found if family.cases), suspects)

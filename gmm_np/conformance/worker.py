@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from gmm_np.conformance.cases import DTYPES, INPUTS, OUTPUTS, array_of
-from gmm_np.conformance.compare import Answered, Outcome, Rejected
-from gmm_np.conformance.function_adapter import call, parameters_of
+from gmm_np.conformance.cases import DTYPES, INPUTS, OUTPUTS, VALUE, array_of
+from gmm_np.conformance.compare import Answered, Outcome, Rejected, Unsupported
+from gmm_np.conformance.function_adapter import call, offered, parameters_of
 
 __all__ = ["load", "main"]
 
@@ -61,12 +61,15 @@ def reply_to(message: dict[str, Any], function: Callable[..., Any]) -> dict[str,
     """Return the reply to a define or evaluate message."""
     module = message["module"]
     if message["kind"] == "define":
-        return {"success": (module == "precision") == ("icf" in parameters_of(function))}
+        known = (module == "precision") == ("icf" in parameters_of(function))
+        return {"success": known, "functions": list(offered(function))}
     raw = message["input"]
     dtype = np.dtype(DTYPES[raw["dtype"]]).newbyteorder("=")
     inputs = {name: array_of(raw[name], dtype) for name in INPUTS[module] if name in raw}
     weight = inputs.pop("weights", None)
-    return encode(call(function, module, inputs, weight, raw["reduction"]), OUTPUTS[module])
+    name = message["function"]
+    outcome = call(function, name, module, inputs, weight, raw["reduction"])
+    return encode(outcome, OUTPUTS[module] if name == VALUE else OUTPUTS[module][1:])
 
 
 def encode(outcome: Outcome, names: tuple[str, ...]) -> dict[str, Any]:
@@ -77,7 +80,8 @@ def encode(outcome: Outcome, names: tuple[str, ...]) -> dict[str, Any]:
         return {"success": True, "output": output}
     if isinstance(outcome, Rejected):
         return {"success": False, "status": "rejected", "error": outcome.message}
-    return {"success": False, "status": "unsupported", "error": outcome.reason}
+    reason = outcome.reason if isinstance(outcome, Unsupported) else "not offered"
+    return {"success": False, "status": "unsupported", "error": reason}
 
 
 def _plain(value: Any) -> Any:

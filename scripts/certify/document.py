@@ -51,10 +51,12 @@ def family_document(
     `outputs` holds for each case its blocks, or None where it has to be rejected; `kills` the
     mutants by the identity of a test.
     """
-    groups: dict[tuple[str, str, str], list[str]] = {}
+    groups: dict[tuple[str, ...], list[str]] = {}
+    version = family_version(family)
+    names = ("parametrization", *(["function"] if version > 1 else []), "dtype", "reduction")
     for index, case in enumerate(family.cases):
         problem = case.problem
-        key = (problem.parametrization, problem.dtype, problem.reduction)
+        key = tuple(getattr(problem, name) for name in names)
         identity = f"{family.name}-{index + 1:03d}"
         groups.setdefault(key, []).append(
             _test(identity, case, outputs[index], kills.get(identity, []))
@@ -65,7 +67,7 @@ def family_document(
     used = sorted({flag for case in family.cases for flag in case.flags})
     head = {
         "schema": "schema.json",
-        "format_version": 1,
+        "format_version": version,
         "algorithm": "gaussian_mixture_nll",
         "family": family.name,
         "comment": family.comment,
@@ -78,11 +80,19 @@ def family_document(
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     body = ",\n".join(
         "{"
-        f'"parametrization": "{p}", "dtype": "{t}", "reduction": "{r}",\n'
-        f'"generator": {json.dumps(GENERATOR)},\n"tests": [\n' + ",\n".join(tests) + "\n]}"
-        for (p, t, r), tests in groups.items()
+        + ", ".join(f'"{name}": "{v}"' for name, v in zip(names, key, strict=True))
+        + f',\n"generator": {json.dumps(GENERATOR)},\n"tests": [\n'
+        + ",\n".join(tests)
+        + "\n]}"
+        for key, tests in groups.items()
     )
     return "{\n" + ",\n".join(lines) + ',\n"groups": [\n' + body + "\n]\n}\n"
+
+
+def family_version(family: Family) -> int:
+    """Return the oldest format that can hold a family: 1 has values and gradients alone."""
+    functions = {case.problem.function for case in family.cases}
+    return 1 if functions == {"value_and_gradient"} else 2
 
 
 def _test(identity: str, case: Case, blocks: Any, kills: list[str]) -> str:

@@ -8,17 +8,17 @@ rounding crosses.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gmm_np.conformance.adapters import gmm_np as own
-from gmm_np.conformance.cases import Case, read_family
+from gmm_np.conformance.cases import DIRECTION, Case, read_family
 from gmm_np.conformance.compare import Comparison, judge
-from gmm_np.conformance.function_adapter import FunctionAdapter, call
-from gmm_np.conformance.mutants import MUTANTS
+from gmm_np.conformance.function_adapter import FunctionAdapter, call, offered
+from gmm_np.conformance.mutants import mutants_of
 
 # A mutant is listed where it misses by so many times the allowance, on any machine by more than 1.
 MARGIN = 10.0
@@ -27,6 +27,7 @@ MARGIN = 10.0
 NEIGHBOURS = 200
 # Inputs below this are not moved: a unit in the last place is a larger share of subnormal numbers.
 SMALLEST = 2.0**-1000
+MOVED = ("logits", "alpha", "means", "chol", "icf", "x", *DIRECTION)
 
 
 def compared(function: Callable[..., Any], case: Case) -> Comparison:
@@ -34,18 +35,23 @@ def compared(function: Callable[..., Any], case: Case) -> Comparison:
     return judge(case, FunctionAdapter(function).evaluate(case))
 
 
-def kills(path: Path) -> dict[str, list[str]]:
-    """Return for each test of a file the mutants that it kills.
+def kills(path: Path, names: Collection[str] = ()) -> dict[str, list[str]]:
+    """Return for each test of a file the mutants that it kills; all but `names` as it lists them.
 
     Where "plain", which the others vary, fails itself, it is the only one that is listed: what they
     are wrong in is not what the test shows.
     """
     found = {}
     for case in read_family(path).cases:
-        mutants = MUTANTS[case.parametrization]
-        if "plain" in mutants and _is_killed(mutants["plain"], case):
+        mutants, kept = mutants_of(case), set(case.kills) - set(names) if names else set()
+        if names and case.kills == ("plain",):
+            mutants = {}
+        elif names:
+            mutants = {name: mutants[name] for name in names if name in mutants}
+        elif "plain" in mutants and _is_killed(mutants["plain"], case):
             mutants = {"plain": mutants["plain"]}
-        found[case.id] = sorted(name for name in mutants if _is_killed(mutants[name], case))
+        killed = {name for name in mutants if _is_killed(mutants[name], case)}
+        found[case.id] = sorted(kept | killed)
     return found
 
 
@@ -73,13 +79,13 @@ def _compared_beside(
     spread of half as much.
     """
     inputs = dict(case.arrays)
-    for name in ("logits", "alpha", "means", "chol", "icf", "x"):
-        if name in inputs:
-            array = inputs[name]
+    for name, array in inputs.items():
+        if name in MOVED:
             moved = (np.abs(array) > SMALLEST) & (rng.random(array.shape) < 0.5)
             inputs[name] = np.where(moved, np.nextafter(array, array.dtype.type(0)), array)
     weight = inputs.pop("weights", None)
-    return judge(case, call(function, case.parametrization, inputs, weight, case.reduction))
+    answer = call(function, case.function, case.parametrization, inputs, weight, case.reduction)
+    return judge(case, answer)
 
 
 def calibration(path: Path) -> str:
@@ -89,7 +95,11 @@ def calibration(path: Path) -> str:
         found = {}
         for case in read_family(path).cases:
             function = getattr(own, name) if case.parametrization == "cholesky" else own.precision
-            found[case.id] = compared(function, case)
+            if case.function in offered(function):
+                found[case.id] = compared(function, case)
+        if not found:
+            columns.append(f"{name} offers no {case.function}")
+            continue
         worst = max(found, key=lambda identity: found[identity].share)
         wrong = sum(comparison.status == "wrong" for comparison in found.values())
         columns.append(f"{name} {found[worst].share:8.3f} in {worst[-3:]}, {wrong} wrong")

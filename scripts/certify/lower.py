@@ -373,7 +373,11 @@ def single(problem: Problem) -> Problem:
     return replace(
         problem,
         dtype="binary32",
-        **{name: rounded(getattr(problem, name)) for name in ("logits", "means", "chol", "x")},
+        **{
+            name: rounded(value)
+            for name, value in problem.arrays.items()
+            if name not in ("count", "weights")
+        },
     )
 
 

@@ -33,7 +33,7 @@ def _evaluate(problem: Problem) -> Blocks:
     total = logsumexp([mp.mpf(problem.logits[k]) for k in on])
     log_pi = {k: mp.mpf(problem.logits[k]) - total for k in on}
     pi = {k: mp.exp(log_pi[k]) for k in on}
-    factors = {k: _Factor(problem.factors[k]) for k in on}
+    factors = {k: Factor(problem.factors[k]) for k in on}
     constant = n_dims * mp.log(2 * mp.pi) / 2
     repeats = problem.multiplicity
     weight = [mp.mpf(w) for w in problem.weights or [1.0] * len(problem.x)]
@@ -72,7 +72,7 @@ def _evaluate(problem: Problem) -> Blocks:
     }
 
 
-class _Factor:
+class Factor:
     """A lower triangular matrix, its zeros left out."""
 
     def __init__(self, rows: list[list[float]]) -> None:

@@ -293,4 +293,24 @@ NOTES = {
         "gmm-torch had a parenthesis in its log-probability in the wrong place (in a comment).",
         ("https://github.com/ldeecke/gmm-torch/issues/31",),
     ),
+    "Curvature": Note(
+        "basic",
+        "The product of the Hessian of the loss with a direction v_logits, v_means, v_chol.",
+        "A term of Louis' identity that is left out; expected information for the observed one.",
+    ),
+    "OneArgument": Note(
+        "basic",
+        "A direction in which one of logits, means and factors moves.",
+        "A block of the Hessian that is zero, or has another block's sign.",
+    ),
+    "OneEntry": Note(
+        "convention",
+        "A direction that is zero but for a one: the product is a column of the Hessian.",
+        "Entries off the diagonal of a factor counted as in a symmetric matrix.",
+    ),
+    "Scores": Note(
+        "convention",
+        "The gradient of log p(x_n) for each sample, in logits, means and factors.",
+        "Gradients of the loss for those of its negative; the mean's 1/N left in.",
+    ),
 }

@@ -9,7 +9,6 @@ with n = D + m + 1. Both ways of computing it stand here, and what may be asked 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import flint
@@ -18,12 +17,13 @@ from flint import arb, arb_mat
 
 from certify.agreement import Blocks
 from certify.allowance import written
+from certify.differences import spread
 from certify.multiple import logsumexp
 from certify.problem import FLUSHED, HALF_ULP, SMALLEST, PrecisionProblem
 from certify.terms import columns, dot, log_softmax, smaller
 
-# Digits, and the relative step of the differences, from which the spread is computed.
-DIGITS, STEP = 80, 25
+# The inputs that the spread moves; m is a whole number, and exact.
+MOVED = ("alpha", "means", "icf", "x", "gamma")
 
 
 def places(size: int) -> list[tuple[int, int]]:
@@ -175,63 +175,10 @@ def allowance(problem: PrecisionProblem, bits: int) -> dict[str, dict[str, list[
     """Return spread, scale and floor of each block of outputs."""
     del bits
     with flint.ctx.workprec(512):
-        blocks = {"spread": spread(problem)} | dict(
+        blocks = {"spread": spread(multiple, problem, MOVED)} | dict(
             zip(("scale", "floor"), scale_and_floor(problem), strict=True)
         )
         return written(blocks, problem.dtype)
-
-
-def spread(problem: PrecisionProblem) -> Blocks:
-    """Return u sum_j |theta_j df_i/dtheta_j|, by differences in multiple precision."""
-    totals: Blocks | None = None
-    with mp.workdps(DIGITS):
-        for nudged_up, nudged_down in nudged(problem):
-            up, down = multiple(nudged_up, DIGITS), multiple(nudged_down, DIGITS)
-            moved = {
-                name: [abs(a - b) for a, b in zip(up[name], down[name], strict=True)] for name in up
-            }
-            totals = (
-                moved
-                if totals is None
-                else {
-                    name: [a + b for a, b in zip(totals[name], moved[name], strict=True)]
-                    for name in moved
-                }
-            )
-        half = mp.mpf(HALF_ULP[problem.dtype]) / (2 * mp.mpf(10) ** -STEP)
-        return {
-            name: [arb(mp.nstr(v * half, 20)) for v in block]
-            for name, block in (totals or {}).items()
-        }
-
-
-def nudged(problem: PrecisionProblem) -> list[tuple[Any, Any]]:
-    """Return the problem with one input a little larger and a little smaller, for each input."""
-    pairs = []
-    for name in ("alpha", "means", "icf", "x", "gamma"):
-        value = getattr(problem, name)
-        for path in _paths(value):
-            pairs.append(
-                tuple(
-                    replace(problem, **{name: _nudge(value, path, sign * mp.mpf(10) ** -STEP)})
-                    for sign in (1, -1)
-                )
-            )
-    return pairs  # type: ignore[return-value]
-
-
-def _paths(value: Any) -> list[tuple[int, ...]]:
-    if not isinstance(value, list):
-        return [()] if value else []
-    return [(i, *path) for i, item in enumerate(value) for path in _paths(item)]
-
-
-def _nudge(value: Any, path: tuple[int, ...], relative: Any) -> Any:
-    if not path:
-        return mp.mpf(value) * (1 + relative)
-    changed = list(value)
-    changed[path[0]] = _nudge(value[path[0]], path[1:], relative)
-    return changed
 
 
 def scale_and_floor(problem: PrecisionProblem) -> tuple[Blocks, Blocks]:

@@ -20,6 +20,8 @@ HALF_ULP = {"binary64": 2.0**-53, "binary32": 2.0**-24}
 SMALLEST = {"binary64": 2.0**-1074, "binary32": 2.0**-149}
 # Responsibilities below this may be taken for zero.
 FLUSHED = {"binary64": 1e-290, "binary32": 1e-36}
+# What a Hessian is multiplied by.
+DIRECTION = ("v_logits", "v_means", "v_chol")
 _FORMAT = {"binary64": "<d", "binary32": "<f"}
 
 
@@ -35,6 +37,11 @@ class Problem:
     weights: Vector | None = None  # of each row of x
     dtype: str = "binary64"
     reduction: str = "mean"
+    function: str = "value_and_gradient"  # or "hvp", or "scores"
+    # How fast logits, means and factors move, for "hvp".
+    v_logits: Vector | None = None
+    v_means: Matrix | None = None
+    v_chol: list[Matrix] | None = None
 
     parametrization = "cholesky"
 
@@ -42,15 +49,18 @@ class Problem:
     def arrays(self) -> dict[str, Any]:
         """Inputs by the names and in the order of the files."""
         named: dict[str, Any] = {"logits": self.logits, "means": self.means, "chol": self.chol}
-        return named | rows_of(self)
+        moves = {name: getattr(self, name) for name in DIRECTION}
+        return named | rows_of(self) | {name: v for name, v in moves.items() if v is not None}
 
     @property
     def factors(self) -> list[Matrix]:
         """The lower triangles of `chol`, which are all that counts, with zeros above them."""
-        return [
-            [[v if j <= i else 0.0 for j, v in enumerate(row)] for i, row in enumerate(rows)]
-            for rows in self.chol
-        ]
+        return _lower(self.chol)
+
+    @property
+    def v_factors(self) -> list[Matrix]:
+        """The lower triangles of `v_chol`, with zeros above them."""
+        return _lower(self.v_chol or [])
 
     @property
     def multiplicity(self) -> list[int]:
@@ -74,6 +84,7 @@ class PrecisionProblem:
     weights: None = field(default=None, init=False)
 
     parametrization = "precision"
+    function = "value_and_gradient"
 
     @property
     def arrays(self) -> dict[str, Any]:
@@ -85,6 +96,13 @@ class PrecisionProblem:
     def multiplicity(self) -> list[int]:
         """How often each row stands in the data."""
         return self.count or [1] * len(self.x)
+
+
+def _lower(matrices: list[Matrix]) -> list[Matrix]:
+    return [
+        [[v if j <= i else 0.0 for j, v in enumerate(row)] for i, row in enumerate(rows)]
+        for rows in matrices
+    ]
 
 
 def rows_of(problem: Problem | PrecisionProblem) -> dict[str, Any]:

@@ -5,20 +5,26 @@ import pytest
 
 from gmm_np.conformance import Family, read_vectors
 from gmm_np.conformance.adapters import gmm_np as own
+from gmm_np.conformance.cases import VALUE
 from gmm_np.conformance.compare import Answered, judge
 from gmm_np.conformance.diagnosis import Wrong, diagnose
 from gmm_np.conformance.function_adapter import FunctionAdapter
-from gmm_np.conformance.mutants import MUTANTS, describe
+from gmm_np.conformance.mutants import MUTANTS, describe, mutants_of
 from gmm_np.conformance.mutants.precision import PlainPrecision
+from gmm_np.conformance.mutants.second import PlainSecond
 from gmm_np.conformance.plain import Plain
 from gmm_np.conformance.plain import mutant as make_mutant
 from gmm_np.conformance.runner import run_cases
 
 FAMILIES = read_vectors()
 CASES = {case.id: case for family in FAMILIES for case in family.cases}
-NAMES = [
-    (parametrization, name) for parametrization in MUTANTS for name in MUTANTS[parametrization]
-]
+NAMES = [(kind, name) for kind in MUTANTS for name in MUTANTS[kind]]
+PLAIN = {
+    "cholesky": Plain(),
+    "precision": PlainPrecision(),
+    "hvp": PlainSecond(),
+    "scores": PlainSecond(),
+}
 KILLED_BY = {name: [case for case in CASES.values() if name in case.kills] for _, name in NAMES}
 
 
@@ -76,6 +82,14 @@ JUSTIFIED = {
     "beyond_range": "the answer is an infinity, and never NaN",
     "stationary": "every digit cancels: an answer is right by its absolute error alone",
     "many_dimensions": "sums over D = 32 and D = 128; determinants still within the range",
+    "hvp_dense": "lower: everything moves at once",
+    "hvp_one_argument": "lower: one argument moves, so that a block of the Hessian stands alone",
+    "hvp_one_entry": "lower: a column of the Hessian, entry by entry",
+    "hvp_range": "responsibilities near zero and one, and squares near the ends of the range",
+    "hvp_conditioning": "optima, where observed and expected information agree, and their vicinity",
+    "scores_dense": "lower: the score of each sample by itself",
+    "scores_range": "scores where densities underflow",
+    "hvp_rejected": "directions that have to be refused, whatever is wrong in the product",
 }
 
 
@@ -108,14 +122,14 @@ def test_a_mutant_replaces_steps_that_there_are():
         make_mutant("name", "What is wrong.", half_logdet=np.zeros_like)
 
 
-@pytest.mark.parametrize(("parametrization", "name"), NAMES)
-def test_mutant_is_killed(parametrization, name):
+@pytest.mark.parametrize(("kind", "name"), NAMES)
+def test_mutant_is_killed(kind, name):
     killers = sorted(KILLED_BY[name], key=work)
     assert killers, "no vector kills it"
     for case in killers[:3]:
-        comparison = answer_of(MUTANTS[parametrization][name], case)
+        comparison = answer_of(MUTANTS[kind][name], case)
         assert comparison.status == "wrong", case.id
-    assert {case.parametrization for case in killers} == {parametrization}
+        assert name in mutants_of(case), case.id
 
 
 def test_kills_are_those_of_known_mutants():
@@ -129,7 +143,7 @@ def test_lists_of_kills_are_what_the_mutants_do(family):
     for case in family.cases:
         if work(case) > 30_000:  # D = 128 takes half a minute
             continue
-        for name, mutant in MUTANTS[case.parametrization].items():
+        for name, mutant in mutants_of(case).items():
             if name in case.kills:
                 assert share_of(mutant, case) > 1, (case.id, name)
             # Where "plain", which the others vary, fails itself, it is the only one that is listed.
@@ -154,12 +168,35 @@ def test_justifications_are_of_families_that_exist():
 
 def test_what_kills_a_mutant_passes_what_it_is_a_variant_of():
     # That a variant of something wrong is wrong says nothing about the variation.
-    plain = {"cholesky": Plain(), "precision": PlainPrecision()}
-    for parametrization, name in NAMES:
+    for kind, name in NAMES:
         if name != "plain":
             cases = sorted(KILLED_BY[name], key=work)
-            passes = (answer_of(plain[parametrization], case).status == "pass" for case in cases)
+            passes = (answer_of(PLAIN[kind], case).status == "pass" for case in cases)
             assert any(passes), name
+
+
+def test_plain_second_derivatives_pass_every_case():
+    for case in CASES.values():
+        if case.function != VALUE:
+            judged = answer_of(PLAIN[case.function], case)
+            assert judged.status == "pass", (case.id, judged.message)
+
+
+def test_diagonal_of_the_softmax_is_right_with_two_components_and_wrong_from_three():
+    killers = KILLED_BY["softmax_jacobian_diagonal"]
+    assert min(case.n_components for case in killers) == 3
+    for case in CASES.values():
+        if case.function == "hvp" and case.n_components == 2 and case.result == "valid":
+            assert answer_of(MUTANTS["hvp"]["softmax_jacobian_diagonal"], case).status == "pass"
+
+
+def test_expected_information_is_right_at_the_optimum_of_one_gaussian_alone():
+    best, skewed, beside = (
+        case for case in CASES.values() if case.function == "hvp" and "Stationary" in case.flags
+    )
+    mutant = MUTANTS["hvp"]["expected_information"]
+    statuses = [answer_of(mutant, case).status for case in (best, skewed, beside)]
+    assert statuses == ["pass", "pass", "wrong"]
 
 
 # --- names for wrong answers --------------------------------------------------------------------
@@ -213,6 +250,18 @@ def test_wrong_wishart_sign_is_named():
     cases = sorted(cases, key=work)[:4]
     report = run_cases(FunctionAdapter(answer), [Family("some", "", {}, tuple(cases))])
     assert [suspect.name for suspect in report.suspects] == ["wishart_sign"]
+
+
+@pytest.mark.parametrize("name", sorted(set(MUTANTS["hvp"]) - {"hvp_by_difference"}))
+def test_wrong_second_derivatives_are_named(name):
+    def value(x, logits, means, chol):
+        raise NotImplementedError
+
+    value.hvp = MUTANTS["hvp"][name].hvp
+    cases = [case for case in CASES.values() if case.function == "hvp" and case.level != "higher"]
+    report = run_cases(FunctionAdapter(value), [Family("some", "", {}, tuple(cases))])
+    assert name in {suspect.name for suspect in report.suspects}
+    assert f"looks like the mutant {name}: {describe(name)}" in str(report)
 
 
 def test_answer_that_looks_like_no_mutant_is_not_named():

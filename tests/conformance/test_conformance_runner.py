@@ -19,10 +19,10 @@ from gmm_np.cli import main
 from gmm_np.conformance import Family, RunnerError, VectorError, read_vectors, run
 from gmm_np.conformance import compare as compare_module
 from gmm_np.conformance.adapters import gmm_np as own
-from gmm_np.conformance.cases import DIRECTORY, read_family
+from gmm_np.conformance.cases import DIRECTORY, VALUE, read_family
 from gmm_np.conformance.command import split_command
 from gmm_np.conformance.compare import MOST_DIGITS, Answered, Bound, Rejected, Unsupported, judge
-from gmm_np.conformance.function_adapter import FunctionAdapter, ToolError
+from gmm_np.conformance.function_adapter import FunctionAdapter, ToolError, offered
 from gmm_np.conformance.process_adapter import ProcessAdapter, python_command
 from gmm_np.conformance.runner import MOST_BREAKDOWNS, run_cases
 
@@ -36,6 +36,7 @@ PLAIN = [
     case
     for case in CASES.values()
     if (case.parametrization, case.dtype, case.reduction) == ("cholesky", "binary64", "mean")
+    and case.function == VALUE
     and "weights" not in case.inputs
     and case.level == "lower"
 ]
@@ -167,7 +168,11 @@ def nothing_but_nan(x, logits, means, chol):
 
 def test_nan_passes_no_valid_case():
     for case in CASES.values():
-        if case.result != "invalid" and case.parametrization == "cholesky":
+        if (
+            case.result != "invalid"
+            and case.parametrization == "cholesky"
+            and case.function == VALUE
+        ):
             arrays = (case.arrays[name] for name in ("x", "logits", "means", "chol"))
             assert judge(case, Answered(nothing_but_nan(*arrays))).status == "wrong", case.id
     assert ask(FunctionAdapter(nothing_but_nan)).exit_code == 4
@@ -196,7 +201,9 @@ def test_keywords_are_passed_only_where_they_are_declared():
             x, logits, means, chol, sample_weight=sample_weight, reduction=reduction
         )
 
-    cholesky = [c for c in CASES.values() if c.parametrization == "cholesky"]
+    cholesky = [
+        c for c in CASES.values() if c.parametrization == "cholesky" and c.function == VALUE
+    ]
     sums = [c for c in cholesky if c.reduction == "sum"][:2]
     weighted = [c for c in cholesky if "weights" in c.inputs and c.result == "valid"][:2]
     assert sums
@@ -250,6 +257,93 @@ def raising(error):
 def test_function_that_gives_no_answer(function, status, exit_code):
     report = ask(FunctionAdapter(function))
     assert (statuses(report), report.exit_code) == ([status] * 3, exit_code)
+
+
+# --- second derivatives -------------------------------------------------------------------------
+
+SECOND = [case for case in CASES.values() if case.function != VALUE]
+FEW_SECOND = [case for case in SECOND if case.level == "lower"][::5]
+
+
+def only_first(x, logits, means, chol, *, sample_weight=None, reduction="mean"):
+    return own.reference(x, logits, means, chol, sample_weight=sample_weight, reduction=reduction)
+
+
+def test_adapter_that_offers_no_second_derivatives_is_not_judged_on_them():
+    # Its report has no trace of these cases, whatever they ask for.
+    both = [*one_family(VALID[:3]), Family("second", "", {}, tuple(SECOND))]
+    alone, beside = (
+        run_cases(FunctionAdapter(only_first), families).as_json()
+        for families in (one_family(VALID[:3]), both)
+    )
+    assert alone == beside
+    report = ask(tool("right"), FEW_SECOND)
+    assert (statuses(report), report.exit_code) == ([], 6)
+    assert "No case asks for anything that the adapter offers" in str(report)
+
+
+@pytest.mark.parametrize("name", ["reference", "auto"])
+def test_what_an_attribute_offers_is_judged(name):
+    report = ask(FunctionAdapter(getattr(own, name)), SECOND)
+    functions = offered(getattr(own, name))
+    assert {c.id for c in report.cases} == {c.id for c in SECOND if c.function in functions}
+    assert set(statuses(report)) == {"pass"}
+    assert max(case.share for case in report.cases) <= 0.25
+
+
+def test_wrong_entry_of_a_product_and_of_a_score_is_found():
+    for case in FEW_SECOND:
+        assert judge(case, exact(case)).status == "pass"
+        for index, (name, shape) in enumerate(zip(case.blocks, case.shapes, strict=True)):
+            blocks = [block.copy() for block in exact(case).blocks]
+            place = (*(n - 1 for n in shape[:-1]), 0)  # on or below the diagonal
+            blocks[index][place] += 1e-6 * max(map(float, case.outputs[name]["scale"]))
+            result = judge(case, Answered(tuple(blocks)))
+            assert (result.status, result.kind) == ("wrong", "inexact")
+            assert f"{name}: 1 of {len(case.outputs[name]['scale'])} wrong" in result.message
+            assert str(list(place)) in result.message
+            assert result.digits[0] is None  # there is no value
+
+
+def test_products_are_answered_by_a_process_that_says_so():
+    adapter = ProcessAdapter(python_command("gmm_np.conformance.adapters.gmm_np:auto"))
+    report = ask(adapter, FEW_SECOND)
+    assert statuses(report) == ["pass"] * len(FEW_SECOND)
+    adapter = ProcessAdapter(python_command(f"{__name__}:only_first"))
+    os.environ["PYTHONPATH"], before = str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] += os.pathsep + before
+    try:
+        assert statuses(ask(adapter, [*FEW_SECOND, VALID[0]])) == ["pass"]
+    finally:
+        os.environ["PYTHONPATH"] = before
+
+
+@pytest.mark.parametrize("functions", ["hvp", [1], {"hvp": True}])
+def test_functions_that_are_no_list_of_names_are_garbage(functions):
+    program = (
+        "import sys, json\n"
+        "for line in sys.stdin:\n"
+        "    i = json.loads(line)['id']\n"
+        f"    reply = {{'id': i, 'success': True, 'functions': {functions!r}}}\n"
+        "    print(json.dumps(reply), flush=True)"
+    )
+    report = ask(ProcessAdapter([sys.executable, "-c", program]), VALID[:1])
+    assert statuses(report) == ["garbage"]
+    assert '"functions" must be a list of names' in next(report.cases).message
+
+
+@pytest.mark.parametrize("answer", [(1.0, 2.0), np.zeros(3), "three"])
+def test_product_that_is_no_tuple_of_three_is_garbage(answer):
+    def value(x, logits, means, chol):
+        return own.reference(x, logits, means, chol)
+
+    value.hvp = lambda x, logits, means, chol, v_logits, v_means, v_chol: answer
+    assert statuses(ask(FunctionAdapter(value), [CASES["hvp_dense-001"]])) == ["garbage"]
+
+
+def test_file_of_a_later_format_is_refused(tmp_path):
+    with pytest.raises(VectorError, match="format_version 3, where 1 and 2 are read"):
+        read_family(damage(tmp_path, lambda file: file.update(format_version=3)))
 
 
 # --- adapters that are processes ----------------------------------------------------------------
@@ -551,7 +645,12 @@ def test_this_library_passes_every_case_of_its_parametrization(name):
     assert report, str(report)
     parametrization = "precision" if name == "precision" else "cholesky"
     passed = {case.id for case in report.cases if case.status == "pass"}
-    assert passed == {c.id for c in CASES.values() if c.parametrization == parametrization}
+    functions = offered(getattr(own, name))
+    assert passed == {
+        c.id
+        for c in CASES.values()
+        if c.parametrization == parametrization and c.function in functions
+    }
     if name == "reference":  # far from the allowance
         assert max(case.share for case in report.cases) <= 0.25
 
@@ -618,6 +717,25 @@ def load_report_script():
     sys.modules["conformance_report"] = module  # dataclasses look for it there
     spec.loader.exec_module(module)
     return module
+
+
+def test_table_of_peers_has_empty_cells_for_what_is_not_offered():
+    script = load_report_script()
+    cases = [VALID[0], CASES["hvp_dense-001"]]
+    families = [Family(c.family, "", {}, (c,)) for c in cases]
+    results = {}
+    for function in (own.reference, only_first):
+        row = {"tool": "", "looks_like": [], "families": {}}
+        for family in run_cases(FunctionAdapter(function), families).as_json()["families"]:
+            row["families"][family["family"]] = {
+                "admits": family["digits_admitted"],
+                "cases": {case["id"]: case for case in family["cases"]},
+            }
+        results[function.__name__] = row
+    lines = script.tables(results).splitlines()
+    rows = {line.split("|")[1].strip(): line.split("|")[3:5] for line in lines[2:4]}
+    assert rows[VALID[0].family][1].strip()
+    assert [cell.strip() == "" for cell in rows["hvp_dense"]] == [False, True]
 
 
 def test_table_of_peers_says_what_the_runner_found(monkeypatch, tmp_path):

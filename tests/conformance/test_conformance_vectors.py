@@ -1,4 +1,4 @@
-# ruff: noqa: ARG001  (changes take a group and a test)
+# ruff: noqa: ARG001, ARG005  (changes take a group and a test)
 """The certified vectors: their format, their digests, their digits, and the reference on them."""
 
 import hashlib
@@ -14,11 +14,12 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from gmm_np.reference import nll_backward, nll_forward
+from gmm_np import Gradients
+from gmm_np.reference import nll_backward, nll_forward, nll_hvp
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
-from certify import multiple  # noqa: E402
+from certify import digests, multiple, second_multiple  # noqa: E402
 from certify.problem import Problem  # noqa: E402
 
 pytestmark = pytest.mark.needs_extras
@@ -30,8 +31,10 @@ DOCUMENTS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in
 DTYPES = {"binary64": "<f8", "binary32": "<f4"}
 HALF_ULP = {"binary64": Fraction(1, 2**53), "binary32": Fraction(1, 2**24)}
 FACTOR = 5  # C, calibrated: it may not grow for a case to pass
+VALUE = "value_and_gradient"
+MOVES = ("v_logits", "v_means", "v_chol")
 NAMES = {
-    "cholesky": ("logits", "means", "chol", "x", "weights"),
+    "cholesky": ("logits", "means", "chol", "x", "weights", *MOVES),
     "precision": ("alpha", "means", "icf", "x", "gamma", "m"),
 }
 
@@ -147,15 +150,24 @@ def numbers(value, dtype):
     return float(np.dtype(DTYPES[dtype]).type(value))
 
 
-def wrong_digits(group, test, digits):
-    """Blocks whose certified values differ from a computation with so many digits."""
-    problem = Problem(
-        **inputs_of(group, test),
+def problem_of(group, test, **changes):
+    return Problem(
+        **(inputs_of(group, test) | changes),
         count=test["inputs"].get("count"),
         dtype=group["dtype"],
         reduction=group["reduction"],
+        function=group.get("function", VALUE),
     )
-    computed = multiple.evaluate(problem, digits)
+
+
+def evaluate(problem, digits):
+    route = multiple if problem.function == VALUE else second_multiple
+    return route.evaluate(problem, digits)
+
+
+def wrong_digits(group, test, digits):
+    """Blocks whose certified values differ from a computation with so many digits."""
+    computed = evaluate(problem_of(group, test), digits)
     with mp.workdps(digits):
         return {
             name
@@ -217,7 +229,12 @@ def test_counts_names_flags_and_lengths_agree(name):
             continue
         k, d = test["K"], test["D"]
         sizes = [len(block["certified"]) for block in test["outputs"].values()]
-        assert sizes == [1, k, k * d, k * d * (d + 1) // 2], test["id"]
+        expected = [k, k * d, k * d * (d + 1) // 2]
+        if group.get("function", VALUE) == VALUE:
+            expected = [1, *expected]
+        elif group["function"] == "scores":
+            expected = [test["N"] * size for size in expected]
+        assert sizes == expected, test["id"]
         inputs = test["inputs"]
         assert test["N"] == sum(inputs.get("count", [1] * len(inputs["x"])))
         assert np.shape(inputs["means"]) == (k, d)
@@ -230,7 +247,39 @@ def test_there_are_enough_cases_of_each_level_in_few_enough_bytes():
     assert len({test["id"] for test in tests}) == len(tests) >= 300
     levels = [test["level"] for test in tests]
     assert min(levels.count(level) for level in ("lower", "average", "higher")) >= 60
-    assert sum(path.stat().st_size for path in VECTORS.iterdir()) <= 20e6
+    assert sum(path.stat().st_size for path in VECTORS.iterdir()) <= 10e6
+    for group, test in every_test():  # scores have a row for each sample: few samples
+        if group.get("function", VALUE) != VALUE and test["result"] != "invalid":
+            assert sum(len(b["certified"]) for b in test["outputs"].values()) <= 300, test["id"]
+
+
+def test_listed_digests_are_those_of_the_tests():
+    # Vectors are added, and never changed: a line of the list is never written anew.
+    found = {}
+    for document in DOCUMENTS.values():
+        found |= digests.digests_of(document)
+    assert digests.read(VECTORS) == found
+    text = (VECTORS / digests.NAME).read_text(encoding="utf-8")
+    assert text == digests.text_of(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        (lambda group, test: test["outputs"]["chol"]["spread"].__setitem__(0, "1e-9"), True),
+        (lambda group, test: group.update(reduction="sum"), True),
+        (lambda group, test: test["inputs"]["logits"].__setitem__(0, 0.5), True),
+        (lambda group, test: test.update(result="either"), True),
+        (lambda group, test: test["kills"].append("other"), False),
+        (lambda group, test: test.update(comment="In other words."), False),
+    ],
+)
+def test_digest_changes_with_what_is_asked_and_with_the_answer(change, differs):
+    changed = deepcopy(DOCUMENTS["one_correlated"])
+    change(*first_of(changed))
+    before, after = map(digests.digests_of, (DOCUMENTS["one_correlated"], changed))
+    identity = first_of(changed)[1]["id"]
+    assert (before[identity] != after[identity]) is differs
 
 
 def test_the_generator_and_the_constant_are_the_same_in_all_files():
@@ -290,7 +339,10 @@ def test_all_certified_digits_are_those_of_multiple_precision():
     assert wrong == []
 
 
-@pytest.mark.parametrize("identity", ["dense-003", "binary32-002", "weights-002"])
+@pytest.mark.parametrize(
+    "identity",
+    ["dense-003", "binary32-002", "weights-002", "hvp_conventions-003", "scores_dense-002"],
+)
 def test_spread_is_half_an_ulp_in_each_input(identity):
     # By differences in each input, where the generator has the Hessian in closed form.
     group, test = next(pair for pair in every_test() if pair[1]["id"] == identity)
@@ -301,12 +353,8 @@ def test_spread_is_half_an_ulp_in_each_input(identity):
         for name, value in inputs.items():
             for path in paths(value):
                 ends = [
-                    multiple.evaluate(
-                        Problem(
-                            **{**inputs, name: nudged(value, path, 1 + sign * step)},
-                            reduction=group["reduction"],
-                        ),
-                        80,
+                    evaluate(
+                        problem_of(group, test, **{name: nudged(value, path, 1 + sign * step)}), 80
                     )
                     for sign in (1, -1)
                 ]
@@ -332,6 +380,31 @@ def nudged(value, path, factor):
     changed = list(value)
     changed[path[0]] = nudged(value[path[0]], path[1:], factor)
     return changed
+
+
+@pytest.mark.parametrize("identity", ["hvp_dense-008", "hvp_conventions-004", "hvp_range-003"])
+def test_certified_product_is_the_difference_of_certified_gradients(identity):
+    # By the formulas of the gradient alone: the generator has the product in closed form, twice.
+    group, test = next(pair for pair in every_test() if pair[1]["id"] == identity)
+    inputs, step = inputs_of(group, test), mp.mpf(10) ** -40
+    with mp.workdps(120):
+        ends = []
+        for sign in (1, -1):
+            moved = {
+                name: plus(inputs[name], inputs[f"v_{name}"], sign * step)
+                for name in ("logits", "means", "chol")
+            }
+            ends.append(multiple.evaluate(problem_of(group, test, **moved), 120))
+        for name, block in test["outputs"].items():
+            for text, up, down in zip(block["certified"], *(e[name] for e in ends), strict=True):
+                product = (up - down) / (2 * step)
+                assert abs(product - mp.mpf(text)) <= mp.mpf(10) ** -33 * abs(product)
+
+
+def plus(value, move, step):
+    if not isinstance(value, list):
+        return mp.mpf(value) + step * mp.mpf(move)
+    return [plus(v, m, step) for v, m in zip(value, move, strict=True)]
 
 
 def test_scale_is_no_less_than_the_value_that_it_is_the_scale_of():
@@ -421,6 +494,33 @@ def test_schema_refuses(change):
     assert faults(document, SCHEMA)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(format_version=1),
+        lambda d: d.update(format_version=3),
+        lambda d: d["groups"][0].pop("function"),
+        lambda d: d["groups"][0].update(function="hessian"),
+        lambda d: d["groups"][0].update(function=VALUE),
+        lambda d: d["groups"][0].update(function="scores"),
+        lambda d: first_of(d)[1]["inputs"].pop("v_chol"),
+        lambda d: first_of(d)[1]["outputs"].update(nll=first_of(d)[1]["outputs"]["logits"]),
+        lambda d: first_of(d)[1]["outputs"].pop("means"),
+    ],
+)
+def test_schema_of_second_derivatives_refuses(change):
+    document = deepcopy(DOCUMENTS["hvp_dense"])
+    assert faults(document, SCHEMA) == []
+    change(document)
+    assert faults(document, SCHEMA)
+
+
+def test_files_of_the_first_format_have_values_and_gradients_alone():
+    for document in DOCUMENTS.values():
+        functions = {group.get("function") for group in document["groups"]}
+        assert (functions == {None}) is (document["format_version"] == 1)
+
+
 # --- the reference --------------------------------------------------------------------------------
 
 
@@ -453,6 +553,37 @@ def answers(group, test):
     }
 
 
+def second_answers(group, test):
+    """The reference's product, or its scores, one sample after the other."""
+    dtype, inputs = DTYPES[group["dtype"]], dict(test["inputs"])
+    count = inputs.pop("count", [1] * len(inputs["x"]))
+    try:
+        arrays = {name: np.array(v, np.float64).astype(dtype) for name, v in inputs.items()}
+        x, weight = np.repeat(arrays.pop("x"), count, axis=0), arrays.pop("weights", None)
+        moves = [arrays.pop(name) for name in MOVES if name in arrays]
+        mixture = [arrays[name] for name in ("logits", "means", "chol")]
+        if moves:
+            found = [
+                nll_hvp(
+                    x,
+                    *mixture,
+                    Gradients(*moves),
+                    sample_weight=weight,
+                    reduction=group["reduction"],
+                )
+            ]
+        else:
+            found = [nll_backward(nll_forward(row[None], *mixture)[1], -1.0) for row in x]
+    except ValueError as error:
+        return error
+    rows, columns = np.tril_indices(test["D"])
+    return {
+        "logits": [v for g in found for v in g.pi_logits.tolist()],
+        "means": [v for g in found for v in g.means.ravel().tolist()],
+        "chol": [v for g in found for v in g.scale[:, rows, columns].ravel().tolist()],
+    }
+
+
 def shares(group, test, found):
     """Share of the allowance of each entry, and whether it lacks 13 digits that rounding admits."""
     u, largest = HALF_ULP[group["dtype"]], Fraction(float(np.finfo(DTYPES[group["dtype"]]).max))
@@ -477,7 +608,8 @@ def test_reference_uses_at_most_a_quarter_of_the_allowance(name):
     document = DOCUMENTS[name]
     assert document["factor"] == FACTOR
     for group, test in cases_of(document):
-        found = answers(group, test)
+        second = group.get("function", VALUE) != VALUE
+        found = second_answers(group, test) if second else answers(group, test)
         if isinstance(found, ValueError):
             assert test["result"] in ("invalid", "either"), (test["id"], found)
             continue

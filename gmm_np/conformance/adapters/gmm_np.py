@@ -64,6 +64,67 @@ def _engine(
     return (value, *gradients[:3])
 
 
+def reference_hvp(
+    x: Any,
+    logits: Any,
+    means: Any,
+    chol: Any,
+    v_logits: Any,
+    v_means: Any,
+    v_chol: Any,
+    *,
+    sample_weight: Any = None,
+    reduction: str = "mean",
+) -> tuple[Any, ...]:
+    """Call the reference's Hessian-vector product, the chain rule once more."""
+    from gmm_np import Gradients
+    from gmm_np.reference import nll_hvp
+
+    direction = Gradients(v_logits, v_means, v_chol)
+    return nll_hvp(
+        x, logits, means, chol, direction, sample_weight=sample_weight, reduction=reduction
+    )[:3]
+
+
+def auto_hvp(
+    x: Any,
+    logits: Any,
+    means: Any,
+    chol: Any,
+    v_logits: Any,
+    v_means: Any,
+    v_chol: Any,
+    *,
+    sample_weight: Any = None,
+    reduction: str = "mean",
+) -> tuple[Any, ...]:
+    """Call the engine's Hessian-vector product, Louis' identity."""
+    from gmm_np import Gradients, nll_hvp
+
+    direction = Gradients(v_logits, v_means, v_chol)
+    return nll_hvp(
+        x, logits, means, chol, direction, sample_weight=sample_weight, reduction=reduction
+    )[:3]
+
+
+def auto_scores(x: Any, logits: Any, means: Any, chol: Any) -> tuple[Any, ...]:
+    """Call the engine's scores, and take their rows apart."""
+    from gmm_np import scores
+
+    rows = scores(x, logits, means, chol)  # [N, V]
+    n, (k, d) = len(rows), np.shape(means)
+    d_chol = np.zeros((n, k, d, d))
+    below = np.tril_indices(d)
+    d_chol[:, :, below[0], below[1]] = rows[:, k + k * d :].reshape(n, k, -1)
+    return rows[:, :k], rows[:, k : k + k * d].reshape(n, k, d), d_chol
+
+
+# Second derivatives are offered as attributes of what gives the first.
+reference.hvp = reference_hvp  # type: ignore[attr-defined]
+auto.hvp = auto_hvp  # type: ignore[attr-defined]
+auto.scores = auto_scores  # type: ignore[attr-defined]
+
+
 def precision(x: Any, alpha: Any, means: Any, icf: Any, gamma: Any, m: Any) -> tuple[Any, ...]:
     """Call the objective of ADBench and GradBench."""
     from gmm_np.parametrizations import precision_value_and_grad

@@ -7,17 +7,18 @@ responsibilities; some answer well where numbers are benign and lose all digits 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from gmm_np.conformance.mutants import checks, density, factor, precision, samples
+from gmm_np.conformance.cases import VALUE, Case
+from gmm_np.conformance.mutants import checks, density, factor, precision, samples, second
 from gmm_np.conformance.plain import Plain
 
-__all__ = ["MUTANTS", "describe"]
+__all__ = ["MUTANTS", "describe", "mutants_of"]
 
-#: Mutants by parametrization and name, each a function of the adapters' signature. "plain" itself
-#: is among them: it fails where a square leaves the range of a double.
-MUTANTS: dict[str, dict[str, Callable[..., tuple[Any, ...]]]] = {
+#: Mutants by what they are wrong in and by name, each an adapter: of the value and the gradients in
+#: a parametrization, of the Hessian's product, or of scores. "plain" itself is among them: it fails
+#: where a square leaves the range of a double.
+MUTANTS: dict[str, dict[str, Any]] = {
     "cholesky": {
         mutant.name: mutant
         for mutant in (
@@ -29,7 +30,14 @@ MUTANTS: dict[str, dict[str, Callable[..., tuple[Any, ...]]]] = {
         )
     },
     "precision": {mutant.name: mutant for mutant in precision.MUTANTS},
+    "hvp": {mutant.name: mutant for mutant in second.HVP},
+    "scores": {mutant.name: mutant for mutant in second.SCORES},
 }
+
+
+def mutants_of(case: Case) -> dict[str, Any]:
+    """Return the mutants that a case can tell from what is right."""
+    return MUTANTS[case.parametrization if case.function == VALUE else case.function]
 
 
 def describe(name: str) -> str:
