@@ -53,7 +53,8 @@ def diagnose(
     """Name the mutants that give the same wrong answers, those first that explain the most.
 
     A mutant that fails a case which the adapter passes explains nothing, nor does one whose wrong
-    answers are all explained by others.
+    answers are all explained by others. Refusals of valid inputs are explained by a mutant whose
+    mistake it is to refuse, and that refuses half of them or more.
 
     Parameters
     ----------
@@ -69,6 +70,7 @@ def diagnose(
     """
     examined = [item for item in wrong if _work(item.case) <= _MOST_WORK and _speaks(item)]
     examined = examined[:_MOST_CASES]
+    refused = {item.case.id for item in examined if isinstance(item.outcome, Rejected)}
     alike: dict[str, set[str]] = {}
     for case, outcome in examined:
         for name, mutant in mutants_of(case).items():
@@ -76,11 +78,17 @@ def diagnose(
                 answer = FunctionAdapter(mutant).evaluate(case)
             except ToolError:
                 continue
+            if isinstance(answer, Rejected) and not mutant.refuses:
+                continue
             if same_mistake(case, outcome, answer) and judge(case, answer).status == "wrong":
                 alike.setdefault(name, set()).add(case.id)
+    # A refusal has nothing in it to compare: it speaks for what refuses most of the same inputs.
+    for same in alike.values():
+        if 2 * len(same & refused) < len(refused):
+            same -= refused
     refuted = {name for case in passed for name in case.kills}
     order = [name for mutants in MUTANTS.values() for name in mutants]
-    passing = [name for name in order if name in alike and name not in refuted]
+    passing = [name for name in order if alike.get(name) and name not in refuted]
     suspects: list[Suspect] = []
     named: dict[str, tuple[str, ...]] = {item.case.id: () for item in examined}
     left = {item.case.id for item in examined}

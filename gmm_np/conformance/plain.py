@@ -35,6 +35,8 @@ class Plain:
     name = "plain"
     #: Whether what is wrong is rounding alone, so that an answer may be right by chance.
     by_rounding = False
+    #: Whether what is wrong is that valid inputs are refused. Others that do so have broken down.
+    refuses = False
 
     def __call__(
         self,
@@ -46,9 +48,17 @@ class Plain:
         sample_weight: Any = None,
         reduction: str = "mean",
     ) -> Answer:
-        """Value, and gradients of logits [K], means [K, D] and factors [K, D, D]."""
+        """Value, and gradients of logits [K], means [K, D] and factors [K, D, D].
+
+        NaN where LAPACK finds a matrix singular: a variant that makes one of valid inputs answers
+        wrongly, and does not refuse them.
+        """
         with np.errstate(all="ignore"):
-            return self.answer(x, logits, means, chol, sample_weight, reduction)
+            try:
+                return self.answer(x, logits, means, chol, sample_weight, reduction)
+            except np.linalg.LinAlgError:
+                nothing = [np.full(np.shape(a), np.nan) for a in (logits, means, chol)]
+                return np.nan, nothing[0], nothing[1], np.tril(nothing[2])
 
     def answer(
         self, x: Any, logits: Any, means: Any, chol: Any, weight: Any, reduction: str
@@ -184,7 +194,13 @@ Step = Callable[..., Any]
 
 
 def mutant(
-    name: str, wrong: str, *, base: type[Any] = Plain, by_rounding: bool = False, **steps: Any
+    name: str,
+    wrong: str,
+    *,
+    base: type[Any] = Plain,
+    by_rounding: bool = False,
+    refuses: bool = False,
+    **steps: Any,
 ) -> Any:
     """Return an implementation that differs from `base` by the given steps.
 
@@ -198,8 +214,8 @@ def mutant(
     """
     for step in steps:
         getattr(base, step)
-    members = {"__doc__": wrong, "name": name, "by_rounding": by_rounding, **steps}
-    return type(name, (base,), members)()
+    members = {"__doc__": wrong, "name": name, "by_rounding": by_rounding, "refuses": refuses}
+    return type(name, (base,), members | steps)()
 
 
 def checked_then(change: Callable[..., tuple[Any, ...]]) -> Step:

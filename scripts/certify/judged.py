@@ -16,7 +16,7 @@ import numpy as np
 
 from gmm_np.conformance.adapters import gmm_np as own
 from gmm_np.conformance.cases import DIRECTION, Case, read_family
-from gmm_np.conformance.compare import Comparison, judge
+from gmm_np.conformance.compare import Comparison, Rejected, judge
 from gmm_np.conformance.function_adapter import FunctionAdapter, call, offered
 from gmm_np.conformance.mutants import mutants_of
 
@@ -38,6 +38,7 @@ def compared(function: Callable[..., Any], case: Case) -> Comparison:
 def kills(path: Path, names: Collection[str] = ()) -> dict[str, list[str]]:
     """Return for each test of a file the mutants that it kills; all but `names` as it lists them.
 
+    A mutant that breaks down on valid inputs is an error: that it gives no answer shows nothing.
     Where "plain", which the others vary, fails itself, it is the only one that is listed: what they
     are wrong in is not what the test shows.
     """
@@ -55,12 +56,15 @@ def kills(path: Path, names: Collection[str] = ()) -> dict[str, list[str]]:
     return found
 
 
-def _is_killed(mutant: Callable[..., Any], case: Case) -> bool:
+def _is_killed(mutant: Any, case: Case) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # mutants check little
-        if not _misses(compared(mutant, case)):
+        answer = FunctionAdapter(mutant).evaluate(case)
+        if isinstance(answer, Rejected) and case.result == "valid" and not mutant.refuses:
+            raise ArithmeticError(f"{case.id}: {mutant.name} breaks down: {answer.message}")
+        if not _misses(judge(case, answer)):
             return False
-        if not getattr(mutant, "by_rounding", False) or case.result != "valid":
+        if not mutant.by_rounding or case.result != "valid":
             return True
         rng = np.random.default_rng(0)
         return all(_misses(_compared_beside(mutant, case, rng)) for _ in range(NEIGHBOURS))

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001  (adapters have the arguments that they have)
 """The mutants: each is killed by the vectors, the lists of kills are true, answers are named."""
 
 import numpy as np
@@ -130,6 +131,46 @@ def test_mutant_is_killed(kind, name):
         comparison = answer_of(MUTANTS[kind][name], case)
         assert comparison.status == "wrong", case.id
         assert name in mutants_of(case), case.id
+
+
+REFUSING = {"singular_rejected", "off_component_refused"}
+
+
+@pytest.mark.parametrize("kind", MUTANTS)
+def test_mutant_answers_every_valid_case_unless_refusing_is_its_mistake(kind):
+    # One that breaks down kills whatever is valid, and shows nothing.
+    for case in CASES.values():
+        if case.result != "valid" or work(case) > 2000:
+            continue
+        for name, mutant in mutants_of(case).items():
+            if name in MUTANTS[kind] and name not in REFUSING:
+                answer = FunctionAdapter(mutant).evaluate(case)
+                assert isinstance(answer, Answered), (case.id, name, answer)
+
+
+def test_those_whose_mistake_is_to_refuse_say_so():
+    refusing = {name for kind, name in NAMES if MUTANTS[kind][name].refuses}
+    assert refusing == REFUSING
+
+
+def test_adapter_that_refuses_everything_looks_like_no_mutant():
+    def refuse(x, logits, means, chol):
+        raise ValueError("no.")
+
+    cases = [c for c in CASES.values() if work(c) <= 600 and c.function == VALUE]
+    report = run_cases(FunctionAdapter(refuse), [Family("some", "", {}, tuple(cases))])
+    assert report.counts["wrong"] > 100
+    assert report.suspects == ()
+
+
+@pytest.mark.parametrize("name", sorted(REFUSING))
+def test_adapter_that_refuses_what_a_mutant_refuses_is_named(name):
+    def refuse(x, logits, means, chol):
+        return MUTANTS["cholesky"][name](x, logits, means, chol)
+
+    cases = [c for c in CASES.values() if work(c) <= 600 and c.function == VALUE]
+    report = run_cases(FunctionAdapter(refuse), [Family("some", "", {}, tuple(cases))])
+    assert report.suspects[0].name == name
 
 
 def test_kills_are_those_of_known_mutants():

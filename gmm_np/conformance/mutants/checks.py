@@ -96,7 +96,8 @@ def _weighted(x: Any, logits: Any, means: Any, chol: Any, weight: Any) -> tuple[
 # fmt: off
 MUTANTS: Final = (
     mutant("singular_rejected", "Factors whose diagonal spans more than five orders of magnitude "
-           "are refused as singular.", check=_refusing(_is_singular, "chol is singular.")),
+           "are refused as singular.", refuses=True,
+           check=_refusing(_is_singular, "chol is singular.")),
     mutant("nothing_checked", "Nothing is checked: whatever comes out is returned.",
            check=_unchecked),
     mutant("abs_diagonal",
@@ -127,6 +128,6 @@ MUTANTS: Final = (
            "Weights that are negative or not finite count as zero, and all zeros as all ones.",
            check=_mending(_weighted)),
     mutant("off_component_refused", "A logit of -inf is refused, though other components are on.",
-           check=_refusing(lambda logits, chol: bool(np.isneginf(logits).any()),
+           refuses=True, check=_refusing(lambda logits, chol: bool(np.isneginf(logits).any()),
                            "logits must be finite.")),
 )

@@ -26,6 +26,10 @@ class PlainPrecision:
     returns the log posterior and its gradients in alpha, means and icf.
     """
 
+    name = "plain_precision"
+    by_rounding = False
+    refuses = False
+
     def __call__(
         self, x: Any, alpha: Any, means: Any, icf: Any, gamma: float, m: float
     ) -> tuple[Any, ...]:

@@ -32,6 +32,11 @@ def _one_by_one(m: Plain, losses: FloatArray, coefficient: FloatArray) -> float:
     return float(np.cumsum(np.where(coefficient == 0, 0.0, coefficient * losses))[-1])
 
 
+def _added_one_by_one(m: Plain, rows: FloatArray) -> FloatArray:  # noqa: ARG001
+    first = np.zeros((1, *rows.shape[1:]))  # there may be no rows, as of blocks in a short sample
+    return np.asarray(np.cumsum(np.concatenate([first, rows]), axis=0)[-1])
+
+
 def _dims_noted(m: Any, *arguments: Any) -> tuple[Any, ...]:
     checked = Plain.check(m, *arguments)
     m.n_dims = checked[0].shape[1]
@@ -78,7 +83,7 @@ MUTANTS: Final = (
            "gradient, if there is one.", d_terms=_dropping(lambda n: n // 256 * 256 or n)),
     mutant("one_by_one",
            "Samples are added one by one in a single number, and rounding adds up with them.",
-           total=_one_by_one, add=lambda m, rows: np.asarray(np.cumsum(rows, axis=0)[-1])),
+           total=_one_by_one, add=_added_one_by_one),
     mutant("squeezed_sample", "A single sample is squeezed to [D], and its loss averaged over D.",
            check=_dims_noted, coefficient=_over_dims),
     mutant("logits_not_normalised", "Logits are taken for log weights as they are.",

@@ -31,6 +31,7 @@ class PlainSecond:
 
     name = "plain_second"
     by_rounding = False
+    refuses = False
 
     def hvp(
         self,
