@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, localcontext
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -18,11 +18,14 @@ from gmm_np.conformance.cases import OUTPUTS, Case
 
 __all__ = [
     "MOST_DIGITS",
+    "POLICIES",
+    "STRICT",
     "Answered",
     "CaseResult",
     "Comparison",
     "NotOffered",
     "Outcome",
+    "Policy",
     "Rejected",
     "Unsupported",
     "judge",
@@ -34,11 +37,73 @@ MOST_DIGITS: Final = 15.95
 _EXACT = Context(prec=20_000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact])
 _ROUNDED = Context(prec=30, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 _UNIT: Final = {"binary64": Decimal(2) ** -53, "binary32": Decimal(2) ** -24}
+_BINARY32_BY_BINARY64: Final = 2**29
 # From here on a number rounds to an infinity: the largest finite one and half its last place.
 _OVERFLOW: Final = {
     "binary64": Decimal(2**1024 - 2**970),
     "binary32": Decimal(2**128 - 2**103),
 }
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is asked of an answer.
+
+    Attributes
+    ----------
+    name, description : str
+    times : int
+        How many times the allowance an error may be.
+    dtype : str or None
+        The type that answers are computed in, where it is narrower than that of the case.
+    nan_refuses : bool
+        Whether NaN for what has to be rejected is a rejection.
+    """
+
+    name: str
+    description: str
+    times: int = 1
+    dtype: str | None = None
+    nan_refuses: bool = False
+
+    def dtype_of(self, case: Case) -> str:
+        """Return the type that a case is judged in."""
+        return self.dtype or case.dtype
+
+    def unsupported(self, case: Case) -> str:
+        """Say why a case is none for this policy, or "" if it is one."""
+        if self.dtype != "binary32" or case.result == "invalid":
+            return ""
+        sizes = [np.abs(array[np.isfinite(array)]) for array in case.arrays.values()]
+        least = min((float(s[s > 0].min(initial=1.0)) for s in sizes), default=1.0)
+        most = max((float(s.max(initial=1.0)) for s in sizes), default=1.0)
+        inside = least >= 2.0**-126 and most < 2.0**128
+        return "" if inside else "inputs beyond the range of binary32"
+
+
+STRICT: Final = Policy("strict", "The allowance of the vectors, and what is invalid is refused.")
+#: By name. A sum of a million samples, one by one, loses about three digits, as "library" allows.
+POLICIES: Final = {
+    policy.name: policy
+    for policy in (
+        STRICT,
+        Policy(
+            "library",
+            "A thousand times the allowance, three digits; NaN for what is invalid is a refusal.",
+            times=1000,
+            nan_refuses=True,
+        ),
+        Policy(
+            "binary32",
+            "The allowance of single precision, whatever the inputs; NaN for what is invalid is a "
+            "refusal.",
+            dtype="binary32",
+            nan_refuses=True,
+        ),
+    )
+}
+#: Responsibilities below this may be flushed to zero in single precision, as in scripts/certify.
+_FLUSHED_BINARY32: Final = Decimal("1e-36")
 
 
 @dataclass(frozen=True)
@@ -83,8 +148,11 @@ class CaseResult:
     message : str
         What is wrong, or not supported.
     kind : str
-        Of what is wrong: "rejected", valid inputs were; "answered", invalid inputs were; "shape",
-        of an output, or numbers above the diagonal; "nan"; or "inexact". Empty where nothing is.
+        Of what is wrong: "rejected", valid inputs were; "answered", invalid inputs were, with
+        numbers; "shape", of an output, or numbers above the diagonal; "nan"; or "inexact". Empty
+        where nothing is.
+    answered : bool
+        Whether outputs were compared: a case that passes without was rightly rejected.
     digits : tuple of float or None, length 4
         Log relative error of the value and of the three gradients (or products, or scores, which
         have no value): that of the worst entry, relative to the largest. None where not given, or
@@ -104,6 +172,7 @@ class CaseResult:
     status: str
     message: str = ""
     kind: str = ""
+    answered: bool = False
     digits: tuple[float | None, ...] = (None, None, None, None)
     share: float = 0.0
     admits: float = MOST_DIGITS
@@ -111,11 +180,12 @@ class CaseResult:
     looks_like: tuple[str, ...] = ()
 
     @staticmethod
-    def of(case: Case, status: str, message: str = "", **found: Any) -> CaseResult:
+    def of(
+        case: Case, status: str, message: str = "", *, policy: Policy = STRICT, **found: Any
+    ) -> CaseResult:
         """Return the result of a case."""
-        return CaseResult(
-            case.id, case.level, status, message, admits=admitted_digits(case), **found
-        )
+        admits = admitted_digits(case, policy)
+        return CaseResult(case.id, case.level, status, message, admits=admits, **found)
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as an object for JSON: an infinite share is null."""
@@ -128,24 +198,43 @@ class CaseResult:
 Comparison = CaseResult
 
 
-def judge(case: Case, outcome: Outcome) -> CaseResult:
+def judge(case: Case, outcome: Outcome, policy: Policy = STRICT) -> CaseResult:
     """Compare what an adapter made of a case with what has to come out."""
+    of = partial(CaseResult.of, case, policy=policy)
     if isinstance(outcome, NotOffered):
         outcome = Unsupported(f"no {case.function}")
+    reason = policy.unsupported(case)
+    if reason:
+        outcome = Unsupported(f'{reason}, for the policy "{policy.name}"')
     if isinstance(outcome, Unsupported):
-        return CaseResult.of(case, "unsupported", outcome.reason, missing=case.blocks)
+        return of("unsupported", outcome.reason, missing=case.blocks)
     if isinstance(outcome, Rejected):
         if case.result == "valid":
             message = f"valid inputs rejected: {outcome.message}"
-            return CaseResult.of(case, "wrong", message, kind="rejected", share=math.inf)
-        return CaseResult.of(case, "pass")
+            return of("wrong", message, kind="rejected", share=math.inf)
+        return of("pass")
     if case.result == "invalid":
-        message = "invalid inputs answered"
-        return CaseResult.of(case, "wrong", message, kind="answered", share=math.inf)
-    return _compare(case, outcome.blocks)
+        if not _has_nan(outcome):
+            return of("wrong", "invalid inputs answered", kind="answered", share=math.inf)
+        if policy.nan_refuses:
+            return of("pass")
+        message = "NaN for invalid inputs, which have to be rejected"
+        return of("wrong", message, kind="nan", share=math.inf)
+    return _compare(case, outcome.blocks, policy)
 
 
-def _compare(case: Case, answers: tuple[Any, ...]) -> CaseResult:
+def _has_nan(answer: Answered) -> bool:
+    """Whether the first output that is given, the value if there is one, has NaN in it."""
+    for block in answer.blocks:
+        if block is not None:
+            try:
+                return bool(np.isnan(np.asarray(block, dtype=np.float64)).any())
+            except (ValueError, TypeError, OverflowError):
+                return False
+    return False
+
+
+def _compare(case: Case, answers: tuple[Any, ...], policy: Policy) -> CaseResult:
     digits: dict[str, float | None] = {}
     missing, faults, kinds, share = [], [], set(), 0.0
     for name, shape, answer in zip(case.blocks, case.shapes, answers, strict=True):
@@ -158,7 +247,7 @@ def _compare(case: Case, answers: tuple[Any, ...]) -> CaseResult:
             except (ValueError, TypeError, OverflowError) as error:
                 found, worst, fault, kind = 0.0, math.inf, str(error), "shape"
             else:
-                found, worst, fault = _compare_block(case, name, entries)
+                found, worst, fault = _compare_block(case, name, entries, policy)
                 kind = "nan" if any(map(math.isnan, entries)) else "inexact"
             share = max(share, worst)
             if fault:
@@ -166,11 +255,14 @@ def _compare(case: Case, answers: tuple[Any, ...]) -> CaseResult:
                 kinds.add(kind)
         digits[name] = found
     if len(missing) == len(case.blocks):
-        return CaseResult.of(case, "unsupported", "nothing was answered", missing=tuple(missing))
+        message = "nothing was answered"
+        return CaseResult.of(case, "unsupported", message, policy=policy, missing=tuple(missing))
     return CaseResult.of(
         case,
         "wrong" if faults else "pass",
         "; ".join(faults),
+        policy=policy,
+        answered=True,
         kind=next((kind for kind in ("shape", "nan", "inexact") if kind in kinds), ""),
         digits=tuple(digits.get(name) for name in OUTPUTS[case.parametrization]),
         share=share,
@@ -194,7 +286,9 @@ def _entries(answer: Any, shape: tuple[int, ...], *, triangular: bool) -> list[f
     return [float(entry) for entry in array[..., rows, columns].ravel()]
 
 
-def _compare_block(case: Case, name: str, entries: list[float]) -> tuple[float | None, float, str]:
+def _compare_block(
+    case: Case, name: str, entries: list[float], policy: Policy
+) -> tuple[float | None, float, str]:
     """Return the digits and the worst share of one output, and what is wrong with it, or "".
 
     There are no digits to speak of where rounding leaves none, unless it is wrong.
@@ -202,7 +296,7 @@ def _compare_block(case: Case, name: str, entries: list[float]) -> tuple[float |
     worst_share, wrong, fault = 0.0, 0, ""
     errors: list[Decimal | None] = []
     with localcontext(_EXACT):
-        bounds = list(bounds_of(case, name))
+        bounds = list(bounds_of(case, name, policy))
         for index, (entry, bound) in enumerate(zip(entries, bounds, strict=True)):
             error, share = bound.compare(entry)
             errors.append(error)
@@ -272,23 +366,30 @@ class Bound:
         return error, _ratio(error, self.allowance) if error else 0.0
 
 
-def bounds_of(case: Case, name: str) -> Iterable[Bound]:
+def bounds_of(case: Case, name: str, policy: Policy = STRICT) -> Iterable[Bound]:
     """Yield the bounds of one output, entry by entry. Inside an exact context."""
-    block = case.outputs[name]
-    factor, unit, overflow = Decimal(case.factor), _UNIT[case.dtype], _OVERFLOW[case.dtype]
+    block, dtype = case.outputs[name], policy.dtype_of(case)
+    unit, overflow = _UNIT[dtype], _OVERFLOW[dtype]
+    factor = Decimal(case.factor) * policy.times
+    # The spread is that of half an ulp in the type of the case.
+    wider = 1 if dtype == case.dtype else _BINARY32_BY_BINARY64
+    least = Decimal(0)
+    if dtype != case.dtype:
+        least = _FLUSHED_BINARY32 * max(map(Decimal, block["scale"]))
     columns = (block[key] for key in ("certified", "spread", "scale", "floor"))
     for texts in zip(*columns, strict=True):
         certified, spread, scale, floor = map(Decimal, texts)
-        yield Bound(certified, spread + unit * scale, factor, floor, overflow)
+        rounding = wider * spread + unit * scale
+        yield Bound(certified, rounding, factor, max(floor, least), overflow)
 
 
 @cache
-def admitted_digits(case: Case) -> float:
+def admitted_digits(case: Case, policy: Policy = STRICT) -> float:
     """Return the fewest digits that rounding leaves of an output of this case, if it leaves any."""
     admitted = [MOST_DIGITS]
     with localcontext(_EXACT):
         for name in case.outputs:
-            admitted.append(_admitted(list(bounds_of(case, name))))
+            admitted.append(_admitted(list(bounds_of(case, name, policy))))
     return min(digits for digits in admitted if digits >= 1)
 
 

@@ -84,11 +84,14 @@ class Report:
     families : tuple of FamilyResult
     suspects : tuple of Suspect
         Mutants that give the same wrong answers.
+    policy : str
+        By which answers were judged.
     """
 
     adapter: str
     families: tuple[FamilyResult, ...]
     suspects: tuple[Suspect, ...] = ()
+    policy: str = "strict"
 
     @property
     def cases(self) -> Iterator[CaseResult]:
@@ -99,6 +102,11 @@ class Report:
     def counts(self) -> Counter[str]:
         """How many cases have each status."""
         return Counter(case.status for case in self.cases)
+
+    @property
+    def right_answers(self) -> int:
+        """How many cases pass by an answer. What refuses everything has none."""
+        return sum(case.status == "pass" and case.answered for case in self.cases)
 
     @property
     def exit_code(self) -> int:
@@ -122,7 +130,9 @@ class Report:
         return {
             "runner": f"gmm_np {__version__}",
             "adapter": self.adapter,
+            "policy": self.policy,
             "exit_code": self.exit_code,
+            "right_answers": self.right_answers,
             "counts": dict(sorted(self.counts.items())),
             "looks_like": [vars(suspect) for suspect in self.suspects],
             "families": [
@@ -142,8 +152,9 @@ class Report:
     def __str__(self) -> str:
         width = max([len("family"), *(len(family.name) for family in self.families)])
         names = OUTPUTS["cholesky"]
+        judged = "" if self.policy == "strict" else f", by the policy {self.policy}"
         lines = [
-            f"{self.adapter}: worst number of correct digits by family, and by output",
+            f"{self.adapter}: worst number of correct digits by family, and by output{judged}",
             "",
             f"{'family':<{width}}  cases {'admits':>7}"
             + "".join(f"{name:>7}" for name in names)
@@ -187,6 +198,9 @@ class Report:
         answered = sum(counts.values()) - counts["unsupported"] - counts["not_run"]
         parts = sum(1 for case in self.cases if case.status == "pass" and case.missing)
         text = f"{counts['pass']} of {answered} supported cases pass"
+        refusals = counts["pass"] - self.right_answers
+        if refusals:
+            text += f", {self.right_answers} by an answer and {refusals} by refusing"
         text += f" ({parts} of them in part: not all outputs are given)" if parts else ""
         for status, words in (
             ("unsupported", "not supported"),
