@@ -49,7 +49,7 @@ class Peer:
     def options(self) -> list[list[str]]:
         """Return the options of the runs that it takes."""
         if self.command is not None:
-            return [["--command", self.command]]
+            return [["--command", self.command, "--specials"]]
         return [["--python", f"{ADAPTERS}.{target}"] for target in self.targets]
 
 

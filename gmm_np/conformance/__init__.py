@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gmm_np.conformance.cases import Case, Family, RunnerError, VectorError, read_vectors
     from gmm_np.conformance.compare import CaseResult
     from gmm_np.conformance.diagnosis import Suspect
+    from gmm_np.conformance.files_adapter import write_cases
     from gmm_np.conformance.function_adapter import ToolError
     from gmm_np.conformance.report import FamilyResult, Report
     from gmm_np.conformance.runner import run
@@ -26,6 +27,7 @@ __all__ = [
     "VectorError",
     "read_vectors",
     "run",
+    "write_cases",
 ]
 
 if not TYPE_CHECKING:
@@ -33,6 +35,7 @@ if not TYPE_CHECKING:
     _PLACES = {
         "cases": ("Case", "Family", "RunnerError", "VectorError", "read_vectors"),
         "compare": ("CaseResult",),
+        "files_adapter": ("write_cases",),
         "function_adapter": ("ToolError",),
         "report": ("FamilyResult", "Report"),
         "runner": ("run",),

@@ -9,8 +9,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -172,27 +172,6 @@ class Case:
             digest.update(np.ascontiguousarray(array, DTYPES[self.dtype]).tobytes())
         return digest.hexdigest()
 
-    def input_json(self) -> str:
-        """Return the inputs as JSON text, rows of x repeated, with the reduction and the dtype.
-
-        Raises
-        ------
-        VectorError
-            If they are not those that the digest was made of.
-        """
-        _ = self.arrays  # which checks the digest
-        counts = self.inputs.get("count")
-        members = []
-        for name in self._names():
-            value = self.inputs[name]
-            text = json.dumps(value)
-            if counts is not None and name in ("x", "weights"):  # without a list of a million rows
-                rows = (repeat(json.dumps(row), n) for row, n in zip(value, counts, strict=True))
-                text = f"[{', '.join(chain.from_iterable(rows))}]"
-            members.append(f'"{name}": {text}')
-        members += [f'"reduction": "{self.reduction}"', f'"dtype": "{self.dtype}"']
-        return "{" + ", ".join(members) + "}"
-
 
 @dataclass(frozen=True, eq=False)
 class CaseFamily:
@@ -297,15 +276,26 @@ def read_vectors(
     *,
     levels: Iterable[str] = (),
     flags: Iterable[str] = (),
+    names: Iterable[str] = (),
+    exclude: Iterable[str] = (),
 ) -> list[CaseFamily]:
-    """Read all families, with the cases of the given levels and flags; of all by default.
+    """Read all families, with the cases that are chosen; all by default.
+
+    Parameters
+    ----------
+    directory : Path
+    levels, flags : iterable of str
+        Cases of one of these levels, and with one of these flags.
+    names, exclude : iterable of str
+        Families and cases by their names, such as "dense", "dense-003" or "hvp_*": these alone, and
+        all but these.
 
     Raises
     ------
     VectorError
         If there is no file, or one is not what it should be.
     ValueError
-        If a level or a flag exists nowhere.
+        If a level, a flag or a name exists nowhere.
     """
     paths = sorted(path for path in directory.glob("*.json") if path.name != "schema.json")
     if not paths:
@@ -313,15 +303,16 @@ def read_vectors(
     families = [read_family(path) for path in paths]
     wanted_levels, wanted_flags = set(levels), set(flags)
     known = {flag for family in families for flag in family.notes}
-    for name, wanted, choices in (
+    for kind, wanted, choices in (
         ("level", wanted_levels, set(LEVELS)),
         ("flag", wanted_flags, known),
     ):
         if wanted - choices:
             raise ValueError(
-                f"no {name} is called {', '.join(sorted(wanted - choices))}; there are "
+                f"no {kind} is called {', '.join(sorted(wanted - choices))}; there are "
                 f"{', '.join(sorted(choices))}."
             )
+    chosen_names, left_out = (_named(families, patterns) for patterns in (names, exclude))
     chosen = []
     for family in families:
         cases = tuple(
@@ -329,7 +320,29 @@ def read_vectors(
             for case in family.cases
             if (not wanted_levels or case.level in wanted_levels)
             and (not wanted_flags or wanted_flags.intersection(case.flags))
+            and (chosen_names is None or case.id in chosen_names)
+            and (left_out is None or case.id not in left_out)
         )
         if cases:
             chosen.append(replace(family, cases=cases))
     return chosen
+
+
+def _named(families: list[CaseFamily], patterns: Iterable[str]) -> set[str] | None:
+    """Return the cases that patterns name, or whose families they name; None without patterns."""
+    found: set[str] | None = None
+    for pattern in patterns:
+        matching = {
+            case.id
+            for family in families
+            for case in family.cases
+            if fnmatchcase(case.id, pattern) or fnmatchcase(family.name, pattern)
+        }
+        if not matching:
+            known = ", ".join(family.name for family in families)
+            raise ValueError(
+                f"no family or case is called {pattern}; there are the families {known}, and in "
+                f"each cases such as {families[0].cases[0].id}."
+            )
+        found = matching | (found or set())
+    return found

@@ -44,6 +44,18 @@ def add_command(commands: Any) -> None:
         metavar='"PROGRAM ARGUMENTS"',
         help="a program that answers lines of JSON; split as a shell would, started without one",
     )
+    target.add_argument(
+        "--write-cases",
+        type=Path,
+        metavar="DIRECTORY",
+        help="write each case to a file of its own, and run nothing",
+    )
+    target.add_argument(
+        "--answers",
+        type=Path,
+        metavar="DIRECTORY",
+        help="judge answers that stand in files, each under the name of its case",
+    )
     parser.add_argument(
         "--level",
         action="append",
@@ -53,6 +65,36 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument(
         "--flag", action="append", default=[], help="cases with this flag; may be repeated"
+    )
+    parser.add_argument(
+        "--family",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="this family, or those of a pattern such as 'hvp_*'; may be repeated",
+    )
+    parser.add_argument(
+        "--case", action="append", default=[], metavar="ID", help="this case; may be repeated"
+    )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="all but this family or case, such as many_samples; may be repeated",
+    )
+    parser.add_argument(
+        "--policy",
+        choices=("strict", "library", "binary32"),
+        default="strict",
+        help="strict: the allowance of the vectors (default); library: a thousand times that; "
+        "binary32: that of single precision. By the last two NaN refuses what is invalid",
+    )
+    parser.add_argument(
+        "--specials",
+        action="store_true",
+        help="send NaN and infinities to a program, or write them to files, as strings among "
+        "numbers; without, the cases that have them are not supported",
     )
     parser.add_argument(
         "--timeout",
@@ -88,17 +130,32 @@ def run_command(options: argparse.Namespace) -> int:
     from gmm_np.conformance.cases import RunnerError
     from gmm_np.conformance.function_adapter import ToolError
     from gmm_np.conformance.report import RUNNER_FAILED
-    from gmm_np.conformance.runner import run
+    from gmm_np.conformance.runner import chosen, run
 
-    adapter = options.python if options.python is not None else split_command(options.tool)
+    choice = {
+        "levels": options.level,
+        "flags": options.flag,
+        "names": [*options.family, *options.case],
+        "exclude": options.exclude,
+    }
+    if options.write_cases is not None:
+        return _write(options, chosen(**choice))
+    adapter: Any = options.python
+    if options.answers is not None:
+        adapter = options.answers
+        if not adapter.is_dir():
+            raise ValueError(f"--answers: no directory {adapter}; name the one with the answers.")
+    elif adapter is None:
+        adapter = split_command(options.tool)
     if options.json is not None and not options.json.absolute().parent.is_dir():
         raise ValueError(f"--json: no directory {options.json.parent}; make it first.")
     known = read_expected_failures(options.xfail) if options.xfail is not None else ()
     try:
         report = run(
             adapter,
-            levels=options.level,
-            flags=options.flag,
+            **choice,
+            policy=options.policy,
+            specials=options.specials,
             timeout=options.timeout,
             expected_failures=known,
             progress=_progress,
@@ -115,6 +172,17 @@ def run_command(options: argparse.Namespace) -> int:
             stream.write(f"{text}\n".encode())
     print(report)
     return report.exit_code
+
+
+def _write(options: argparse.Namespace, families: list[Any]) -> int:
+    """Write the cases that are chosen, and say how many there are."""
+    from gmm_np.conformance.files_adapter import write_cases
+
+    written, left_out = write_cases(options.write_cases, families, specials=options.specials)
+    print(f"{written} cases written to {options.write_cases}")
+    if left_out:
+        print(f"{left_out} with NaN or infinities left out; --specials writes them as strings.")
+    return 0
 
 
 def split_command(command: str) -> list[str]:

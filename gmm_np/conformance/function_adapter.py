@@ -24,11 +24,13 @@ class ToolError(Exception):
     ----------
     kind : {"crash", "garbage", "timeout", "usage"}
         "usage" if it could not be found or started.
+    broken : bool
+        Whether more of them are a reason to end the run: each may take as long as the first.
     """
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, *, broken: bool = True) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind, self.broken = kind, broken
 
 
 class Adapter(Protocol):

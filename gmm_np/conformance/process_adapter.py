@@ -17,17 +17,16 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
-import numpy as np
-
 from gmm_np.conformance.cases import VALUE, Case
-from gmm_np.conformance.compare import Answered, NotOffered, Outcome, Rejected, Unsupported
+from gmm_np.conformance.compare import NotOffered, Outcome, Unsupported
 from gmm_np.conformance.function_adapter import ToolError
+from gmm_np.conformance.wire import GarbageError, has_specials, message_of, outcome_of, parse
 
 __all__ = ["ProcessAdapter", "end_process", "python_command"]
 
 _LONGEST_LINE: Final = 2**30
 _GRACE: Final = 5.0  # seconds to leave after stdin has ended
-_SPECIAL: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": -float("inf")}
+NO_SPECIALS: Final = "needs NaN or an infinity, as a string among numbers: not asked for"
 
 
 def python_command(target: str) -> list[str]:
@@ -44,12 +43,16 @@ class ProcessAdapter:
         The program and its arguments.
     timeout : float
         Seconds that it may take for a message.
+    specials : bool
+        Whether it is sent NaN and infinities, which are strings among numbers.
     """
 
-    def __init__(self, command: Sequence[str], timeout: float = 60.0) -> None:
+    def __init__(
+        self, command: Sequence[str], timeout: float = 60.0, *, specials: bool = True
+    ) -> None:
         self.command = list(command)
         self.name = " ".join(self.command)
-        self.timeout = timeout
+        self.timeout, self.specials = timeout, specials
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: Any = None
         self._id = 0
@@ -66,11 +69,13 @@ class ProcessAdapter:
             if case.function != VALUE:
                 return NotOffered()
             return Unsupported(f"no {case.parametrization} parametrization")
-        members = {"kind": "evaluate", "module": case.parametrization, "function": case.function}
-        reply = self._exchange(
-            members, f', "input": {case.input_json()}, "description": "{case.id}"'
-        )
-        return _outcome(reply, case.blocks)
+        if not self.specials and has_specials(case):
+            return Unsupported(NO_SPECIALS)
+        reply = self._exchange(message_of(case, self._id))
+        try:
+            return outcome_of(reply, case)
+        except GarbageError as error:
+            raise ToolError("garbage", str(error)) from error
 
     def close(self) -> None:
         """End the program and all that it started."""
@@ -100,7 +105,7 @@ class ProcessAdapter:
         except OSError as error:
             self._stderr.close()
             raise ToolError("usage", f"cannot start {self.command[0]}: {error}") from error
-        reply = self._exchange({"kind": "start", "eval": "gmm_np.conformance"}, "")
+        reply = self._ask({"kind": "start", "eval": "gmm_np.conformance"})
         if reply.get("status") == "usage":
             raise ToolError("usage", str(reply.get("error")))
         self.name = str(reply.get("tool") or self.name)
@@ -108,7 +113,7 @@ class ProcessAdapter:
     def _functions(self, parametrization: str) -> tuple[str, ...]:
         """Return what may be asked for in a parametrization."""
         if parametrization not in self._defined:
-            reply = self._exchange({"kind": "define", "module": parametrization}, "")
+            reply = self._ask({"kind": "define", "module": parametrization})
             if not isinstance(reply.get("success"), bool):
                 raise self._failed("garbage", '"success" must be true or false in reply to define')
             functions = reply.get("functions", [VALUE])
@@ -117,15 +122,18 @@ class ProcessAdapter:
             self._defined[parametrization] = tuple(functions) if reply["success"] else ()
         return self._defined[parametrization]
 
-    def _exchange(self, members: dict[str, Any], rest: str) -> dict[str, Any]:
-        """Send a message with the next id and return the reply to it.
+    def _ask(self, members: dict[str, Any]) -> dict[str, Any]:
+        return self._exchange(json.dumps({"id": self._id, **members}))
+
+    def _exchange(self, text: str) -> dict[str, Any]:
+        """Send a message, which has the next id, and return the reply to it.
 
         Raises
         ------
         ToolError
             If there is none in time, or it is no such reply. The program has been ended then.
         """
-        message = f"{json.dumps({'id': self._id, **members})[:-1]}{rest}}}\n".encode()
+        message = f"{text}\n".encode()
         line: list[bytes] = []
         process = self._process
         assert process is not None
@@ -153,16 +161,12 @@ class ProcessAdapter:
         return self._parse(line[0])
 
     def _parse(self, line: bytes) -> dict[str, Any]:
-        def refuse(constant: str) -> None:
-            raise ValueError(f'{constant} is not JSON; write it as a string, "{constant}"')
-
         try:
-            reply = json.loads(line, parse_constant=refuse)
-        except (ValueError, RecursionError) as error:
-            shown = line[:80].decode("utf-8", "replace").rstrip()
-            raise self._failed("garbage", f"not a line of JSON: {shown!r} ({error})") from error
-        if not isinstance(reply, dict) or reply.get("id") != self._id:
-            raise self._failed("garbage", f"a reply must be an object with the id {self._id}")
+            reply = parse(line)
+            if reply.get("id") != self._id:
+                raise GarbageError(f"a reply must be an object with the id {self._id}")
+        except GarbageError as error:
+            raise self._failed("garbage", str(error)) from error
         self._id += 1
         return reply
 
@@ -186,36 +190,3 @@ def end_process(process: subprocess.Popen[Any]) -> None:
         else:
             process.kill()
     process.wait()
-
-
-def _outcome(reply: dict[str, Any], names: tuple[str, ...]) -> Outcome:
-    """Read the reply to an evaluate message."""
-    status, error = reply.get("status"), str(reply.get("error", ""))
-    if status == "unsupported":
-        return Unsupported(error or "not supported")
-    if status == "rejected" or reply.get("success") is False:
-        return Rejected(error)
-    output = reply.get("output")
-    if not isinstance(output, dict) or not set(output) <= set(names):
-        raise ToolError("garbage", f'"output" must be an object with some of {", ".join(names)}')
-    try:
-        return Answered(tuple(_numbers(output.get(name)) for name in names))
-    except (ValueError, TypeError) as wrong:
-        raise ToolError("garbage", f'"output": {wrong}') from wrong
-
-
-def _numbers(value: Any) -> Any:
-    """Return numbers in nested lists, with the strings of what is not finite read."""
-    if isinstance(value, list):
-        with contextlib.suppress(ValueError, TypeError):
-            array = np.asarray(value)
-            if array.dtype.kind in "fi":
-                return array.astype(np.float64)
-        return [_numbers(item) for item in value]
-    if isinstance(value, str):
-        if value not in _SPECIAL:
-            raise ValueError(f"{value!r} is no number")
-        return _SPECIAL[value]
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        return value
-    raise TypeError(f"{value!r} is no number")

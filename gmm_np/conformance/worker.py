@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from gmm_np.conformance.cases import DTYPES, INPUTS, OUTPUTS, VALUE, array_of
-from gmm_np.conformance.compare import Answered, Outcome, Rejected, Unsupported
 from gmm_np.conformance.function_adapter import call, offered, parameters_of
+from gmm_np.conformance.wire import read_inputs, reply_of
 
 __all__ = ["load", "main"]
 
@@ -63,36 +62,11 @@ def reply_to(message: dict[str, Any], function: Callable[..., Any]) -> dict[str,
     if message["kind"] == "define":
         known = (module == "precision") == ("icf" in parameters_of(function))
         return {"success": known, "functions": list(offered(function))}
-    raw = message["input"]
-    dtype = np.dtype(DTYPES[raw["dtype"]]).newbyteorder("=")
-    inputs = {name: array_of(raw[name], dtype) for name in INPUTS[module] if name in raw}
-    weight = inputs.pop("weights", None)
-    name = message["function"]
-    outcome = call(function, name, module, inputs, weight, raw["reduction"])
-    return encode(outcome, OUTPUTS[module] if name == VALUE else OUTPUTS[module][1:])
-
-
-def encode(outcome: Outcome, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return an outcome as the members of a reply."""
-    if isinstance(outcome, Answered):
-        blocks = zip(names, outcome.blocks, strict=True)
-        output = {name: _plain(block.tolist()) for name, block in blocks if block is not None}
-        return {"success": True, "output": output}
-    if isinstance(outcome, Rejected):
-        return {"success": False, "status": "rejected", "error": outcome.message}
-    reason = outcome.reason if isinstance(outcome, Unsupported) else "not offered"
-    return {"success": False, "status": "unsupported", "error": reason}
-
-
-def _plain(value: Any) -> Any:
-    """Replace what JSON has no numbers for by its string."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if value != value:
-        return "NaN"
-    if value in (float("inf"), -float("inf")):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
+    inputs, weight = read_inputs(message)
+    name, reduction = message["function"], message["input"]["reduction"]
+    outcome = call(function, name, module, inputs, weight, reduction)
+    n_features = np.shape(inputs["means"])[-1] if module == "precision" else 0
+    return reply_of(outcome, module, name, n_features)
 
 
 def main() -> None:

@@ -16,15 +16,31 @@ import numpy as np
 import pytest
 
 from gmm_np.cli import main
-from gmm_np.conformance import Family, RunnerError, VectorError, read_vectors, run
+from gmm_np.conformance import (
+    Family,
+    RunnerError,
+    VectorError,
+    read_vectors,
+    run,
+    write_cases,
+)
 from gmm_np.conformance import compare as compare_module
 from gmm_np.conformance.adapters import gmm_np as own
 from gmm_np.conformance.cases import DIRECTORY, VALUE, read_family
 from gmm_np.conformance.command import split_command
-from gmm_np.conformance.compare import MOST_DIGITS, Answered, Bound, Rejected, Unsupported, judge
+from gmm_np.conformance.compare import (
+    MOST_DIGITS,
+    POLICIES,
+    Answered,
+    Bound,
+    Rejected,
+    Unsupported,
+    judge,
+)
 from gmm_np.conformance.function_adapter import FunctionAdapter, ToolError, offered
 from gmm_np.conformance.process_adapter import ProcessAdapter, python_command
-from gmm_np.conformance.runner import MOST_BREAKDOWNS, run_cases
+from gmm_np.conformance.runner import MOST_BREAKDOWNS, chosen, run_cases
+from gmm_np.conformance.wire import message_of, outcome_of, reply_of
 
 TOOL = str(Path(__file__).with_name("conformance_tool.py"))
 ADAPTERS = Path(own.__file__).parent
@@ -259,6 +275,215 @@ def test_function_that_gives_no_answer(function, status, exit_code):
     assert (statuses(report), report.exit_code) == ([status] * 3, exit_code)
 
 
+# --- policies -----------------------------------------------------------------------------------
+
+
+def shifted(case, times):
+    """An answer whose value is wrong by so many times its allowance."""
+    value, *others = exact(case).blocks
+    with localcontext(compare_module._EXACT):
+        (bound,) = compare_module.bounds_of(case, "nll")
+        return Answered((value + times * float(bound.allowance), *others))
+
+
+@pytest.mark.parametrize(
+    ("policy", "passes", "fails"),
+    [("strict", 0.9, 2.0), ("library", 900.0, 1100.0), ("binary32", 0.9 * 2**29, 1.1 * 2**29)],
+)
+def test_policy_says_how_many_allowances_an_error_may_be(policy, passes, fails):
+    case = CASES["dense-004"]
+    for times, status in ((passes, "pass"), (fails, "wrong")):
+        result = judge(case, shifted(case, times), POLICIES[policy])
+        assert result.status == status, times
+        # The share is that of what the policy allows.
+        allowed = {"strict": 1, "library": 1000, "binary32": 2**29}[policy]
+        assert result.share == pytest.approx(times / allowed, rel=0.1)
+
+
+def test_share_of_a_binary32_case_is_the_same_by_its_own_policy():
+    case = next(c for c in CASES.values() if c.dtype == "binary32")
+    for times in (0.5, 3.0):
+        strict, single = (
+            judge(case, shifted(case, times), POLICIES[p]) for p in ("strict", "binary32")
+        )
+        assert strict == single
+
+
+def test_single_precision_passes_by_its_policy_and_fails_the_strict_one():
+    def single(x, logits, means, chol):
+        arrays = (np.float32(a) for a in (x, logits, means, chol))
+        return own.reference(*arrays)
+
+    assert set(statuses(ask(FunctionAdapter(single), VALID))) >= {"wrong"}
+    report = ask(FunctionAdapter(single), VALID, policy=POLICIES["binary32"])
+    assert set(statuses(report)) == {"pass"}, str(report)
+    assert "by the policy binary32" in str(report)
+    assert report.as_json()["policy"] == "binary32"
+    # The digits that are left are those of single precision.
+    assert max(family.admits for family in report.families) < 8
+
+
+def test_binary32_asks_for_nothing_that_binary32_cannot_hold():
+    tiny, small = CASES["extreme_scales-001"], CASES["dense-001"]
+    result = judge(tiny, exact(tiny), POLICIES["binary32"])
+    assert (result.status, "beyond the range of binary32" in result.message) == (
+        "unsupported",
+        True,
+    )
+    assert judge(small, exact(small), POLICIES["binary32"]).status == "pass"
+
+
+def nan_out(case):
+    return Answered(tuple(np.full(shape, math.nan) for shape in case.shapes))
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "kind"),
+    [("strict", "wrong", "nan"), ("library", "pass", ""), ("binary32", "pass", "")],
+)
+def test_nan_for_invalid_inputs_is_no_answer(policy, status, kind):
+    for case in CASES.values():
+        if case.result == "invalid":
+            result = judge(case, nan_out(case), POLICIES[policy])
+            assert (result.status, result.kind, result.answered) == (status, kind, False), case.id
+            zeros = Answered(tuple(np.zeros(shape) for shape in case.shapes))
+            assert judge(case, zeros, POLICIES[policy]).kind == "answered"
+
+
+def test_nan_for_valid_inputs_is_wrong_by_every_policy():
+    for policy in POLICIES.values():
+        assert judge(VALID[0], nan_out(VALID[0]), policy).kind == "nan"
+
+
+def test_what_refuses_everything_has_no_right_answer():
+    cases = [c for c in CASES.values() if c.n_samples <= 100 and c.n_features <= 8]
+    report = ask(FunctionAdapter(raising(ValueError("no"))), cases)
+    assert report.counts["pass"] >= 40  # what is invalid is rightly refused
+    assert report.right_answers == report.as_json()["right_answers"] == 0
+    assert f"0 by an answer and {report.counts['pass']} by refusing" in str(report)
+    assert ask(FunctionAdapter(own.reference)).right_answers == 3
+
+
+def test_unknown_policy_is_named():
+    with pytest.raises(ValueError, match='policy must be one of "strict", "library", "binary32"'):
+        run(own.reference, policy="lenient")
+
+
+# --- cases that are chosen, and files ----------------------------------------------------------
+
+
+def chosen_ids(**choice):
+    return {case.id for family in chosen(**choice) for case in family.cases}
+
+
+def test_families_and_cases_are_chosen_by_name_and_pattern():
+    dense = {case.id for case in CASES.values() if case.family == "dense"}
+    assert chosen_ids(names=["dense"]) == dense
+    assert chosen_ids(names=["dense-003", "ties-001"]) == {"dense-003", "ties-001"}
+    products = {case.id for case in CASES.values() if case.family.startswith("hvp_")}
+    assert chosen_ids(names=["hvp_*"]) == products
+    assert chosen_ids(exclude=["hvp_*", "dense"]) == set(CASES) - products - dense
+    assert chosen_ids(names=["dense"], exclude=["dense-00[1-7]"]) == {"dense-008"}
+    assert chosen_ids(names=["shifted_logits"], levels=["lower"]) < chosen_ids(names=["shifted_*"])
+    for choice in ({"names": ["dens"]}, {"exclude": ["dens"]}):
+        with pytest.raises(ValueError, match="no family or case is called dens; there are"):
+            chosen_ids(**choice)
+    with pytest.raises(ValueError, match="no case is of all that is asked for"):
+        chosen_ids(names=["dense"], exclude=["dense"])
+
+
+def answer_files(cases, answers, mode):
+    """Answer each file of a directory by the plain tool, as a batch job might."""
+    for path in sorted(cases.glob("*.json")):
+        process = subprocess.run(
+            [sys.executable, TOOL, mode],
+            input=path.read_text(encoding="utf-8"),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        (answers / path.name).write_text(process.stdout, encoding="utf-8")
+
+
+def test_cases_are_written_to_files_and_answers_read_from_files(tmp_path, capsys):
+    cases, answers = tmp_path / "cases", tmp_path / "answers"
+    answers.mkdir()
+    choice = ["--family", "one_dimension", "--family", "component_off", "--case", "bad_shapes-001"]
+    assert main(["conformance", "--write-cases", str(cases), *choice]) == 0
+    printed = capsys.readouterr().out
+    off = [case for case in CASES.values() if case.family == "component_off"]
+    assert f"8 cases written to {cases}\n{len(off)} with NaN or infinities left out" in printed
+    message = json.loads((cases / "one_dimension-002.json").read_text(encoding="utf-8"))
+    assert message["input"]["means"] == CASES["one_dimension-002"].inputs["means"]
+    answer_files(cases, answers, "right")
+    (answers / "one_dimension-003.json").unlink()
+    assert main(["conformance", "--answers", str(answers), *choice]) == 0
+    printed = capsys.readouterr().out
+    assert "7 of 7 supported cases pass, 6 by an answer and 1 by refusing" in printed
+    assert f"{len(off) + 1} not supported" in printed
+    for number in range(1, 6):  # damaged files are garbage, and the others are judged
+        (answers / f"one_dimension-00{number}.json").write_text("no JSON", encoding="utf-8")
+    assert main(["conformance", "--answers", str(answers), *choice]) == 3
+    printed = capsys.readouterr().out
+    assert "5 GARBAGE" in printed
+    assert "NOT RUN" not in printed
+
+
+def test_files_hold_no_answers_and_nothing_that_is_expected(tmp_path):
+    written, left_out = write_cases(tmp_path, one_family([*PLAIN, *SECOND[:3]]), specials=True)
+    assert (written, left_out) == (len(PLAIN) + 3, 0)
+    for path in tmp_path.iterdir():
+        message = json.loads(path.read_text(encoding="utf-8"))
+        assert set(message) == {"id", "kind", "module", "function", "input", "description"}
+        assert message["description"] == path.stem
+
+
+def test_program_is_sent_strings_among_numbers_only_where_asked_for(tmp_path):
+    log = tmp_path / "messages"
+    special = [CASES["component_off-001"], CASES["not_finite-001"]]
+    adapter = ProcessAdapter([sys.executable, TOOL, "record", str(log)], specials=False)
+    report = ask(adapter, [*special, VALID[0]])
+    assert statuses(report) == ["unsupported", "unsupported", "pass"]
+    assert "as a string among numbers" in next(report.cases).message
+    assert "Infinity" not in log.read_text(encoding="utf-8")
+    assert set(statuses(ask(tool("right"), special))) == {"pass"}
+
+
+@pytest.mark.parametrize("option", [[], ["--specials"]])
+def test_option_asks_for_strings_among_numbers(option, tmp_path):
+    log = tmp_path / "messages"
+    command = ["--command", f"'{sys.executable}' '{TOOL}' record '{log}'"]
+    main(["conformance", *command, "--family", "component_off", *option])
+    evaluated = log.read_text(encoding="utf-8").count('"kind": "evaluate"')
+    assert evaluated == (len(option) and 7)
+
+
+def test_objective_travels_under_the_names_of_gradbench():
+    case = next(c for c in CASES.values() if c.parametrization == "precision" and c.n_features > 2)
+    sent = json.loads(message_of(case, 0))
+    d, k, icf = case.n_features, case.n_components, np.array(case.inputs["icf"])
+    fields = {"d", "k", "n", "x", "m", "gamma", "alpha", "mu", "q", "l"}
+    assert set(sent["input"]) == fields | {"reduction", "dtype"}
+    assert (sent["input"]["d"], sent["input"]["k"], sent["input"]["n"]) == (d, k, case.n_samples)
+    np.testing.assert_array_equal(sent["input"]["q"], icf[:, :d])
+    np.testing.assert_array_equal(sent["input"]["l"], icf[:, d:])
+    np.testing.assert_array_equal(sent["input"]["mu"], case.inputs["means"])
+    outcome = FunctionAdapter(own.precision).evaluate(case)
+    reply = json.loads(json.dumps(reply_of(outcome, "precision", VALUE, d)))
+    assert set(reply["output"]) == {"objective", "alpha", "mu", "q", "l"}
+    assert np.shape(reply["output"]["l"]) == (k, d * (d - 1) // 2)
+    assert judge(case, outcome_of(reply, case)).status == "pass"
+    del reply["output"]["l"]
+    assert judge(case, outcome_of(reply, case)).missing == ("icf",)
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_objective_is_judged_through_a_process(d):
+    cases = [c for c in CASES.values() if c.parametrization == "precision" and c.n_features == d]
+    adapter = ProcessAdapter(python_command("gmm_np.conformance.adapters.gmm_np:precision"))
+    assert set(statuses(ask(adapter, cases))) == {"pass"}
+
+
 # --- second derivatives -------------------------------------------------------------------------
 
 SECOND = [case for case in CASES.values() if case.function != VALUE]
@@ -374,7 +599,7 @@ def test_tool_is_sent_neither_answers_nor_what_is_expected(tmp_path):
 
 def test_rows_of_x_are_repeated_for_the_tool():
     case = next(c for c in CASES.values() if "count" in c.inputs and c.n_samples < 20_000)
-    sent = json.loads(case.input_json())
+    sent = json.loads(message_of(case, 0))["input"]
     counts = case.inputs["count"]
     assert sum(counts) == case.n_samples == len(sent["x"])
     np.testing.assert_array_equal(sent["x"], case.arrays["x"])
@@ -433,7 +658,7 @@ def test_tool_that_crashes_is_started_again():
     ("mode", "status", "exit_code", "message"),
     [
         ("garbage", "garbage", 3, "not a line of JSON: 'no JSON'"),
-        ("list", "garbage", 3, "an object with the id"),
+        ("list", "garbage", 3, "a reply must be an object"),
         ("other id", "garbage", 3, "an object with the id"),
         ("bare NaN", "garbage", 3, "write it as a string"),
         ("text", "garbage", 3, "'one' is no number"),
@@ -530,6 +755,16 @@ def test_exit_codes_by_their_order_of_weight(outcomes, exit_code):
     assert ask(Scripted(outcomes), VALID[: len(outcomes)]).exit_code == exit_code
 
 
+def test_time_outs_of_many_samples_leave_the_rest_to_run():
+    # They say that a program is slow, and others that it hangs.
+    many = [c for c in CASES.values() if c.n_samples >= 10_000 and c.function == VALUE][:4]
+    cases = [*many, *VALID[:2]]
+    report = ask(Scripted([*["timeout"] * len(many), None, None]), cases)
+    assert statuses(report) == ["timeout"] * len(many) + ["pass"] * 2
+    report = ask(Scripted([*["timeout"] * 3, None]), VALID[:4])
+    assert statuses(report) == ["timeout"] * 3 + ["not_run"]
+
+
 def test_adapter_that_cannot_be_started_ends_the_run():
     with pytest.raises(ToolError):
         ask(Scripted(["usage"]), VALID[:1])
@@ -564,13 +799,16 @@ def test_wrong_usage_has_exit_code_2(tmp_path, capsys):
         (["conformance", "--command", "/nothing/here"], "cannot start /nothing/here"),
         (["conformance", "--command", ""], "--command is empty"),
         ([*reference, "--flag", "Nonsense"], "no flag is called Nonsense"),
+        ([*reference, "--family", "nonsense"], "no family or case is called nonsense"),
+        ([*reference, "--exclude", "nonsense"], "no family or case is called nonsense"),
+        (["conformance", "--answers", str(tmp_path / "none")], "--answers: no directory"),
         ([*reference, "--xfail", str(known)], "line 1: one id a line"),
         ([*reference, "--xfail", str(tmp_path / "none")], "none"),
         ([*reference, "--json", str(tmp_path / "none" / "out")], "no directory"),
     ):
         assert main(command) == 2, command
         assert message in capsys.readouterr().err
-    for wrong in (["--level", "low"], ["--timeout", "-1"], []):
+    for wrong in (["--level", "low"], ["--timeout", "-1"], ["--policy", "lenient"], []):
         with pytest.raises(SystemExit, match="2"):
             main(["conformance", "--python", REFERENCE, *wrong] if wrong else ["conformance"])
 
@@ -697,7 +935,7 @@ def test_docs_show_an_exchange_that_happens():
     answered = [json.loads(line[2:]) for line in exchange.splitlines() if line.startswith("< ")]
     assert [message["kind"] for message in sent] == ["start", "define", "evaluate"]
     case = CASES[sent[2]["description"]]
-    assert sent[2]["input"] == json.loads(case.input_json())
+    assert sent[2] == json.loads(message_of(case, 2))
     text = "".join(f"{json.dumps(message)}\n" for message in sent)
     process = subprocess.run(
         [sys.executable, TOOL, "right"], input=text, capture_output=True, text=True, check=True
