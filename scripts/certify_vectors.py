@@ -27,6 +27,8 @@ from certify import (  # noqa: E402
     allowance,
     average,
     balls,
+    covariance_balls,
+    covariances,
     digests,
     higher,
     lower,
@@ -48,7 +50,7 @@ VECTORS = ROOT / "gmm_np" / "conformance" / "vectors"
 
 def all_families() -> list[Family]:
     """Every family, in the order of the levels."""
-    modules = (lower, average, higher, published, rejected, second)
+    modules = (lower, average, higher, published, rejected, second, covariances)
     return [family for module in modules for family in module.families()]
 
 
@@ -62,6 +64,9 @@ def outputs(case: Case) -> dict[str, dict[str, list[str]]] | None:
         return None
     if problem.parametrization == "precision":
         one, other, asked = objective.multiple, objective.balls, objective.allowance
+    elif problem.parametrization in covariances.DRAWN:
+        one, other = covariances.by_multiple, covariance_balls.by_balls
+        asked = covariance_balls.allowance
     elif problem.function != "value_and_gradient":
         one, other = second_multiple.evaluate, second_balls.evaluate
         asked = second_allowance.second_allowance

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "COVARIANCES",
     "DIRECTORY",
     "FUNCTIONS",
     "LEVELS",
@@ -46,16 +47,22 @@ VERSIONS: Final = (1, 2)
 #: How fast logits, means and factors move.
 DIRECTION: Final = ("v_logits", "v_means", "v_chol")
 
+#: Families of covariances with a scale of their own, as gmm_np.covariance has them: deviations of
+#: each component and column [K, D], one lower Cholesky factor for all [D, D], a deviation each [K].
+COVARIANCES: Final = ("diag", "tied", "spherical")
+
 #: The inputs of a parametrization in the order in which the digest takes them.
-INPUTS: Final = {
+INPUTS: Final[dict[str, tuple[str, ...]]] = {
     "cholesky": ("logits", "means", "chol", "x", "weights", *DIRECTION),
     "precision": ("alpha", "means", "icf", "x", "gamma", "m"),
+    **dict.fromkeys(COVARIANCES, ("logits", "means", "scale", "x", "weights")),
 }
 #: Its outputs: the value, then the gradients of mixture weights, means and scale. Products and
 #: scores have the names of the gradients.
-OUTPUTS: Final = {
+OUTPUTS: Final[dict[str, tuple[str, ...]]] = {
     "cholesky": ("nll", "logits", "means", "chol"),
     "precision": ("objective", "alpha", "means", "icf"),
+    **dict.fromkeys(COVARIANCES, ("nll", "logits", "means", "scale")),
 }
 
 
@@ -77,7 +84,7 @@ class Case:
     flags, kills : tuple of str
         Special traits of the inputs, and mutants that fail here.
     n_samples, n_components, n_features : int
-    parametrization : {"cholesky", "precision"}
+    parametrization : {"cholesky", "precision", "diag", "tied", "spherical"}
     function : {"value_and_gradient", "hvp", "scores"}
         What is asked for.
     dtype : {"binary64", "binary32"}
@@ -118,11 +125,26 @@ class Case:
         return names if self.function == VALUE else names[1:]
 
     @property
+    def optional(self) -> bool:
+        """Whether it is asked only of an adapter that offers what it asks for."""
+        return self.function != VALUE or self.parametrization in COVARIANCES
+
+    def is_triangular(self, name: str) -> bool:
+        """Whether an output has lower triangles, which the file holds packed by rows."""
+        return name == "chol" or (name == "scale" and self.parametrization == "tied")
+
+    @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the outputs as an adapter gives them."""
         n, k, d = self.n_samples, self.n_components, self.n_features
-        last = (k, d, d) if self.parametrization == "cholesky" else (k, d * (d + 1) // 2)
-        gradients: tuple[tuple[int, ...], ...] = ((k,), (k, d), last)
+        last: dict[str, tuple[int, ...]] = {
+            "cholesky": (k, d, d),
+            "precision": (k, d * (d + 1) // 2),
+            "diag": (k, d),
+            "tied": (d, d),
+            "spherical": (k,),
+        }
+        gradients: tuple[tuple[int, ...], ...] = ((k,), (k, d), last[self.parametrization])
         if self.function == "scores":
             return tuple((n, *shape) for shape in gradients)
         return ((), *gradients) if self.function == VALUE else gradients
@@ -131,7 +153,7 @@ class Case:
         """Return a certified output, rounded to double, in the shape in which adapters give it."""
         flat = np.array([float(text) for text in self.outputs[name]["certified"]])
         shape = self.shapes[self.blocks.index(name)]
-        if name != "chol":
+        if not self.is_triangular(name):
             return flat.reshape(shape)
         full = np.zeros(shape)
         rows, columns = np.tril_indices(shape[-1])

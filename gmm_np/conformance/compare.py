@@ -243,7 +243,7 @@ def _compare(case: Case, answers: tuple[Any, ...], policy: Policy) -> CaseResult
             missing.append(name)
         else:
             try:
-                entries = _entries(answer, shape, triangular=name == "chol")
+                entries = _entries(answer, shape, triangular=case.is_triangular(name))
             except (ValueError, TypeError, OverflowError) as error:
                 found, worst, fault, kind = 0.0, math.inf, str(error), "shape"
             else:
@@ -327,10 +327,10 @@ def _size(bounds: list[Bound]) -> Decimal:
 def _place(index: int, case: Case, name: str) -> list[int]:
     """Return the place of an entry in its array."""
     shape = case.shapes[case.blocks.index(name)]
-    if name == "chol":
+    if case.is_triangular(name):
         rows, columns = np.tril_indices(shape[-1])
         matrix, entry = divmod(index, len(rows))
-        before = [int(i) for i in np.unravel_index(matrix, shape[:-2])]
+        before = [int(i) for i in np.unravel_index(matrix, shape[:-2])] if shape[:-2] else []
         return [*before, int(rows[entry]), int(columns[entry])]
     return [int(i) for i in np.unravel_index(index, shape)]
 

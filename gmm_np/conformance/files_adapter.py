@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from gmm_np.conformance.cases import VALUE, Case, CaseFamily
+from gmm_np.conformance.cases import Case, CaseFamily
 from gmm_np.conformance.compare import NotOffered, Outcome, Unsupported
 from gmm_np.conformance.function_adapter import ToolError
 from gmm_np.conformance.process_adapter import NO_SPECIALS
@@ -37,7 +37,7 @@ class FilesAdapter:
         """Read the answer to a case."""
         path = self.directory / f"{case.id}.json"
         if not path.exists():
-            if case.function != VALUE:
+            if case.optional:
                 return NotOffered()
             unasked = has_specials(case) and not self.specials
             return Unsupported(NO_SPECIALS if unasked else f"no file {path.name}")

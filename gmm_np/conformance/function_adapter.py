@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gmm_np.conformance.cases import DIRECTION, FUNCTIONS, OUTPUTS, VALUE, Case
+from gmm_np.conformance.cases import COVARIANCES, DIRECTION, FUNCTIONS, OUTPUTS, VALUE, Case
 from gmm_np.conformance.compare import Answered, NotOffered, Outcome, Rejected, Unsupported
 
 __all__ = ["Adapter", "FunctionAdapter", "ToolError", "call", "offered"]
@@ -61,6 +61,10 @@ class FunctionAdapter:
         v_logits, v_means, v_chol)`` returns the Hessian of the loss times the direction v as three
         arrays, in the shapes of logits, means and factors; ``function.scores(x, logits, means,
         chol)`` the gradient of each log p(x_n), with N as the first axis of each.
+
+        So are other families of covariances: ``function.diag(x, logits, means, scale)`` with
+        standard deviations [K, D], ``function.tied`` with one factor [D, D], ``function.spherical``
+        with one deviation a component [K], each returning ``(nll, d_logits, d_means, d_scale)``.
     """
 
     def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
@@ -79,13 +83,17 @@ class FunctionAdapter:
         """Nothing was started."""
 
 
-def offered(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return what can be asked of a function: itself, and which of its attributes."""
-    return tuple(n for n in FUNCTIONS if n == VALUE or callable(getattr(function, n, None)))
+def offered(function: Callable[..., Any], parametrization: str) -> tuple[str, ...]:
+    """Return which functions can be asked for in a parametrization."""
+    names = FUNCTIONS if parametrization == "cholesky" else (VALUE,)
+    return tuple(n for n in names if callable(_asked(function, parametrization, n)))
 
 
-def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    return function if name == VALUE else getattr(function, name)
+def _asked(function: Callable[..., Any], parametrization: str, name: str) -> Any:
+    """Return the function itself, or the attribute that is asked for; None if there is none."""
+    if parametrization in COVARIANCES:
+        return getattr(function, parametrization, None)
+    return function if name == VALUE else getattr(function, name, None)
 
 
 def call(
@@ -104,8 +112,9 @@ def call(
     ----------
     function : callable
     name : {"value_and_gradient", "hvp", "scores"}
-        What is asked for: the function itself, or the attribute of this name.
-    parametrization : {"cholesky", "precision"}
+        What is asked for: the function itself, or the attribute of this name, or of the name of
+        the parametrization.
+    parametrization : {"cholesky", "precision", "diag", "tied", "spherical"}
     inputs : dict
         Arrays by their names.
     weight : ndarray or None
@@ -116,14 +125,14 @@ def call(
     ToolError
         If what it returns is no answer, or it lacks a module or memory.
     """
-    if name not in offered(function):
+    if name not in offered(function, parametrization):
         return NotOffered()
-    function = _named(function, name)
+    function = _asked(function, parametrization, name)
     declared = parameters_of(function)
     if (parametrization == "precision") != ("icf" in declared):
         return Unsupported(f"no {parametrization} parametrization")
     options: dict[str, Any] = {}
-    if parametrization == "cholesky":
+    if parametrization != "precision":
         everything = "**" in declared
         if weight is not None:
             if not (everything or "sample_weight" in declared):
@@ -133,7 +142,8 @@ def call(
             options["reduction"] = reduction
         elif reduction != "mean":
             return Unsupported(f'no reduction "{reduction}"')
-        names: tuple[str, ...] = ("x", "logits", "means", "chol")
+        scale = "scale" if parametrization in COVARIANCES else "chol"
+        names: tuple[str, ...] = ("x", "logits", "means", scale)
         names += DIRECTION if name == "hvp" else ()
     else:
         names = ("x", "alpha", "means", "icf", "gamma", "m")

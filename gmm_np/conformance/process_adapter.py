@@ -66,7 +66,7 @@ class ProcessAdapter:
             self._start()
         functions = self._functions(case.parametrization)
         if case.function not in functions:
-            if case.function != VALUE:
+            if case.optional:
                 return NotOffered()
             return Unsupported(f"no {case.parametrization} parametrization")
         if not self.specials and has_specials(case):

@@ -55,7 +55,7 @@ def message_of(case: Case, number: int) -> str:
 
 def _inputs(case: Case) -> dict[str, str]:
     counts = case.inputs.get("count")
-    texts = {}
+    texts: dict[str, str] = {}
     for name in INPUTS[case.parametrization]:
         if name not in case.inputs:
             continue
@@ -90,7 +90,7 @@ def has_specials(case: Case) -> bool:
 
 def output_names(parametrization: str, function: str = VALUE) -> tuple[str, ...]:
     """Return what an output may hold, under the names that travel."""
-    names: tuple[str, ...] = OUTPUTS[parametrization]
+    names = OUTPUTS[parametrization]
     if parametrization == "precision":
         names = ("objective", "alpha", "mu", "q", "l")
     return names if function == VALUE else names[1:]

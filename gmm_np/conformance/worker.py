@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from gmm_np.conformance.cases import COVARIANCES
 from gmm_np.conformance.function_adapter import call, offered, parameters_of
 from gmm_np.conformance.wire import read_inputs, reply_of
 
@@ -60,8 +61,11 @@ def reply_to(message: dict[str, Any], function: Callable[..., Any]) -> dict[str,
     """Return the reply to a define or evaluate message."""
     module = message["module"]
     if message["kind"] == "define":
-        known = (module == "precision") == ("icf" in parameters_of(function))
-        return {"success": known, "functions": list(offered(function))}
+        functions = list(offered(function, module))
+        known = module in COVARIANCES or (
+            (module == "precision") == ("icf" in parameters_of(function))
+        )
+        return {"success": bool(functions) and known, "functions": functions}
     inputs, weight = read_inputs(message)
     name, reduction = message["function"], message["input"]["reduction"]
     outcome = call(function, name, module, inputs, weight, reduction)

@@ -27,7 +27,7 @@ MARGIN = 10.0
 NEIGHBOURS = 200
 # Inputs below this are not moved: a unit in the last place is a larger share of subnormal numbers.
 SMALLEST = 2.0**-1000
-MOVED = ("logits", "alpha", "means", "chol", "icf", "x", *DIRECTION)
+MOVED = ("logits", "alpha", "means", "chol", "icf", "scale", "x", *DIRECTION)
 
 
 def compared(function: Callable[..., Any], case: Case) -> Comparison:
@@ -98,11 +98,11 @@ def calibration(path: Path) -> str:
     for name in ("reference", "direct", "auto"):
         found = {}
         for case in read_family(path).cases:
-            function = getattr(own, name) if case.parametrization == "cholesky" else own.precision
-            if case.function in offered(function):
+            function = own.precision if case.parametrization == "precision" else getattr(own, name)
+            if case.function in offered(function, case.parametrization):
                 found[case.id] = compared(function, case)
         if not found:
-            columns.append(f"{name} offers no {case.function}")
+            columns.append(f"{name}: not offered")
             continue
         worst = max(found, key=lambda identity: found[identity].share)
         wrong = sum(comparison.status == "wrong" for comparison in found.values())

@@ -313,4 +313,9 @@ NOTES = {
         "The gradient of log p(x_n) for each sample, in logits, means and factors.",
         "Gradients of the loss for those of its negative; the mean's 1/N left in.",
     ),
+    "CovarianceFamily": Note(
+        "convention",
+        "A family of covariances with a scale of its own: diagonal, tied or spherical.",
+        "Variances for standard deviations; gradients averaged where they have to be added.",
+    ),
 }

@@ -105,7 +105,7 @@ def _lower(matrices: list[Matrix]) -> list[Matrix]:
     ]
 
 
-def rows_of(problem: Problem | PrecisionProblem) -> dict[str, Any]:
+def rows_of(problem: Any) -> dict[str, Any]:
     """Return the arrays that have a row for each sample."""
     rows: dict[str, Any] = {"x": problem.x}
     if problem.count is not None:
@@ -137,7 +137,7 @@ def decimal_form(value: float, dtype: str) -> str:
     raise AssertionError("nine digits always suffice")
 
 
-def digest(problem: Problem | PrecisionProblem) -> str:
+def digest(problem: Any) -> str:
     """Sha256 of the inputs' bytes, as the schema describes it."""
     arrays = problem.arrays
     count = arrays.pop("count", None)

@@ -11,6 +11,7 @@ from gmm_np.conformance.compare import Answered, judge
 from gmm_np.conformance.diagnosis import Wrong, diagnose
 from gmm_np.conformance.function_adapter import FunctionAdapter
 from gmm_np.conformance.mutants import MUTANTS, describe, mutants_of
+from gmm_np.conformance.mutants.covariances import PlainDiag, PlainSpherical, PlainTied
 from gmm_np.conformance.mutants.precision import PlainPrecision
 from gmm_np.conformance.mutants.second import PlainSecond
 from gmm_np.conformance.plain import Plain
@@ -25,6 +26,9 @@ PLAIN = {
     "precision": PlainPrecision(),
     "hvp": PlainSecond(),
     "scores": PlainSecond(),
+    "diag": PlainDiag(),
+    "tied": PlainTied(),
+    "spherical": PlainSpherical(),
 }
 KILLED_BY = {name: [case for case in CASES.values() if name in case.kills] for _, name in NAMES}
 
@@ -216,10 +220,11 @@ def test_what_kills_a_mutant_passes_what_it_is_a_variant_of():
             assert any(passes), name
 
 
-def test_plain_second_derivatives_pass_every_case():
+def test_plain_forms_of_what_is_optional_pass_every_case():
     for case in CASES.values():
-        if case.function != VALUE:
-            judged = answer_of(PLAIN[case.function], case)
+        if case.optional:
+            plain = PLAIN[case.parametrization if case.function == VALUE else case.function]
+            judged = answer_of(plain, case)
             assert judged.status == "pass", (case.id, judged.message)
 
 
@@ -291,6 +296,19 @@ def test_wrong_wishart_sign_is_named():
     cases = sorted(cases, key=work)[:4]
     report = run_cases(FunctionAdapter(answer), [Family("some", "", {}, tuple(cases))])
     assert [suspect.name for suspect in report.suspects] == ["wishart_sign"]
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [(f, n) for f in ("diag", "tied", "spherical") for n in MUTANTS[f]]
+)
+def test_wrong_families_are_named(family, name):
+    def value(x, logits, means, chol):
+        raise NotImplementedError
+
+    setattr(value, family, MUTANTS[family][name])
+    cases = [c for c in CASES.values() if c.parametrization == family and c.level != "higher"]
+    report = run_cases(FunctionAdapter(value), [Family("some", "", {}, tuple(cases))])
+    assert name in {suspect.name for suspect in report.suspects}
 
 
 @pytest.mark.parametrize("name", sorted(set(MUTANTS["hvp"]) - {"hvp_by_difference"}))

@@ -52,7 +52,7 @@ PLAIN = [
     case
     for case in CASES.values()
     if (case.parametrization, case.dtype, case.reduction) == ("cholesky", "binary64", "mean")
-    and case.function == VALUE
+    and not case.optional
     and "weights" not in case.inputs
     and case.level == "lower"
 ]
@@ -486,8 +486,10 @@ def test_objective_is_judged_through_a_process(d):
 
 # --- second derivatives -------------------------------------------------------------------------
 
-SECOND = [case for case in CASES.values() if case.function != VALUE]
+OPTIONAL = [case for case in CASES.values() if case.optional]
+SECOND = [case for case in OPTIONAL if case.function != VALUE]
 FEW_SECOND = [case for case in SECOND if case.level == "lower"][::5]
+FEW_FAMILIES = [case for case in OPTIONAL if case.function == VALUE and case.level == "lower"][::3]
 
 
 def only_first(x, logits, means, chol, *, sample_weight=None, reduction="mean"):
@@ -496,22 +498,24 @@ def only_first(x, logits, means, chol, *, sample_weight=None, reduction="mean"):
 
 def test_adapter_that_offers_no_second_derivatives_is_not_judged_on_them():
     # Its report has no trace of these cases, whatever they ask for.
-    both = [*one_family(VALID[:3]), Family("second", "", {}, tuple(SECOND))]
+    both = [*one_family(VALID[:3]), Family("optional", "", {}, tuple(OPTIONAL))]
     alone, beside = (
         run_cases(FunctionAdapter(only_first), families).as_json()
         for families in (one_family(VALID[:3]), both)
     )
     assert alone == beside
-    report = ask(tool("right"), FEW_SECOND)
+    report = ask(tool("right"), [*FEW_SECOND, *FEW_FAMILIES])
     assert (statuses(report), report.exit_code) == ([], 6)
     assert "No case asks for anything that the adapter offers" in str(report)
 
 
 @pytest.mark.parametrize("name", ["reference", "auto"])
 def test_what_an_attribute_offers_is_judged(name):
-    report = ask(FunctionAdapter(getattr(own, name)), SECOND)
-    functions = offered(getattr(own, name))
-    assert {c.id for c in report.cases} == {c.id for c in SECOND if c.function in functions}
+    function = getattr(own, name)
+    report = ask(FunctionAdapter(function), OPTIONAL)
+    assert {c.id for c in report.cases} == {
+        c.id for c in OPTIONAL if c.function in offered(function, c.parametrization)
+    }
     assert set(statuses(report)) == {"pass"}
     assert max(case.share for case in report.cases) <= 0.25
 
@@ -532,15 +536,29 @@ def test_wrong_entry_of_a_product_and_of_a_score_is_found():
 
 def test_products_are_answered_by_a_process_that_says_so():
     adapter = ProcessAdapter(python_command("gmm_np.conformance.adapters.gmm_np:auto"))
-    report = ask(adapter, FEW_SECOND)
-    assert statuses(report) == ["pass"] * len(FEW_SECOND)
+    cases = [*FEW_SECOND, *FEW_FAMILIES]
+    assert {case.parametrization for case in cases} == {"cholesky", "diag", "tied", "spherical"}
+    report = ask(adapter, cases)
+    assert statuses(report) == ["pass"] * len(cases)
     adapter = ProcessAdapter(python_command(f"{__name__}:only_first"))
     os.environ["PYTHONPATH"], before = str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] += os.pathsep + before
     try:
-        assert statuses(ask(adapter, [*FEW_SECOND, VALID[0]])) == ["pass"]
+        assert statuses(ask(adapter, [*FEW_SECOND, *FEW_FAMILIES, VALID[0]])) == ["pass"]
     finally:
         os.environ["PYTHONPATH"] = before
+
+
+def test_gradient_of_a_tied_factor_has_to_be_triangular():
+    case = CASES["family_tied-003"]
+    for name, entry, kind in (("exact", 0.0, ""), ("above", 1e-300, "shape")):
+        blocks = [block.copy() for block in exact(case).blocks]
+        blocks[3][0, 1] = entry
+        assert judge(case, Answered(tuple(blocks))).kind == kind, name
+    blocks[3][0, 1] = 0.0
+    blocks[3][1, 0] += 1.0
+    assert "scale: 1 of 3 wrong" in judge(case, Answered(tuple(blocks))).message
+    assert "at [1, 0] for" in judge(case, Answered(tuple(blocks))).message
 
 
 @pytest.mark.parametrize("functions", ["hvp", [1], {"hvp": True}])
@@ -883,11 +901,12 @@ def test_this_library_passes_every_case_of_its_parametrization(name):
     assert report, str(report)
     parametrization = "precision" if name == "precision" else "cholesky"
     passed = {case.id for case in report.cases if case.status == "pass"}
-    functions = offered(getattr(own, name))
+    function = getattr(own, name)
     assert passed == {
         c.id
         for c in CASES.values()
-        if c.parametrization == parametrization and c.function in functions
+        if (c.parametrization == parametrization or c.optional)
+        and c.function in offered(function, c.parametrization)
     }
     if name == "reference":  # far from the allowance
         assert max(case.share for case in report.cases) <= 0.25

@@ -19,7 +19,7 @@ from gmm_np.reference import nll_backward, nll_forward, nll_hvp
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
-from certify import digests, multiple, second_multiple  # noqa: E402
+from certify import covariances, digests, multiple, second_multiple  # noqa: E402
 from certify.problem import Problem  # noqa: E402
 
 pytestmark = pytest.mark.needs_extras
@@ -36,6 +36,7 @@ MOVES = ("v_logits", "v_means", "v_chol")
 NAMES = {
     "cholesky": ("logits", "means", "chol", "x", "weights", *MOVES),
     "precision": ("alpha", "means", "icf", "x", "gamma", "m"),
+    **dict.fromkeys(("diag", "tied", "spherical"), ("logits", "means", "scale", "x", "weights")),
 }
 
 
@@ -140,7 +141,7 @@ def leaves(value):
 
 def inputs_of(group, test):
     """The inputs as nested lists of numbers, as they are in the group's type."""
-    names = [name for name in NAMES["cholesky"] if name in test["inputs"]]
+    names = [name for name in NAMES[group["parametrization"]] if name in test["inputs"]]
     return {name: numbers(test["inputs"][name], group["dtype"]) for name in names}
 
 
@@ -151,6 +152,14 @@ def numbers(value, dtype):
 
 
 def problem_of(group, test, **changes):
+    if group["parametrization"] in covariances.DRAWN:
+        return covariances.FamilyProblem(
+            parametrization=group["parametrization"],
+            **(inputs_of(group, test) | changes),
+            count=test["inputs"].get("count"),
+            dtype=group["dtype"],
+            reduction=group["reduction"],
+        )
     return Problem(
         **(inputs_of(group, test) | changes),
         count=test["inputs"].get("count"),
@@ -161,6 +170,8 @@ def problem_of(group, test, **changes):
 
 
 def evaluate(problem, digits):
+    if problem.parametrization in covariances.DRAWN:
+        return covariances.by_multiple(problem, digits)
     route = multiple if problem.function == VALUE else second_multiple
     return route.evaluate(problem, digits)
 
@@ -229,7 +240,8 @@ def test_counts_names_flags_and_lengths_agree(name):
             continue
         k, d = test["K"], test["D"]
         sizes = [len(block["certified"]) for block in test["outputs"].values()]
-        expected = [k, k * d, k * d * (d + 1) // 2]
+        last = {"diag": k * d, "tied": d * (d + 1) // 2, "spherical": k}
+        expected = [k, k * d, last.get(group["parametrization"], k * d * (d + 1) // 2)]
         if group.get("function", VALUE) == VALUE:
             expected = [1, *expected]
         elif group["function"] == "scores":
@@ -314,7 +326,7 @@ def test_inputs_are_in_shortest_decimal_form(name):
 
 def small(group, test, outputs):
     return (
-        group["parametrization"] == "cholesky"
+        group["parametrization"] != "precision"
         and test["result"] != "invalid"
         and sum(len(block["certified"]) for block in test["outputs"].values()) <= outputs
         and len(test["inputs"]["x"]) <= 20
@@ -603,7 +615,32 @@ def shares(group, test, found):
             yield share, unit <= abs(certified) / 10**13 < error
 
 
-@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "wishart_objective"])
+@pytest.mark.parametrize("name", ["family_diag", "family_tied", "family_spherical"])
+def test_certified_gradient_of_a_scale_is_the_difference_of_certified_values(name):
+    # By the values alone: the generator adds up gradients of full factors, in both its routes.
+    group, test = list(cases_of(DOCUMENTS[name]))[3]
+    assert (test["K"], test["D"]) == (3, 3)
+    scale, step = inputs_of(group, test)["scale"], mp.mpf(10) ** -40
+    certified = test["outputs"]["scale"]["certified"]
+    with mp.workdps(120):
+        found = []
+        for path in paths(scale):
+            up, down = (
+                evaluate(problem_of(group, test, scale=nudged(scale, path, 1 + s * step)), 120)
+                for s in (1, -1)
+            )
+            size = scale
+            for index in path:
+                size = size[index]
+            found.append((up["nll"][0] - down["nll"][0]) / (2 * step * size))
+        for text, slope in zip(certified, found, strict=True):
+            assert abs(slope - mp.mpf(text)) <= mp.mpf(10) ** -33 * abs(slope)
+
+
+NOT_OF_FACTORS = ("wishart_objective", "family_diag", "family_tied", "family_spherical")
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name not in NOT_OF_FACTORS])
 def test_reference_uses_at_most_a_quarter_of_the_allowance(name):
     document = DOCUMENTS[name]
     assert document["factor"] == FACTOR

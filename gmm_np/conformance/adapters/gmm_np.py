@@ -119,10 +119,34 @@ def auto_scores(x: Any, logits: Any, means: Any, chol: Any) -> tuple[Any, ...]:
     return rows[:, :k], rows[:, k : k + k * d].reshape(n, k, d), d_chol
 
 
-# Second derivatives are offered as attributes of what gives the first.
+def _of_family(family: str) -> Any:
+    def value_and_gradient(
+        x: Any,
+        logits: Any,
+        means: Any,
+        scale: Any,
+        *,
+        sample_weight: Any = None,
+        reduction: str = "mean",
+    ) -> tuple[Any, ...]:
+        """Call the engine for a family of covariances."""
+        from gmm_np import nll_value_and_grad
+
+        value, gradients = nll_value_and_grad(
+            x, logits, means, scale, family=family, sample_weight=sample_weight, reduction=reduction
+        )
+        return (value, *gradients[:3])
+
+    return value_and_gradient
+
+
+# Second derivatives, and other families, are offered as attributes of what gives the first.
 reference.hvp = reference_hvp  # type: ignore[attr-defined]
 auto.hvp = auto_hvp  # type: ignore[attr-defined]
 auto.scores = auto_scores  # type: ignore[attr-defined]
+auto.diag = _of_family("diag")  # type: ignore[attr-defined]
+auto.tied = _of_family("tied")  # type: ignore[attr-defined]
+auto.spherical = _of_family("spherical")  # type: ignore[attr-defined]
 
 
 def precision(x: Any, alpha: Any, means: Any, icf: Any, gamma: Any, m: Any) -> tuple[Any, ...]:

@@ -10,7 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from gmm_np.conformance.cases import VALUE, Case
-from gmm_np.conformance.mutants import checks, density, factor, precision, samples, second
+from gmm_np.conformance.mutants import (
+    checks,
+    covariances,
+    density,
+    factor,
+    precision,
+    samples,
+    second,
+)
 from gmm_np.conformance.plain import Plain
 
 __all__ = ["MUTANTS", "describe", "mutants_of"]
@@ -32,6 +40,9 @@ MUTANTS: dict[str, dict[str, Any]] = {
     "precision": {mutant.name: mutant for mutant in precision.MUTANTS},
     "hvp": {mutant.name: mutant for mutant in second.HVP},
     "scores": {mutant.name: mutant for mutant in second.SCORES},
+    "diag": {mutant.name: mutant for mutant in covariances.DIAG},
+    "tied": {mutant.name: mutant for mutant in covariances.TIED},
+    "spherical": {mutant.name: mutant for mutant in covariances.SPHERICAL},
 }
 
 
