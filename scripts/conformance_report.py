@@ -128,7 +128,7 @@ def tables(results: dict[str, dict[str, Any]]) -> str:
         f"| family | admits | {' | '.join(titles)} |",
         f"|---|---|{'---|' * len(titles)}",
     ]
-    for name, admits in families.items():
+    for name, admits in sorted(families.items()):
         rows = [results[t]["families"].get(name, {"cases": {}}) for t in titles]
         cells = [cell(list(row["cases"].values())) for row in rows]
         lines.append(f"| {name} | {math.floor(10 * admits) / 10:.1f} | {' | '.join(cells)} |")
