@@ -57,7 +57,7 @@ class Policy:
     dtype : str or None
         The type that answers are computed in, where it is narrower than that of the case.
     nan_refuses : bool
-        Whether NaN for what has to be rejected is a rejection.
+        Whether NaN for what has to be rejected, or may be, is a rejection.
     """
 
     name: str
@@ -213,11 +213,11 @@ def judge(case: Case, outcome: Outcome, policy: Policy = STRICT) -> CaseResult:
             message = f"valid inputs rejected: {outcome.message}"
             return of("wrong", message, kind="rejected", share=math.inf)
         return of("pass")
+    if case.result != "valid" and policy.nan_refuses and _has_nan(outcome):
+        return of("pass")
     if case.result == "invalid":
         if not _has_nan(outcome):
             return of("wrong", "invalid inputs answered", kind="answered", share=math.inf)
-        if policy.nan_refuses:
-            return of("pass")
         message = "NaN for invalid inputs, which have to be rejected"
         return of("wrong", message, kind="nan", share=math.inf)
     return _compare(case, outcome.blocks, policy)

@@ -350,6 +350,16 @@ def test_nan_for_invalid_inputs_is_no_answer(policy, status, kind):
             assert judge(case, zeros, POLICIES[policy]).kind == "answered"
 
 
+def test_nan_for_what_may_be_refused_is_a_refusal_where_nan_is_one():
+    case = next(case for case in CASES.values() if case.result == "either")
+    statuses = [judge(case, nan_out(case), policy).status for policy in POLICIES.values()]
+    assert dict(zip(POLICIES, statuses, strict=True)) == {
+        "strict": "wrong",
+        "library": "pass",
+        "binary32": "pass",
+    }
+
+
 def test_nan_for_valid_inputs_is_wrong_by_every_policy():
     for policy in POLICIES.values():
         assert judge(VALID[0], nan_out(VALID[0]), policy).kind == "nan"
