@@ -8,6 +8,7 @@ import pytest
 import torch
 from problems import Worst
 from rows_by_reference import FAMILIES, coefficients, random_direction, random_rows
+from rows_by_torch import log_prob
 
 from gmm_np import Gradients, mdn
 from gmm_np.datasets import make_inverse_problem
@@ -17,19 +18,6 @@ pytestmark = pytest.mark.needs_extras
 # Both sides round some hundred operations to 1.1e-16 each.
 TOLERANCE = 1e-11
 FAMILY = pytest.mark.parametrize("family", FAMILIES)
-
-
-def log_prob(x, pi_logits, means, scale, family):
-    """PyTorch's own mixture, of a batch of rows."""
-    if family == "full":
-        components = torch.distributions.MultivariateNormal(means, scale_tril=torch.tril(scale))
-    else:
-        deviations = scale if family == "diag" else scale[..., None].expand_as(means)
-        components = torch.distributions.Independent(
-            torch.distributions.Normal(means, deviations), 1
-        )
-    weights = torch.distributions.Categorical(logits=pi_logits)
-    return torch.distributions.MixtureSameFamily(weights, components).log_prob(x)
 
 
 def tensors(*arrays, **options):
