@@ -83,6 +83,11 @@ def check_rows(x: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
     if type(x) is np.ndarray and x.dtype is _DOUBLE:
         array: NDArray[Any] = x
     else:
+        if hasattr(x, "__dask_graph__"):
+            raise TypeError(
+                "x lies with Dask, and this function does not go there: it takes arrays. Give it "
+                "the rows that it is meant for, as x.compute() brings them here."
+            )
         array = _as_real("x", x, _AXES["x"])
     if array.ndim == 1:
         raise ValueError(

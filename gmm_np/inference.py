@@ -143,7 +143,7 @@ def standard_errors(
 
     Parameters
     ----------
-    x : array_like of shape [N, D], or iterable of such blocks of rows
+    x : array_like of shape [N, D], or iterable of such blocks of rows, or Data
         The data that the parameters were fitted to.
     parameters : Parameters
         The maximum of the likelihood: fitted without a floor and without priors, up to some digits.
@@ -307,7 +307,7 @@ def _bootstrap(
             # of w equal rows: a sum of w standard exponentials
             shape = np.ones(len(rows)) if weight is None else weight
             weights.append(rng.standard_gamma(shape))
-        single = not data.is_stream
+        single = data.is_array
         try:
             fitted = fit_em(
                 blocks[0] if single else blocks,

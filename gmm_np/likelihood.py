@@ -5,8 +5,8 @@ Letters in shapes: N samples, K components, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,9 +25,12 @@ from gmm_np.checks import (
 from gmm_np.covariance import FAMILIES
 from gmm_np.estep import METHODS, Block, EStep, Method, PreparedMixture, numpy_settings
 from gmm_np.parameters import Gradients, Parameters
-from gmm_np.sufficient_statistics import Statistics, assemble_gradients
+from gmm_np.parts import DaskParts, Executor, Part, Parts, in_step, is_stream, parts_of
+from gmm_np.sufficient_statistics import Statistics, assemble_gradients, gradients
 
 __all__ = ["log_prob", "nll", "nll_value_and_grad", "responsibilities", "statistics"]
+
+Found = TypeVar("Found")
 
 
 def nll(
@@ -46,7 +49,9 @@ def nll(
     Parameters
     ----------
     x : array_like, shape [N, D]
-        Data, one row a sample; a `numpy.memmap` is read a chunk at a time.
+        Data, one row a sample; a `numpy.memmap` is read a chunk at a time. What lies with Dask, an
+        array, a data frame or a list of Delayed or Future objects, stays there: see
+        docs/distributed.md.
     pi_logits : array_like, shape [K]
         Mixture logits; a logit of -inf switches its component off.
     means : array_like, shape [K, D]
@@ -67,7 +72,7 @@ def nll(
     Returns
     -------
     value : float, or ndarray of shape [N] for ``reduction="none"``
-        In nats.
+        In nats. Of Dask's data "none" gives a Dask array.
 
     Raises
     ------
@@ -90,12 +95,11 @@ def nll(
     1.601038
     """
     reduce = as_reduction(reduction)
-    log_likelihood, weight = _log_likelihood(
-        x,
-        Parameters(pi_logits, means, scale, family),
-        sample_weight,
-        method,
-    )
+    parameters = Parameters(pi_logits, means, scale, family)
+    parts = parts_of(x, sample_weight)
+    if parts is not None:
+        return _nll_of_parts(parts, parameters, reduce, method)
+    log_likelihood, weight = _log_likelihood(x, parameters, sample_weight, method)
     weight = np.ones(len(log_likelihood)) if weight is None else weight
     return reduce_loss(log_likelihood, weight, reduce)[0]
 
@@ -172,6 +176,12 @@ def nll_value_and_grad(
             "a d_value for each sample."
         )
     parameters = Parameters(pi_logits, means, scale, family)
+    parts = parts_of(x, sample_weight)
+    if parts is not None:
+        found_there = statistics(parts, parameters, method=method)
+        weight_there = found_there.weight if reduction == "mean" else 1.0
+        d_parameters = gradients(parameters, found_there, reduction=reduction)
+        return found_there.loss / weight_there, d_parameters
     rows = check_rows(x, parameters.means.shape[1])
     weight = check_sample_weight(sample_weight, len(rows))
     exponent = 0 if weight is None or reduction == "sum" else unit_exponent(weight)
@@ -203,7 +213,7 @@ def log_prob(
     Returns
     -------
     log_likelihood : ndarray, shape [N]
-        In nats; -inf where it is below the range of a double.
+        In nats; -inf where it is below the range of a double. Of Dask's data a Dask array.
 
     Raises
     ------
@@ -217,6 +227,10 @@ def log_prob(
     [-0.918939]
     """
     parameters = Parameters(pi_logits, means, scale, family)
+    parts = parts_of(x)
+    if parts is not None:
+        there: FloatArray = _rows(parts, _log_prob_of_part, (parameters, method), ())
+        return there
     return _log_likelihood(x, parameters, None, method)[0]
 
 
@@ -239,7 +253,7 @@ def responsibilities(
     Returns
     -------
     resp : ndarray, shape [N, K]
-        Rows sum to one. Below 1e-290 a responsibility is zero.
+        Rows sum to one. Below 1e-290 a responsibility is zero. Of Dask's data a Dask array.
 
     Raises
     ------
@@ -254,7 +268,15 @@ def responsibilities(
     [[0.989, 0.011], [0.5, 0.5]]
     """
     parameters = Parameters(pi_logits, means, scale, family)
-    rows = check_rows(x, parameters.n_features)
+    parts = parts_of(x)
+    if parts is not None:
+        tail = (parameters.n_components,)
+        there: FloatArray = _rows(parts, _responsibilities_of_part, (parameters, method), tail)
+        return there
+    return _responsibilities(check_rows(x, parameters.n_features), parameters, method)
+
+
+def _responsibilities(rows: NDArray[Any], parameters: Parameters, method: str) -> FloatArray:
     engine = _engine(parameters, method, gradient=False, n_samples=len(rows))
     resp = np.zeros((len(rows), parameters.n_components))
     on = np.flatnonzero(engine.mixture.on)
@@ -267,11 +289,12 @@ def responsibilities(
 
 
 def statistics(
-    x: ArrayLike | Iterable[ArrayLike],
+    x: ArrayLike | Iterable[Any] | Parts,
     parameters: Parameters,
     *,
-    sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+    sample_weight: ArrayLike | Iterable[Any] | None = None,
     method: str = "auto",
+    executor: Executor | None = None,
 ) -> Statistics:
     """Sufficient statistics of data for the gradient and for EM, equation (25). They add.
 
@@ -279,11 +302,16 @@ def statistics(
     ----------
     x : array_like of shape [N, D], or iterable of such blocks of rows
         An iterator, a generator, or a list of 2-D arrays is taken block by block, and is never
-        held as a whole; neither is a `numpy.memmap`.
+        held as a whole; neither is a `numpy.memmap`. What lies with Dask is not either: an array, a
+        data frame, or a list of Delayed or Future objects, one a part.
     parameters : Parameters
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
+        For Dask's data an array of theirs, a series, or a list of one item a part.
     method : {"auto", "direct", "moments"}
         As in `nll`.
+    executor : object with a method ``map(function, items)``, optional
+        Each item of the list x, an array or a stream such as an open table, is a part that goes
+        through it: processes of `concurrent.futures`, MPI, or what else there is.
 
     Returns
     -------
@@ -292,7 +320,8 @@ def statistics(
     Raises
     ------
     TypeError, ValueError
-        As `nll` does; in a stream, rows are counted within their block, and the block is named.
+        As `nll` does; in streams and parts, rows are counted within their block or part, which is
+        named.
 
     Examples
     --------
@@ -306,8 +335,21 @@ def statistics(
     >>> gmm_np.gradients(parameters, total).means.round(6).tolist()
     [[-0.01648], [0.01648]]
     """
+    check_choice("method", method, METHODS)
+    parts = parts_of(x, sample_weight, executor)
+    if parts is None:
+        return _statistics_of(Part(x, sample_weight), parameters, method, some=True)
+    total: Statistics = parts.reduce(_statistics_of, parameters, method)
+    if total.weight == 0:
+        raise no_weight()
+    return total
+
+
+def _statistics_of(
+    part: Part, parameters: Parameters, method: str, *, some: bool = False
+) -> Statistics:
     engine = _engine(parameters, method, gradient=True, central=True)
-    add_rows(engine, x, sample_weight)
+    add_rows(engine, part.x, part.weight, some=some)
     return _statistics(parameters, engine)
 
 
@@ -345,8 +387,12 @@ def add_rows(
     engine: EStep,
     x: ArrayLike | Iterable[ArrayLike],
     sample_weight: ArrayLike | Iterable[ArrayLike] | None,
+    *,
+    some: bool = True,
 ) -> None:
     """Check rows and weights, and add them, or each block of a stream of them.
+
+    `some`: whether a weight has to be positive, as it has to be unless this is one part of many.
 
     Raises
     ------
@@ -354,23 +400,127 @@ def add_rows(
         As `statistics` does.
     """
     n_features = engine.mixture.n_dims
-    if not is_stream(x):
-        rows = check_rows(cast(ArrayLike, x), n_features)
-        engine.add(rows, check_sample_weight(cast("ArrayLike | None", sample_weight), len(rows)))
-        return
-    for index, (block, weight) in enumerate(in_step(x, sample_weight)):
-        try:
-            rows = check_rows(block, n_features)
-            engine.add(rows, check_sample_weight(weight, len(rows), some=False))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"block {index} of x: {error}") from None
+    one = some and not is_stream(x)
+
+    def add(block: Any, given: ArrayLike | None) -> None:
+        rows = check_rows(block, n_features)
+        engine.add(rows, check_sample_weight(given, len(rows), some=one))
+
+    of_each_block(add, x, sample_weight)
     if engine.count == 0:
         raise ValueError("x is an iterable without any block of rows: give at least one.")
-    if engine.weight == 0:
-        raise ValueError(
-            "sample_weight is zero for every row, so that no sample is left. Give at least one "
-            "row a positive weight."
-        )
+    if engine.weight == 0 and some:
+        raise no_weight()
+
+
+def of_each_block(
+    function: Callable[[Any, ArrayLike | None], Found], x: Any, sample_weight: Any
+) -> list[Found]:
+    """Return the function's value of rows and weights, or of each block of a stream of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the function does; of a stream the message names the block.
+    """
+    if not is_stream(x):
+        return [function(x, sample_weight)]
+    found = []
+    for index, (block, weight) in enumerate(in_step(x, sample_weight)):
+        try:
+            found.append(function(block, weight))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"block {index} of x: {error}") from None
+    return found
+
+
+def no_weight() -> ValueError:
+    """Return the error for weights that are all zero."""
+    return ValueError(
+        "sample_weight is zero for every row, so that no sample is left. Give at least one "
+        "row a positive weight."
+    )
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+def summed_loss(
+    parts: Parts, parameters: Parameters, method: str = "auto", *, entropy: bool = False
+) -> FloatArray:
+    """Return weighted sums over the rows of parts, in nats.
+
+    Of negative log-likelihoods, of ones, and with `entropy` of those of the responsibilities.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nll` does.
+    """
+    found: FloatArray = parts.reduce(_sums_of_part, parameters, method, entropy)
+    if found[1] == 0:
+        raise no_weight()
+    return found
+
+
+def _sums_of_part(part: Part, parameters: Parameters, method: str, entropy: bool) -> FloatArray:
+    from scipy.special import entr
+
+    def sums(block: Any, given: ArrayLike | None) -> FloatArray:
+        rows = check_rows(block, parameters.n_features)
+        weight = check_sample_weight(given, len(rows), some=False)
+        losses, entropies = np.zeros((2, len(rows)))
+
+        def write(block: Block) -> None:
+            own = slice(block.start, block.stop)
+            losses[own] = -block.log_likelihood
+            if entropy:
+                entropies[own] = entr(block.exponentials / block.total).sum(axis=0)
+
+        _engine(parameters, method, gradient=False, n_samples=len(rows)).each(rows, write)
+        own = np.ones(len(rows)) if weight is None else weight
+        with np.errstate(invalid="ignore"):  # a weight of zero leaves out what is infinite
+            weighted = np.where(own == 0, 0.0, own * losses)
+        return np.array([weighted.sum(), own.sum(), own @ entropies])
+
+    return np.asarray(np.sum(of_each_block(sums, part.x, part.weight), axis=0))
+
+
+def _nll_of_parts(parts: Parts, parameters: Parameters, reduction: str, method: str) -> Any:
+    if reduction == "none":
+        return _rows(parts, _loss_of_part, (parameters, method), ())
+    loss, weight, _ = map(float, summed_loss(parts, parameters, method))
+    return loss / weight if reduction == "mean" else loss
+
+
+def _rows(
+    parts: Parts, function: Callable[..., Any], shared: tuple[Any, ...], tail: tuple[int, ...]
+) -> Any:
+    """Return what a function says of each row, as a Dask array, [N, ...]."""
+    assert isinstance(parts, DaskParts)  # there is no executor
+    return parts.rows(function, *shared, tail=tail, dtype=np.float64)
+
+
+def _loss_of_part(part: Part, parameters: Parameters, method: str) -> FloatArray:
+    def loss(block: Any, given: ArrayLike | None) -> FloatArray:
+        found, weight = _log_likelihood(block, parameters, given, method, some=False)
+        return -found if weight is None else np.where(weight == 0, 0.0, -weight * found)
+
+    return np.concatenate(of_each_block(loss, part.x, part.weight))
+
+
+def _log_prob_of_part(part: Part, parameters: Parameters, method: str) -> FloatArray:
+    def log_likelihood(block: Any, _: object) -> FloatArray:
+        return _log_likelihood(block, parameters, None, method)[0]
+
+    return np.concatenate(of_each_block(log_likelihood, part.x, None))
+
+
+def _responsibilities_of_part(part: Part, parameters: Parameters, method: str) -> FloatArray:
+    def resp(block: Any, _: object) -> FloatArray:
+        return _responsibilities(check_rows(block, parameters.n_features), parameters, method)
+
+    return np.concatenate(of_each_block(resp, part.x, None))
 
 
 def checked_statistics(
@@ -407,10 +557,15 @@ def _engine(
 
 
 def _log_likelihood(
-    x: ArrayLike, parameters: Parameters, sample_weight: ArrayLike | None, method: str
+    x: ArrayLike,
+    parameters: Parameters,
+    sample_weight: ArrayLike | None,
+    method: str,
+    *,
+    some: bool = True,
 ) -> tuple[FloatArray, FloatArray | None]:
     rows = check_rows(x, parameters.n_features)
-    weight = check_sample_weight(sample_weight, len(rows))
+    weight = check_sample_weight(sample_weight, len(rows), some=some)
     log_likelihood = np.empty(len(rows))
 
     def write(block: Block) -> None:
@@ -418,30 +573,3 @@ def _log_likelihood(
 
     _engine(parameters, method, gradient=False, n_samples=len(rows)).each(rows, write)
     return log_likelihood, weight
-
-
-def is_stream(x: object) -> bool:
-    if isinstance(x, (list, tuple)):
-        return len(x) > 0 and all(isinstance(block, np.ndarray) and block.ndim == 2 for block in x)
-    return (
-        isinstance(x, Iterable) and not isinstance(x, str | bytes) and not hasattr(x, "__array__")
-    )
-
-
-def in_step(x: Any, weight: Any) -> Iterator[tuple[NDArray[Any], ArrayLike | None]]:
-    """Pair each block with its weights."""
-    if weight is None:
-        for block in x:
-            yield block, None
-        return
-    weights = iter(weight)
-    for index, block in enumerate(x):
-        try:
-            yield block, next(weights)
-        except StopIteration:
-            raise ValueError(
-                f"sample_weight ends before x: there is none for block {index}. Give one array of "
-                "weights for each block of rows."
-            ) from None
-    if next(weights, None) is not None:
-        raise ValueError("sample_weight has more blocks than x. Give one for each block of rows.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,8 +20,9 @@ from gmm_np.checks import FloatArray, as_reduction, check_choice, check_rows, fi
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.sums import Sums
 from gmm_np.estep import METHODS, Method, PreparedMixture, Tangent, TangentEStep
-from gmm_np.likelihood import add_rows, is_stream
+from gmm_np.likelihood import add_rows, is_stream, no_weight
 from gmm_np.parameters import Gradients, Parameters, check_direction
+from gmm_np.parts import Executor, Part, Parts, parts_of
 
 __all__ = ["TangentStatistics", "hvp", "nll_hvp", "tangent_statistics"]
 
@@ -86,14 +87,14 @@ class TangentStatistics:
 
 
 def nll_hvp(
-    x: ArrayLike | Iterable[ArrayLike],
+    x: ArrayLike | Iterable[Any],
     pi_logits: ArrayLike,
     means: ArrayLike,
     scale: ArrayLike,
     direction: Gradients,
     *,
     family: str = "full",
-    sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+    sample_weight: ArrayLike | Iterable[Any] | None = None,
     reduction: str = "mean",
     method: str = "auto",
 ) -> Gradients:
@@ -151,18 +152,19 @@ def nll_hvp(
 
 
 def tangent_statistics(
-    x: ArrayLike | Iterable[ArrayLike],
+    x: ArrayLike | Iterable[Any] | Parts,
     parameters: Parameters,
     direction: Gradients,
     *,
-    sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+    sample_weight: ArrayLike | Iterable[Any] | None = None,
     method: str = "auto",
+    executor: Executor | None = None,
 ) -> TangentStatistics:
     """Sum up data for a Hessian-vector product, equations (66) and (67). The sums add.
 
     Parameters
     ----------
-    x, sample_weight
+    x, sample_weight, executor
         As for `gmm_np.statistics`.
     parameters : Parameters
     direction : Gradients
@@ -196,6 +198,18 @@ def tangent_statistics(
     """
     check_choice("method", method, METHODS)
     moves = _check_direction(parameters, direction)
+    parts = parts_of(x, sample_weight, executor)
+    if parts is None:
+        return _tangents_of(Part(x, sample_weight), parameters, moves, method, some=True)
+    total: TangentStatistics = parts.reduce(_tangents_of, parameters, moves, method)
+    if total.weight == 0:
+        raise no_weight()
+    return total
+
+
+def _tangents_of(
+    part: Part, parameters: Parameters, moves: Gradients, method: str, *, some: bool = False
+) -> TangentStatistics:
     mixture = PreparedMixture.of(parameters)
     beyond, lock = _zeros(parameters), threading.Lock()
 
@@ -208,12 +222,12 @@ def tangent_statistics(
     with np.errstate(all="ignore"):
         tangent = Tangent.of(parameters, mixture.all_inverses, moves)
     # Few samples go by the direct kernel, as they do for a gradient, and keep all their digits.
-    n_samples = 10**6  # of a stream nobody knows
+    x, n_samples = part.x, 10**6  # of a stream nobody knows
     if not is_stream(x):
         x = check_rows(cast(ArrayLike, x), parameters.n_features)
         n_samples = len(x)
     engine = TangentEStep(mixture, cast(Method, method), tangent, by_reference, n_samples=n_samples)
-    add_rows(engine, x, sample_weight)
+    add_rows(engine, x, part.weight, some=some)
     sums, tangents = engine.sums_and_tangents()
     return TangentStatistics(parameters, moves, engine.weight, engine.count, sums, tangents, beyond)
 

@@ -18,6 +18,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 # What each module of extras-only tests imports at its top.
 NEEDS = {
+    "test_distributed.py": ("dask", "distributed", "pandas"),
     "test_derivation_symbolic.py": ("sympy",),
     "test_errata.py": ("torch",),
     "test_conformance_vectors.py": ("mpmath",),

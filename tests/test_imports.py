@@ -30,6 +30,7 @@ ORDER = (
     "files",
     "sufficient_statistics",
     "estep",
+    "parts",
     "likelihood",
     "priors",
     "parametrizations",
@@ -121,7 +122,10 @@ def test_import_loads_nothing_but_numpy_and_scipy():
 
 @pytest.mark.parametrize(
     "heavy",
-    ["scipy.optimize", "scipy.cluster", "scipy.stats", "matplotlib", "tqdm", "sklearn", "torch"],
+    [
+        *("scipy.optimize", "scipy.cluster", "scipy.stats", "matplotlib", "tqdm", "sklearn"),
+        *("torch", "dask"),
+    ],
 )
 def test_import_does_not_load(heavy):
     code = f"import json, sys, gmm_np; print(json.dumps({heavy!r} in sys.modules))"

@@ -21,11 +21,12 @@ from gmm_np.covariance.conversions import (
 )
 from gmm_np.density import Modes, log_prob_grad, log_prob_hess, modes
 from gmm_np.inference import StandardErrors, standard_errors
-from gmm_np.likelihood import is_stream, log_prob, responsibilities
+from gmm_np.likelihood import log_prob, responsibilities, summed_loss
 from gmm_np.mixture.criteria import criteria
 from gmm_np.mixture.sklearn_compat import Estimator, not_fitted_error
 from gmm_np.mixture.validation import as_generator, check_array, check_feature_names, check_weight
 from gmm_np.parameters import Parameters, check_means, check_weights
+from gmm_np.parts import Parts, is_stream, parts_of
 
 
 class FittedMixture(Estimator):
@@ -87,10 +88,23 @@ class FittedMixture(Estimator):
         check_feature_names(names, X)
         return check_array(X, self.parameters_.n_features)
 
+    def _check_parts(self, X: Any, sample_weight: Any = None) -> Parts | None:
+        """Return data that lie in parts, None where they are here."""
+        parts = parts_of(X, sample_weight)
+        if parts is not None:
+            names = getattr(self, "feature_names_in_", None)
+            check_feature_names(names, parts.named)
+        return parts
+
+    def _check_rows(self, X: Any) -> Any:
+        """Return rows, or parts of them, to be used with a fitted mixture."""
+        parts = self._check_parts(X)
+        return self._check_data(X) if parts is None else parts
+
     def score_samples(self, X: Any) -> FloatArray:
-        """Return the log-likelihood of each row, [N], in nats."""
+        """Return the log-likelihood of each row, [N], in nats; + of Dask's data a Dask array."""
         p = self.parameters_
-        return log_prob(self._check_data(X), p.pi_logits, p.means, p.scale, family=p.family)
+        return log_prob(self._check_rows(X), p.pi_logits, p.means, p.scale, family=p.family)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the mean log-likelihood of the rows, in nats a sample; higher is better.
@@ -108,6 +122,10 @@ class FittedMixture(Estimator):
             If X or the weights cannot be what they have to be, or there was no fit.
         """
         del y
+        parts = self._check_parts(X, sample_weight)
+        if parts is not None:
+            loss, total, _ = map(float, summed_loss(parts, self.parameters_))
+            return -loss / total
         log_likelihood = self.score_samples(X)
         weight = check_weight(sample_weight, len(log_likelihood))
         return float(np.average(log_likelihood, weights=weight))
@@ -158,20 +176,29 @@ class FittedMixture(Estimator):
         UserWarning
             If the mixture is not where the likelihood of X is largest.
         """
-        rows = X if is_stream(X) else self._check_data(X)
-        weight = sample_weight if is_stream(X) else check_weight(sample_weight, len(rows))
+        parts = self._check_parts(X, sample_weight)
+        rows, weight = X, sample_weight
+        if parts is not None:
+            rows, weight = parts, None
+        elif not is_stream(X):
+            rows = self._check_data(X)
+            weight = check_weight(sample_weight, len(rows))
         return standard_errors(rows, self.parameters_, kind=kind, sample_weight=weight, **options)
 
     def predict_proba(self, X: Any) -> FloatArray:
-        """Return the probability of each component for each row, [N, K]."""
+        """Return the probability of each component for each row, [N, K]; + lazily for Dask's."""
         p = self.parameters_
-        rows = self._check_data(X)
+        rows = self._check_rows(X)
         return responsibilities(rows, p.pi_logits, p.means, p.scale, family=p.family)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
-        """Return the most probable component of each row, [N]."""
+        """Return the most probable component of each row, [N]; + of Dask's data a Dask array."""
         p = self.parameters_
-        rows = self._check_data(X)
+        rows = self._check_rows(X)
+        if isinstance(rows, Parts):
+            resp: Any = self.predict_proba(rows)
+            there: NDArray[np.int64] = resp.argmax(axis=1)
+            return there
         step = max(2**20 // p.n_components, 1)  # no N x K array
         parts = (rows[start : start + step] for start in range(0, len(rows), step))
         model = (p.pi_logits, p.means, p.scale)
@@ -268,6 +295,8 @@ class FittedMixture(Estimator):
            clustering with the integrated completed likelihood. *IEEE Transactions on Pattern
            Analysis and Machine Intelligence*, 22(7), 719-725.
         """
+        if self._check_parts(X, sample_weight) is not None:
+            return self._criteria(X, sample_weight, entropy=True)["icl"]
         entropies = entr(self.predict_proba(X)).sum(axis=1)  # [N]
         weight = check_weight(sample_weight, len(entropies))
         entropy = float(entropies.sum() if weight is None else entropies @ weight)
@@ -276,6 +305,12 @@ class FittedMixture(Estimator):
     def _criteria(
         self, X: Any, sample_weight: Any, entropy: float | None = None
     ) -> dict[str, float]:
+        parts = self._check_parts(X, sample_weight)
+        if parts is not None:
+            sums = summed_loss(parts, self.parameters_, entropy=entropy is not None)
+            loss, weight, found = map(float, sums)
+            entropy = None if entropy is None else found
+            return criteria(loss / weight, weight, self._n_parameters(), entropy)
         log_likelihood = self.score_samples(X)
         given = check_weight(sample_weight, len(log_likelihood))
         weight = float(len(log_likelihood) if given is None else given.sum())

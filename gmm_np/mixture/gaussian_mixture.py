@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import name_components
-from gmm_np.likelihood import is_stream, statistics
+from gmm_np.likelihood import statistics
 from gmm_np.mixture import findings, model_file
 from gmm_np.mixture.fit_log import Fit, FitLog
 from gmm_np.mixture.fitted import FittedMixture
@@ -29,6 +29,7 @@ from gmm_np.mixture.validation import (
     check_weight,
 )
 from gmm_np.parameters import Parameters, check_covariances
+from gmm_np.parts import is_stream
 from gmm_np.priors import Prior
 from gmm_np.solvers.adam import fit_adam
 from gmm_np.solvers.em import EM
@@ -278,8 +279,9 @@ class GaussianMixture(FittedMixture):
         ----------
         X : array_like of shape [N, D], or iterable of such blocks of rows
             + An iterable is read again for each iteration, and never held as a whole; a
-            `numpy.memmap` is not either. `gmm_np.solvers.Data`, which have their weights, are
-            taken as they are.
+            `numpy.memmap` is not either, nor is what lies with Dask: an array, a data frame, or
+            a list of Delayed or Future objects. `gmm_np.solvers.Data`, which have their weights,
+            are taken as they are.
         y : ignored
         sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
             + A weight of two counts as a repeated row, one of zero as a dropped row.
@@ -389,8 +391,11 @@ class GaussianMixture(FittedMixture):
                 "partial_fit would count the priors again with each block. Fit a stream of blocks, "
                 "or leave priors out."
             )
-        rows = self._check_data(X)
-        weight = check_weight(sample_weight, len(rows))
+        rows: Any = self._check_parts(X, sample_weight)
+        weight = None
+        if rows is None:
+            rows = self._check_data(X)
+            weight = check_weight(sample_weight, len(rows))
         if not hasattr(self, "lower_bounds_"):  # attributes were set by hand, without a fit
             self._set_fit([], converged=False, weight_seen=0.0)
         parameters, reg_covar = self.parameters_, self.reg_covar
@@ -610,16 +615,13 @@ class GaussianMixture(FittedMixture):
     def _check_fit_data(self, X: Any, sample_weight: Any) -> Data:
         """Return data to fit to, and set what they say about features."""
         data = as_data(X, sample_weight)
-        rows, weight = next(data.blocks(), (None, None))
-        if rows is None:
-            raise ValueError("X is an iterable without any block of rows: give at least one.")
-        n_samples = len(rows) if weight is None else int(np.count_nonzero(weight))
-        if n_samples < self.n_components and not data.is_stream:
+        n_features = data.n_features()
+        if data.is_array and (n_samples := data.usage()[0].n_rows) < self.n_components:
             raise ValueError(
                 "Expected n_samples >= n_components but got n_components = "
                 f"{self.n_components}, n_samples = {n_samples}"
             )
-        self.n_features_in_ = rows.shape[1]
+        self.n_features_in_ = n_features
         vars(self).pop("feature_names_in_", None)
         if data.feature_names is not None:
             self.feature_names_in_ = data.feature_names

@@ -18,7 +18,7 @@ from gmm_np import parameters
 from gmm_np.checks import FloatArray, find_non_number
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.conversions import factor_of_precisions
-from gmm_np.likelihood import is_stream
+from gmm_np.parts import is_stream, parts_of
 from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.solvers.em import ON_COLLAPSE
 from gmm_np.solvers.initialization import STARTS
@@ -158,8 +158,15 @@ def as_data(x: Any, sample_weight: Any = None) -> Data:
     TypeError, ValueError
         As `check_array`, `check_weight` and `Data` do.
     """
-    if isinstance(x, Data) or (is_stream(x) and not hasattr(x, "tocsr")):  # that is sparse
+    if isinstance(x, Data):
         return Data.of(x, sample_weight)
+    parts = parts_of(x, sample_weight)
+    if parts is not None:
+        data = Data(parts)
+        data.feature_names = feature_names(parts.named)
+        return data
+    if is_stream(x) and not hasattr(x, "tocsr"):  # that is sparse
+        return Data(x, sample_weight)
     rows = check_array(x, least=2)
     data = Data(rows, check_weight(sample_weight, len(rows)), finite=True)
     data.feature_names = feature_names(x)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.parameters import Parameters
+from gmm_np.parts import Executor
 from gmm_np.priors import Prior
 from gmm_np.solvers.objective import Objective
 from gmm_np.solvers.results import Callback, Data, FitInterrupted, FitResult, Trace
@@ -28,10 +29,11 @@ EPSILON: Final = 1e-8
 
 
 def fit_adam(
-    x: ArrayLike | Iterable[ArrayLike] | Data,
+    x: ArrayLike | Iterable[Any] | Data,
     start: Parameters,
     *,
-    sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+    sample_weight: ArrayLike | Iterable[Any] | None = None,
+    executor: Executor | None = None,
     reg_covar: ArrayLike = 0.0,
     priors: Sequence[Prior] = (),
     batch_size: int | None = None,
@@ -49,8 +51,11 @@ def fit_adam(
     ----------
     x : array_like of shape [N, D], or iterable of such blocks of rows, or Data
         An iterable is read once for each pass, and batches are drawn within its blocks.
+        Data in parts, as `Data` takes them, stay where they are, and so do their batches.
     start : Parameters
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
+    executor : object with a method ``map(function, items)``, optional
+        Through which the parts of a list x go, as for `gmm_np.statistics`.
     reg_covar : float or array_like of shape [D]
         A floor under the squared diagonals of the factors, one number or one a column.
     priors : sequence of Wishart, Dirichlet or Normal
@@ -86,7 +91,7 @@ def fit_adam(
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, or None for all rows; got {batch_size}.")
-    data = Data.of(x, sample_weight, start.n_features)
+    data = Data.of(x, sample_weight, start.n_features, executor)
     objective = Objective(data, start, reg_covar=reg_covar, priors=priors)
     batches = Batches(data, batch_size, np.random.default_rng() if rng is None else rng)
     step_size = np.where(objective.is_logit, step_logits, step_components)
@@ -98,8 +103,9 @@ def fit_adam(
         for iteration in range(1, max_iter + 1):
             total = 0.0
             largest = math.inf
-            for batch, share in batches:
+            for batch in batches:
                 found = objective.evaluate(vector, batch)
+                share = batches.share(found.statistics.weight)
                 gradient = share * found.gradient
                 total += share * found.value
                 if batches.whole:
@@ -127,38 +133,45 @@ def fit_adam(
 
 
 class Batches:
-    """Minibatches of data, each with the factor that makes its mean an unbiased estimate.
+    """Minibatches of data.
 
     Rows of weight zero are left out. Each pass shuffles the rows anew, those of a stream within
-    their block.
+    their block, and those of a part, where it is, within it.
     """
 
     def __init__(self, data: Data, size: int | None, rng: np.random.Generator) -> None:
         self.data, self.size, self.rng = data, size, rng
         # No batches: one evaluation of all data, stream or not.
         self.whole = size is None
-        self.count, n_rows, total = 0, 0, 0.0
-        for rows, weight in data.blocks():
-            used = len(rows) if weight is None else int(np.count_nonzero(weight))
-            total += used if weight is None else float(weight.sum())
-            n_rows += used
-            self.count += 0 if size is None else -(-used // size)
-        self.count = 1 if size is None else self.count
+        self.usage = data.usage()
+        n_rows = sum(use.n_rows for use in self.usage)
+        total = sum(use.weight for use in self.usage)
+        self.count = 1 if size is None else sum(-(-use.n_rows // size) for use in self.usage)
         data.total_weight = total
         self.mean_weight = total / n_rows if n_rows else 0.0
         self.mean_rows = n_rows / self.count if self.count else 0.0
         if n_rows == 0:
             raise ValueError("x has no row of positive weight: give at least one.")
 
-    def __iter__(self) -> Iterator[tuple[Data, float]]:
+    def share(self, weight: float) -> float:
+        """Return the factor that makes the mean of a batch of this weight an unbiased estimate."""
+        return 1.0 if self.whole else weight / (self.mean_rows * self.mean_weight)
+
+    def __iter__(self) -> Iterator[Data]:
         if self.size is None:
-            yield self.data, 1.0
-            return
-        for rows, weight in self.data.blocks():
-            used = np.arange(len(rows)) if weight is None else np.flatnonzero(weight)
-            order = self.rng.permutation(used)
-            for first in range(0, len(order), self.size):
-                chosen = order[first : first + self.size]
-                part = None if weight is None else weight[chosen]
-                own = float(len(chosen)) if part is None else float(part.sum())
-                yield Data(rows[chosen], part), own / (self.mean_rows * self.mean_weight)
+            yield self.data
+        elif self.data.parts is not None:
+            for use in self.usage:
+                for chosen in self._cut(np.arange(use.n_rows), self.size):
+                    yield Data(self.data.parts.pick(use.place, chosen))
+        else:
+            for rows, weight in self.data.blocks():
+                used = np.arange(len(rows)) if weight is None else np.flatnonzero(weight)
+                for chosen in self._cut(used, self.size):
+                    yield Data(rows[chosen], None if weight is None else weight[chosen])
+
+    def _cut(self, used: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+        """Shuffle, and yield batch by batch."""
+        order = self.rng.permutation(used)
+        for first in range(0, len(order), size):
+            yield order[first : first + size]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from gmm_np.checks import FloatArray, check_choice, name_components
 from gmm_np.covariance.sums import Bools
 from gmm_np.parameters import Parameters
+from gmm_np.parts import Executor
 from gmm_np.priors import Prior, conjugate
 from gmm_np.solvers.floor import deviations, find_held_up
 from gmm_np.solvers.results import (
@@ -44,10 +45,11 @@ MOST_RESEEDS: Final = 20
 
 
 def fit_em(
-    x: ArrayLike | Iterable[ArrayLike] | Data,
+    x: ArrayLike | Iterable[Any] | Data,
     start: Parameters,
     *,
-    sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+    sample_weight: ArrayLike | Iterable[Any] | None = None,
+    executor: Executor | None = None,
     reg_covar: ArrayLike = 0.0,
     priors: Sequence[Prior] = (),
     on_collapse: str = "raise",
@@ -62,10 +64,13 @@ def fit_em(
     Parameters
     ----------
     x : array_like of shape [N, D], or iterable of such blocks of rows, or Data
-        An iterable is read once for each iteration.
+        An iterable is read once for each iteration. Data in parts, as `Data` takes them, stay
+        where they are.
     start : Parameters
         Of any family.
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
+    executor : object with a method ``map(function, items)``, optional
+        Through which the parts of a list x go, as for `gmm_np.statistics`.
     reg_covar : float or array_like of shape [D]
         Added to the diagonal of each covariance in each update, one number or one a column: a
         floor, which also lets the negative log-likelihood rise a little near the end. One variance
@@ -97,7 +102,7 @@ def fit_em(
     TypeError, ValueError
         As `gmm_np.statistics` does.
     """
-    data = Data.of(x, sample_weight, start.n_features)
+    data = Data.of(x, sample_weight, start.n_features, executor)
     run = EM(data, start, reg_covar=reg_covar, priors=priors, on_collapse=on_collapse, rng=rng)
     run.iterate(tol=tol, max_iter=max_iter, callback=callback, trace=trace)
     final = data.statistics(run.parameters)

@@ -76,7 +76,7 @@ def sample_for(
     sample = data.sample(rng)
     if 1 <= n_components <= len(sample.rows):
         return sample
-    used = sum(len(rows) if w is None else np.count_nonzero(w) for rows, w in data.blocks())
+    used = sum(block.n_rows for block in data.usage())
     if 1 <= n_components <= min(used, SAMPLE_ROWS) and not distinct:
         return sample
     among = f" among the {SAMPLE_ROWS} that a start looks at" if used > SAMPLE_ROWS else ""

@@ -5,10 +5,12 @@ Letters in shapes: N samples, M samples drawn, K components, D dimensions.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,8 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray, check_rows, check_sample_weight, not_finite
 from gmm_np.hessian import Information, information
-from gmm_np.likelihood import checked_statistics, in_step, is_stream, statistics
+from gmm_np.likelihood import checked_statistics, no_weight, statistics
 from gmm_np.parameters import Gradients, Parameters
+from gmm_np.parts import Executor, Part, Parts, in_step, is_stream, parts_of
 from gmm_np.priors import Prior
 from gmm_np.second_order import TangentStatistics, tangent_statistics
 from gmm_np.sufficient_statistics import Statistics
@@ -119,34 +122,44 @@ class Data:
     Parameters
     ----------
     x : array_like of shape [N, D], or iterable of such blocks of rows
-        An iterable must be one that can be read again and again, as a list can.
+        An iterable must be one that can be read again and again, as a list can. Dask's data, and
+        with an executor a list of parts, as `gmm_np.statistics` takes them, stay where they are.
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
     n_features : int, optional
         The D that x must have.
     finite : bool
         That every value of x is known to be finite, so that none is looked at again.
+    executor : object with a method ``map(function, items)``, optional
+        As for `gmm_np.statistics`.
+    some : bool
+        Whether a row has to have a positive weight, as one of all parts has to.
 
     Raises
     ------
     TypeError, ValueError
         As `gmm_np.statistics` does; for an array the values are looked at here, and for a stream
-        in its first pass.
+        or parts in the first pass.
     """
 
     feature_names: NDArray[Any] | None = None  # where x had names for its columns, [D]
 
     def __init__(
         self,
-        x: ArrayLike | Iterable[ArrayLike],
-        sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+        x: ArrayLike | Iterable[Any] | Parts,
+        sample_weight: ArrayLike | Iterable[Any] | None = None,
         n_features: int | None = None,
         *,
         finite: bool = False,
+        executor: Executor | None = None,
+        some: bool = True,
     ) -> None:
-        self.is_stream, self.finite = is_stream(x), finite
+        self.parts: Parts | None = parts_of(x, sample_weight, executor)
+        self.is_stream, self.finite = self.parts is None and is_stream(x), finite
         self.x: Any = x
         self.weight: Any = sample_weight
-        self.total_weight = 0.0  # of a stream known from the first pass on
+        self.total_weight = 0.0  # of a stream, or parts, known from the first pass on
+        if self.parts is not None:
+            return
         if self.is_stream:
             streams: tuple[tuple[str, Any], ...] = (("x", x), ("sample_weight", sample_weight))
             for name, blocks in streams:
@@ -166,21 +179,43 @@ class Data:
                 raise not_finite(self.x)
         if self.x.size <= LARGEST_COPY and not isinstance(self.x, np.memmap):
             self.x = np.asfortranarray(self.x, np.float64)
-        self.weight = check_sample_weight(sample_weight, len(self.x))  # type: ignore[arg-type]
+        self.weight = check_sample_weight(sample_weight, len(self.x), some=some)  # type: ignore[arg-type]
         self.total_weight = float(len(self.x) if self.weight is None else self.weight.sum())
 
     @classmethod
-    def of(cls, x: Any, sample_weight: Any = None, n_features: int | None = None) -> Data:
+    def of(
+        cls,
+        x: Any,
+        sample_weight: Any = None,
+        n_features: int | None = None,
+        executor: Executor | None = None,
+    ) -> Data:
         """Return data that were checked before as they are, others checked."""
         if not isinstance(x, Data):
-            return cls(x, sample_weight, n_features)
-        if sample_weight is not None:
-            raise TypeError("sample_weight belongs into Data, where x is Data.")
+            return cls(x, sample_weight, n_features, executor=executor)
+        for name, given in (("sample_weight", sample_weight), ("executor", executor)):
+            if given is not None:
+                raise TypeError(f"{name} belongs into Data, where x is Data.")
         return x
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the rows are one array, and not a stream or parts."""
+        return self.parts is None and not self.is_stream
+
+    def n_features(self) -> int:
+        """Return D."""
+        if self.parts is not None:
+            return self.parts.n_features()
+        for rows, _ in self.blocks():
+            return int(rows.shape[1])
+        raise ValueError("x is an iterable without any block of rows: give at least one.")
 
     def statistics(self, parameters: Parameters, method: str = "auto") -> Statistics:
         """One pass over the data."""
-        if self.is_stream:
+        if self.parts is not None:
+            found = statistics(self.parts, parameters, method=method)
+        elif self.is_stream:
             found = statistics(self.x, parameters, sample_weight=self.weight, method=method)
         else:
             found = checked_statistics(self.x, self.weight, parameters, method)
@@ -189,10 +224,19 @@ class Data:
 
     def tangent_statistics(self, parameters: Parameters, direction: Gradients) -> TangentStatistics:
         """One pass over the data, for a Hessian-vector product."""
+        if self.parts is not None:
+            return tangent_statistics(self.parts, parameters, direction)
         return tangent_statistics(self.x, parameters, direction, sample_weight=self.weight)
 
     def information(self, parameters: Parameters) -> Information:
         """One pass over the data, for the Hessian."""
+        if self.parts is not None:
+            found: Information = self.parts.reduce(
+                _information_of, parameters, add=Information.plus
+            )
+            if found.weight == 0:
+                raise no_weight()
+            return found
         total: Information | None = None
         for rows, weight in self.blocks():
             part = information(rows, parameters, weight)
@@ -204,8 +248,11 @@ class Data:
     def fingerprint(self) -> bytes:
         """Return a digest of rows and weights, by which the same data are known again.
 
-        Takes one reading, of which the blocks of a stream make no difference.
+        Takes one reading, of which the blocks of a stream make no difference; parts do.
         """
+        if self.parts is not None:
+            digests: bytes = self.parts.reduce(_fingerprint_of)
+            return hashlib.blake2b(digests, digest_size=32).digest()
         rows_seen, weights_seen = (hashlib.blake2b(digest_size=16) for _ in range(2))
         for rows, weight in self.blocks():
             for start in range(0, len(rows), SAMPLE_ROWS):
@@ -216,7 +263,18 @@ class Data:
         return rows_seen.digest() + weights_seen.digest()
 
     def blocks(self) -> Iterator[tuple[NDArray[Any], FloatArray | None]]:
-        """Yield the rows, and their weights if there are any, in blocks."""
+        """Yield the rows, and their weights if there are any, in blocks.
+
+        Raises
+        ------
+        TypeError
+            If they lie in parts elsewhere, so that all would have to come here.
+        """
+        if self.parts is not None:
+            raise TypeError(
+                "x lies in parts, which stay where they are, and this needs the rows themselves, "
+                "one block after the other. Give a sample of them as an array, or a stream."
+            )
         if not self.is_stream:
             yield self.x, self.weight
             return
@@ -230,37 +288,107 @@ class Data:
                 raise type(error)(f"block {index} of x: {error}") from None
             yield rows, weight
 
+    def usage(self) -> list[Usage]:
+        """Return how many rows each block, or part, has of positive weight, and that weight."""
+        if self.parts is not None:
+            found: list[Usage] = self.parts.reduce(_usage_of)
+            return found
+        return [_usage(*block, place) for place, block in enumerate(self.blocks())]
+
     def variances(self) -> FloatArray:
         """Return the variance of each column, 0 of a constant one, [D]; one pass over the data."""
+        if self.parts is not None:
+            return _variances(self.parts.reduce(_spread_of, add=Spread.merge))
         return variances(self.blocks())
 
     def sample(self, rng: np.random.Generator, size: int = SAMPLE_ROWS) -> Sample:
         """Return distinct rows of positive weight; of `size` rows drawn if there are more.
 
-        The order of the rows, and whether a row is repeated or has a weight, makes no difference
-        as long as all rows are taken.
+        The order of the rows, whether a row is repeated or has a weight, and the parts, make no
+        difference as long as all rows are taken.
         """
-        kept: list[FloatArray] = []
-        weights: list[FloatArray] = []
-        keys: list[FloatArray] = []
+        if self.parts is None:
+            drawn = self._draw(rng, size, always=self.is_stream)
+        else:
+            # Of the generator nothing is taken, so that it goes on as with an array.
+            seed = int(copy.deepcopy(rng).integers(2**63))
+            drawn = self.parts.reduce(_draw_of, seed, size, add=partial(_add_draws, size=size))
+        kept, weights, _ = drawn
+        if len(kept) == 0:
+            raise ValueError("x has no row of positive weight: give at least one.")
+        distinct, inverse = np.unique(kept, axis=0, return_inverse=True)
+        return Sample(
+            distinct, np.bincount(inverse.reshape(-1), weights=weights).astype(np.float64)
+        )
+
+    def _draw(self, rng: np.random.Generator, size: int, *, always: bool) -> Drawn:
+        """Draw `size` rows of positive weight, with keys `always` or where there are more."""
+        kept: list[Drawn] = []
         for rows, weight in self.blocks():
             use = np.arange(len(rows)) if weight is None else np.flatnonzero(weight > 0)
-            key = rng.random(len(use)) if self.is_stream or len(use) > size else np.zeros(len(use))
+            key = rng.random(len(use)) if always or len(use) > size else np.zeros(len(use))
             if len(use) > size:
                 smallest = np.argpartition(key, size)[:size]
                 use, key = use[smallest], key[smallest]
-            kept.append(np.asarray(rows[use], np.float64))
-            weights.append(np.ones(len(use)) if weight is None else weight[use])
-            keys.append(key)
-            if sum(map(len, keys)) > 4 * size:
-                kept, weights, keys = _smallest(kept, weights, keys, size)
-        kept, weights, keys = _smallest(kept, weights, keys, size)
-        if not kept or len(kept[0]) == 0:
-            raise ValueError("x has no row of positive weight: give at least one.")
-        distinct, inverse = np.unique(kept[0], axis=0, return_inverse=True)
-        return Sample(
-            distinct, np.bincount(inverse.reshape(-1), weights=weights[0]).astype(np.float64)
-        )
+            own = np.ones(len(use)) if weight is None else weight[use]
+            kept.append(Drawn(np.asarray(rows[use], np.float64), own, key))
+            if sum(len(drawn.key) for drawn in kept) > 4 * size:
+                kept = [_smallest(kept, size)]
+        return _smallest(kept, size)
+
+
+class Usage(NamedTuple):
+    """Rows of positive weight, and the sum of these weights."""
+
+    n_rows: int
+    weight: float
+    place: int  # of the block or part
+
+
+class Drawn(NamedTuple):
+    """Rows that were drawn [M, D], their weights [M], and uniform keys [M]: the smallest stay."""
+
+    rows: FloatArray
+    weight: FloatArray
+    key: FloatArray
+
+
+def _smallest(drawn: Sequence[Drawn], size: int) -> Drawn:
+    """Join draws, and keep what has the `size` smallest keys."""
+    if not drawn:
+        return Drawn(np.empty((0, 0)), np.empty(0), np.empty(0))
+    joined = Drawn(*(np.concatenate(arrays) for arrays in zip(*drawn, strict=True)))
+    if len(joined.key) > size:
+        smallest = np.argpartition(joined.key, size)[:size]
+        return Drawn(*(array[smallest] for array in joined))
+    return joined
+
+
+class Spread(NamedTuple):
+    """Of columns: their means, sums of squares about them, and largest values; they merge."""
+
+    weight: float
+    mean: FloatArray  # [D]
+    square: FloatArray  # [D]
+    largest: FloatArray  # [D]
+
+    def merge(self, other: Spread) -> Spread:
+        """Return that of both."""
+        if self.weight == 0:
+            return other
+        if other.weight == 0:
+            return self
+        total, weight = other.weight, self.weight
+        with np.errstate(over="ignore", invalid="ignore"):  # of values whose squares overflow
+            moved = other.mean - self.mean
+            # sums of squares about the means of both parts, and what these are apart
+            apart = moved**2 * (total * (weight / (weight + total)))
+            return Spread(
+                weight + total,
+                self.mean + moved * (total / (weight + total)),
+                self.square + other.square + apart,
+                np.maximum(self.largest, other.largest),
+            )
 
 
 def variances(
@@ -275,45 +403,75 @@ def variances(
     ValueError
         If no row has a positive weight.
     """
-    weight, mean, square, largest = 0.0, np.zeros(()), np.zeros(()), np.zeros(())
-    with np.errstate(over="ignore", invalid="ignore"):  # of values whose squares overflow
-        for rows, given in blocks:
-            for start in range(0, len(rows), SAMPLE_ROWS):
-                part = np.asarray(rows[start : start + SAMPLE_ROWS], np.float64)
-                own = np.ones(len(part)) if given is None else given[start : start + SAMPLE_ROWS]
-                if given is not None:  # what has no weight may be anything
-                    part, own = part[own > 0], own[own > 0]
-                if len(part) == 0:
-                    continue
-                total = float(own.sum())
+    return _variances(_spread(blocks))
+
+
+def _spread(blocks: Iterable[tuple[NDArray[Any], FloatArray | None]]) -> Spread:
+    zero = np.zeros(())
+    found = Spread(0.0, zero, zero, zero)
+    for rows, given in blocks:
+        for start in range(0, len(rows), SAMPLE_ROWS):
+            part = np.asarray(rows[start : start + SAMPLE_ROWS], np.float64)
+            own = np.ones(len(part)) if given is None else given[start : start + SAMPLE_ROWS]
+            if given is not None:  # what has no weight may be anything
+                part, own = part[own > 0], own[own > 0]
+            if len(part) == 0:
+                continue
+            total = float(own.sum())
+            with np.errstate(over="ignore", invalid="ignore"):  # of values whose squares overflow
                 middle = (own / total) @ part
-                moved = middle - mean if weight else np.zeros_like(middle)
-                mean = mean + moved * (total / (weight + total)) if weight else middle
-                # sums of squares about the means of both parts, and what these are apart
-                square = square + own @ np.square(part - middle)
-                square = square + moved**2 * (total * (weight / (weight + total)))
-                weight += total
-                largest = np.maximum(largest, np.abs(part).max(axis=0))
-        if weight == 0:
-            raise ValueError("x has no row of positive weight: give at least one.")
-        found = square / weight
-    constant = np.sqrt(found) <= 64 * np.finfo(np.float64).eps * largest
+                square = own @ np.square(part - middle)
+            found = found.merge(Spread(total, middle, square, np.abs(part).max(axis=0)))
+    return found
+
+
+def _variances(spread: Spread) -> FloatArray:
+    if spread.weight == 0:
+        raise ValueError("x has no row of positive weight: give at least one.")
+    found = spread.square / spread.weight
+    constant = np.sqrt(found) <= 64 * np.finfo(np.float64).eps * spread.largest
     return np.asarray(np.where(constant, 0.0, found))
+
+
+# --- what is asked of a part, where it is -------------------------------------------------------
+
+
+def _here(part: Part) -> Data:
+    return Data(part.x, part.weight, some=False)
+
+
+def _information_of(part: Part, parameters: Parameters) -> Information:
+    return _here(part).information(parameters)
+
+
+def _fingerprint_of(part: Part) -> bytes:
+    return _here(part).fingerprint()
+
+
+def _usage_of(part: Part) -> list[Usage]:
+    found = _here(part).usage()
+    return [Usage(sum(u.n_rows for u in found), sum(u.weight for u in found), part.place)]
+
+
+def _usage(rows: NDArray[Any], weight: FloatArray | None, place: int) -> Usage:
+    if weight is None:
+        return Usage(len(rows), float(len(rows)), place)
+    return Usage(int(np.count_nonzero(weight)), float(weight.sum()), place)
+
+
+def _spread_of(part: Part) -> Spread:
+    return _spread(_here(part).blocks())
+
+
+def _draw_of(part: Part, seed: int, size: int) -> Drawn:
+    rng = np.random.default_rng([seed, part.place])
+    return _here(part)._draw(rng, size, always=True)
+
+
+def _add_draws(left: Drawn, right: Drawn, *, size: int) -> Drawn:
+    return _smallest((left, right), size)
 
 
 def log_density(priors: Sequence[Prior], parameters: Parameters) -> float:
     """Return the log density of the parameters under all priors, in nats."""
     return math.fsum(prior.log_density_and_grad(parameters)[0] for prior in priors)
-
-
-def _smallest(
-    rows: list[FloatArray], weights: list[FloatArray], keys: list[FloatArray], size: int
-) -> tuple[list[FloatArray], list[FloatArray], list[FloatArray]]:
-    """Join blocks of rows, and keep those of the `size` smallest keys."""
-    if not rows:
-        return [], [], []
-    joined, weight, key = np.concatenate(rows), np.concatenate(weights), np.concatenate(keys)
-    if len(key) > size:
-        smallest = np.argpartition(key, size)[:size]
-        joined, weight, key = joined[smallest], weight[smallest], key[smallest]
-    return [joined], [weight], [key]

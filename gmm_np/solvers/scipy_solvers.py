@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from gmm_np.checks import FloatArray
 from gmm_np.parameters import Parameters
+from gmm_np.parts import Executor
 from gmm_np.priors import Prior
 from gmm_np.solvers.objective import Evaluation, Objective
 from gmm_np.solvers.results import Callback, Data, FitInterrupted, FitResult, Trace
@@ -22,10 +23,11 @@ LARGEST_MATRIX: Final = 512
 
 
 def fit_lbfgs(
-    x: ArrayLike | Iterable[ArrayLike] | Data,
+    x: ArrayLike | Iterable[Any] | Data,
     start: Parameters,
     *,
-    sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+    sample_weight: ArrayLike | Iterable[Any] | None = None,
+    executor: Executor | None = None,
     reg_covar: ArrayLike = 0.0,
     priors: Sequence[Prior] = (),
     tol: float = 1e-6,
@@ -38,9 +40,12 @@ def fit_lbfgs(
     Parameters
     ----------
     x : array_like of shape [N, D], or iterable of such blocks of rows, or Data
-        An iterable is read once for each evaluation.
+        An iterable is read once for each evaluation. Data in parts, as `Data` takes them, stay
+        where they are.
     start : Parameters
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
+    executor : object with a method ``map(function, items)``, optional
+        Through which the parts of a list x go, as for `gmm_np.statistics`.
     reg_covar : float or array_like of shape [D]
         A floor under the squared diagonals of the factors, one number or one a column, held as a
         bound.
@@ -72,7 +77,10 @@ def fit_lbfgs(
     started again from there, in units of that place and without memory, as long as that gains.
     """
     objective = Objective(
-        Data.of(x, sample_weight, start.n_features), start, reg_covar=reg_covar, priors=priors
+        Data.of(x, sample_weight, start.n_features, executor),
+        start,
+        reg_covar=reg_covar,
+        priors=priors,
     )
 
     def options(objective: Objective, gtol: float, n_left: int) -> dict[str, Any]:
@@ -87,10 +95,11 @@ def fit_lbfgs(
 
 
 def fit_newton(
-    x: ArrayLike | Iterable[ArrayLike] | Data,
+    x: ArrayLike | Iterable[Any] | Data,
     start: Parameters,
     *,
-    sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+    sample_weight: ArrayLike | Iterable[Any] | None = None,
+    executor: Executor | None = None,
     priors: Sequence[Prior] = (),
     tol: float = 1e-8,
     max_iter: int = 200,
@@ -103,7 +112,7 @@ def fit_newton(
 
     Parameters
     ----------
-    x, start, sample_weight, priors, callback, trace
+    x, start, sample_weight, executor, priors, callback, trace
         As for `fit_lbfgs`.
     tol : float
         As for `fit_lbfgs`. The gradient is brought below it also where the objective has settled
@@ -125,7 +134,9 @@ def fit_newton(
     over the data an iteration, for vectors of up to 512 entries; beyond, trust-ncg, which takes
     some dozens of products with vectors, each at the price of two gradients.
     """
-    objective = Objective(Data.of(x, sample_weight, start.n_features), start, priors=priors)
+    objective = Objective(
+        Data.of(x, sample_weight, start.n_features, executor), start, priors=priors
+    )
     is_small = len(objective.origin) <= LARGEST_MATRIX
 
     def options(objective: Objective, gtol: float, n_left: int) -> dict[str, Any]:
