@@ -10,8 +10,10 @@ from __future__ import annotations
 import copy
 import operator
 import sys
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -229,17 +231,17 @@ class DaskParts(Parts):
 
     def __init__(self, x: Any, weight: Any = None) -> None:
         try:
-            import dask
+            import dask.delayed  # noqa: F401
         except ModuleNotFoundError:
             raise ModuleNotFoundError(
                 'x lies with Dask, which is not installed: pip install "gmm_np[distributed]"'
             ) from None
-        self._delayed = partial(dask.delayed, pure=False)
         items, self.lengths, self._width, self.named = _split(x)
         super().__init__(items, _split_weight(weight, self.lengths))
         futures = [item for item in (*self.x, *self.weight) if _is_future(item)]
         # A future belongs to a client, which need not be the one that is running.
         self._where = {"scheduler": futures[0].client} if futures else {}
+        self.x, self.weight = (list(map(_as_delayed, array)) for array in (self.x, self.weight))
 
     def n_features(self) -> int:
         """Return D."""
@@ -251,29 +253,54 @@ class DaskParts(Parts):
         """Return function(part, *shared), one row for each of the part, as a Dask array."""
         import dask.array as da
 
-        sent = self._delayed(_same)(shared)
-        call = self._delayed(_rows_on_part)
-        made = [
-            da.from_delayed(call(function, sent, tuple(part), tail, dtype), (length, *tail), dtype)
-            for part, length in zip(self._parts(), self.lengths, strict=True)
-        ]
-        return da.concatenate(made, allow_unknown_chunksizes=True)
+        zeros = (0,) * len(tail)
+        name, layer, keys = self._layer(_rows_on_part, function, shared, (tail, dtype))
+        layer |= {(name, i, *zeros): layer.pop(key) for i, key in enumerate(keys)}
+        chunks = (tuple(self.lengths), *((n,) for n in tail))
+        return da.Array(self._graph(name, layer), name, chunks, dtype)
 
     def _reduce(
         self, function: Callable[..., Any], shared: tuple[Any, ...], add: Callable[[Any, Any], Any]
     ) -> Any:
-        sent = self._delayed(_same)(shared)  # a node of its own: once a pass and worker
-        call, merge = self._delayed(_on_part), self._delayed(_merge)
-        level = [call(function, sent, tuple(part)) for part in self._parts()]
+        from dask.delayed import Delayed
+
+        name, layer, level = self._layer(_on_part, function, shared)
+        height = 0
         while len(level) > 1:
-            level = [merge(add, level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
-        return level[0].compute(**self._where)
+            height += 1
+            groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
+            level = [(f"add-{name}", height, i) for i in range(len(groups))]
+            layer |= {key: (_merge, add, group) for key, group in zip(level, groups, strict=True)}
+        return Delayed(level[0], self._graph(name, layer), layer=name).compute(**self._where)
+
+    def _layer(
+        self,
+        call: Callable[..., Any],
+        function: Callable[..., Any],
+        shared: tuple[Any, ...],
+        more: tuple[Any, ...] = (),
+    ) -> tuple[str, dict[Any, Any], list[Any]]:
+        """Return a name, tasks that call a function on each part, and the keys of these."""
+        name = f"{function.__name__.strip('_')}-{uuid.uuid4().hex}"
+        # A node of its own, so that it goes to each worker once.
+        layer: dict[Any, Any] = {f"shared-{name}": (_opened, _Closed(shared))}
+        keys = [(f"part-{name}", i) for i in range(len(self))]
+        for key, part in zip(keys, self._parts(), strict=True):
+            there = [None if item is None else item.key for item in part[:2]]
+            layer[key] = (call, function, f"shared-{name}", [*there, *part[2:]], *more)
+        return name, layer, keys
+
+    def _graph(self, name: str, layer: dict[Any, Any]) -> Any:
+        from dask.highlevelgraph import HighLevelGraph
+
+        beneath = [item for item in (*self.x, *self.weight) if item is not None]
+        return HighLevelGraph.from_collections(name, layer, beneath)
 
 
 # --- what runs where the parts are -------------------------------------------------------------
 
 
-def _on_part(function: Callable[..., Any], shared: tuple[Any, ...], part: tuple[Any, ...]) -> Any:
+def _on_part(function: Callable[..., Any], shared: tuple[Any, ...], part: Sequence[Any]) -> Any:
     """Return the function's value on a part, None of a part without rows, or what went wrong."""
     own = Part(*part)
     try:
@@ -301,7 +328,7 @@ def _picked(part: Part) -> Part:
 def _rows_on_part(
     function: Callable[..., Any],
     shared: tuple[Any, ...],
-    part: tuple[Any, ...],
+    part: Sequence[Any],
     tail: tuple[int, ...],
     dtype: DTypeLike,
 ) -> Any:
@@ -322,8 +349,15 @@ def _merge(add: Callable[[Any, Any], Any], found: Sequence[Any]) -> Any:
     return total
 
 
-def _same(shared: tuple[Any, ...]) -> tuple[Any, ...]:
-    return shared
+@dataclass(frozen=True)
+class _Closed:
+    """What Dask is not to look into for keys of tasks."""
+
+    content: Any
+
+
+def _opened(closed: _Closed) -> Any:
+    return closed.content
 
 
 def _width(part: Part) -> int:
@@ -354,6 +388,17 @@ def _is_one_part(x: object) -> bool:
     from dask.delayed import Delayed
 
     return _is_future(x) or isinstance(x, Delayed)
+
+
+def _as_delayed(item: Any) -> Any:
+    """Return what is in a part as a Delayed, None as it is."""
+    from dask.delayed import Delayed, delayed
+
+    if item is None or isinstance(item, Delayed):
+        return item
+    if is_dask(item):
+        return delayed(item)
+    return delayed(item, name=f"rows-{uuid.uuid4().hex}", traverse=False)
 
 
 def _split(x: Any) -> tuple[list[Any], list[float], int | None, Any]:
