@@ -234,7 +234,7 @@ class DaskParts(Parts):
             import dask.delayed  # noqa: F401
         except ModuleNotFoundError:
             raise ModuleNotFoundError(
-                'x lies with Dask, which is not installed: pip install "gmm_np[distributed]"'
+                'x lies with Dask, which is not installed: pip install "dask[array]" distributed'
             ) from None
         items, self.lengths, self._width, self.named = _split(x)
         super().__init__(items, _split_weight(weight, self.lengths))

@@ -2,7 +2,9 @@
 
 import os
 import pickle
+import re
 import signal
+import subprocess
 import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -14,6 +16,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+from checkout import ROOT
 from dask.core import get_dependencies
 from dask.delayed import delayed
 from distributed import Client, LocalCluster
@@ -324,7 +327,7 @@ def test_functions_of_arrays_do_not_gather_in_silence(x, start):
 def test_without_dask_a_line_says_what_to_install(monkeypatch, x, start):
     there = da.from_array(x)
     monkeypatch.setitem(sys.modules, "dask", None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "gmm_np\[distributed\]"$'):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "dask\[array\]" distributed$'):
         statistics(there, start)
 
 
@@ -420,3 +423,29 @@ def test_tangents_take_parts_too(x, start):
     direction = Gradients(np.ones(2), np.ones((2, 3)), None)
     found = tangent_statistics(np.array_split(x, 3), start, direction, executor=Serial())
     assert_close(found.tangents.mass, tangent_statistics(x, start, direction).tangents.mass)
+
+
+def test_the_code_of_the_page_runs_one_block_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/distributed.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
+    assert len(blocks) == 4
+    names = {}
+    for code in blocks:
+        exec(code, names)
+    assert names["labels"].compute().shape == (100_000,)
+    assert_close(names["total"].count, len(names["rows"]))
+    for index, block in enumerate(np.array_split(names["rows"], 2)):
+        pd.DataFrame(block, columns=list("abc")).to_parquet(f"part-{index}.parquet")
+    assert statistics(names["parts_of_files"], names["start"]).count == len(names["rows"])
+
+
+def test_the_benchmark_prints_each_number_of_workers_and_the_same_objective():
+    command = [sys.executable, ROOT / "scripts/benchmark_distributed.py", "--rows", "2000"]
+    options = ["--columns", "2", "--components", "2", "--parts", "4", "--iterations", "1"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    rows = [line.split() for line in lines if re.match(r" +[12] ", line)]
+    assert [row[0] for row in rows] == ["1", "2"]
+    assert rows[0][-1] == rows[1][-1]  # the same bits
+    assert "not measured" in done.stdout

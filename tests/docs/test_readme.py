@@ -116,6 +116,7 @@ def test_commands_run_as_printed_one_after_the_other(checkout):
         "docs/derivation.md",
         "docs/conformance.md",
         "docs/conformance_vectors.md",
+        "docs/distributed.md",
         "docs/mistakes.md",
     ],
 )
