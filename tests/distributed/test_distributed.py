@@ -42,16 +42,17 @@ CHUNKS = {"one": N, "seven": (1, 200, 999, 50, 750, 500, 500), "hundred": 30}
 
 
 @pytest.fixture(scope="module")
-def client():
-    cluster = LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=None,
-        memory_limit=0,
-        silence_logs=50,
-    )
-    with cluster, Client(cluster) as client:
+def cluster():
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0, silence_logs=50
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    """Tests without a client run in Dask's threads."""
+    with Client(cluster) as client:
         yield client
 
 
@@ -148,9 +149,10 @@ def test_a_killed_worker_costs_its_parts_and_no_bit(client, x, start):
 
 def test_each_worker_computes_on_one_core(client):
     assert set(client.run(cores).values()) <= {1}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of older versions, that there is a client
-        assert delayed(cores)().compute(scheduler="threads") == 1
+
+
+def test_without_a_client_a_part_is_computed_on_one_core_in_a_thread():
+    assert delayed(cores)().compute() == 1
 
 
 @pytest.mark.parametrize("solver", ["em", "em+newton", "lbfgs", "adam"])
