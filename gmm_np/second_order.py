@@ -20,9 +20,9 @@ from gmm_np.checks import FloatArray, as_reduction, check_choice, check_rows, fi
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.sums import Sums
 from gmm_np.estep import METHODS, Method, PreparedMixture, Tangent, TangentEStep
-from gmm_np.likelihood import add_rows, is_stream, no_weight
+from gmm_np.likelihood import add_rows, no_weight
 from gmm_np.parameters import Gradients, Parameters, check_direction
-from gmm_np.parts import Executor, Part, Parts, parts_of
+from gmm_np.parts import Executor, Part, Parts, is_stream, parts_of
 
 __all__ = ["TangentStatistics", "hvp", "nll_hvp", "tangent_statistics"]
 

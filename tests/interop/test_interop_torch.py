@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from by_torch import log_prob_of_formula, log_prob_of_rows
 from families_by_reference import FAMILIES, expand, random_parameters
 from rows_by_reference import FAMILIES as FAMILIES_OF_ROWS
 from rows_by_reference import random_rows
-from rows_by_torch import log_prob as log_prob_of_rows
-from test_reference_torch import log_prob_of_formula
 from torch.autograd import gradcheck, gradgradcheck
 
 import gmm_np

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from by_torch import log_prob_of_rows
 from problems import Worst
 from rows_by_reference import FAMILIES, coefficients, random_direction, random_rows
-from rows_by_torch import log_prob
 
 from gmm_np import Gradients, mdn
 from gmm_np.datasets import make_inverse_problem
@@ -43,7 +43,7 @@ def test_value_and_every_gradient_entry_agree_on_more_than_200_problems(family):
         )
         c = coefficients(problem, weight, reduction)
         arguments = tensors(*problem, requires_grad=True)
-        loss = -torch.tensor(c) * log_prob(*arguments, family)
+        loss = -torch.tensor(c) * log_prob_of_rows(*arguments, family)
         loss = loss if reduction == "none" else loss.sum()
         loss.backward(torch.tensor(np.array(d_value)))
         worst.add(seed, "value", value, loss.detach().numpy())
@@ -65,7 +65,7 @@ def test_every_entry_of_the_hessian_vector_product_agrees(family):
         c = torch.tensor(coefficients(problem, weight, reduction))
 
         def loss(*arguments, c=c):
-            return -(c * log_prob(*arguments, family)).sum()
+            return -(c * log_prob_of_rows(*arguments, family)).sum()
 
         moves = tensors(direction.x, *direction[:3])
         _, blocks = torch.autograd.functional.hvp(loss, tensors(*problem), moves)
@@ -130,7 +130,7 @@ def test_training_by_hand_is_that_of_pytorch_step_by_step(family):
         value, gradient = by_hand["value_and_grad"](network, head, inputs, targets)
         w1, b1, w2, b2 = weights
         mixtures = parameters_of(torch.tanh(u @ w1 + b1) @ w2 + b2, head)
-        loss = -log_prob(t, *mixtures, family).mean()
+        loss = -log_prob_of_rows(t, *mixtures, family).mean()
         twin.zero_grad()
         loss.backward()
         assert value == pytest.approx(loss.item(), rel=1e-12, abs=1e-12), f"step {step}"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from by_torch import log_prob_of_distribution, log_prob_of_formula
 from problems import BLOCKS, Problem, Worst, random_problem
 from test_reference_hvp import (
     REDUCTIONS,
@@ -11,7 +12,6 @@ from test_reference_hvp import (
     random_direction,
     random_weight,
 )
-from test_reference_torch import log_prob_of_distribution, log_prob_of_formula
 
 from gmm_np import Gradients
 from gmm_np.reference import nll_hvp

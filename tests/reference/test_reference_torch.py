@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from by_torch import log_prob_of_distribution, log_prob_of_formula
 from problems import BLOCKS, Problem, Worst, logits_floor, random_problem
 
 from gmm_np.reference import nll_backward, nll_forward
@@ -29,25 +30,6 @@ CORNERS = (
     (300, 6, 8),
 )
 N_RANDOM = 210
-
-
-def log_prob_of_distribution(x, pi_logits, means, scale_tril):
-    """PyTorch's own mixture."""
-    return torch.distributions.MixtureSameFamily(
-        torch.distributions.Categorical(logits=pi_logits),
-        torch.distributions.MultivariateNormal(means, scale_tril=scale_tril),
-    ).log_prob(x)
-
-
-def log_prob_of_formula(x, pi_logits, means, scale_tril):
-    """Equation (3) in plain tensor operations."""
-    residual = (x[:, None, :] - means).permute(1, 2, 0)  # [K, D, N]
-    whitened = torch.linalg.solve_triangular(scale_tril, residual, upper=False)
-    half_log_det = scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # [K]
-    log_2_pi = torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64))
-    log_density = -0.5 * (whitened**2).sum(1) - half_log_det[:, None] - 0.5 * x.shape[1] * log_2_pi
-    log_joint = torch.log_softmax(pi_logits, -1)[:, None] + log_density  # [K, N]
-    return torch.logsumexp(log_joint, 0)
 
 
 JUDGES = pytest.mark.parametrize("log_prob", [log_prob_of_distribution, log_prob_of_formula])
