@@ -54,7 +54,7 @@ def merged(points):
 
 def test_modes_in_one_dimension_are_the_maxima_of_a_dense_grid():
     rng, counts = np.random.default_rng(3), []
-    for _ in range(30):
+    for _ in range(35):
         k = int(rng.integers(1, 8))
         means = rng.normal(size=(k, 1)) * rng.choice([0.5, 1.0, 2.0, 4.0])
         mixture = (rng.normal(size=k), means, rng.uniform(0.2, 1.5, size=k))
