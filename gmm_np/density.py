@@ -5,15 +5,17 @@ Letters in shapes: N samples, B samples of a block, K components, D dimensions, 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_np.checks import FloatArray, check_rows
+from gmm_np.checks import FloatArray, check_rows, first_of
 from gmm_np.covariance import FAMILIES
 from gmm_np.estep import Block, EStep, PreparedMixture, ResidualKernel
+from gmm_np.likelihood import log_prob, responsibilities
 from gmm_np.parameters import Gradients, Parameters
 
 __all__ = ["Modes", "log_prob_grad", "log_prob_hess", "modes"]
@@ -158,13 +160,13 @@ def modes(
         flat = (np.abs(turned) <= FLAT).all(axis=1)
     is_mode = (values[:, 0] > 0) & flat
     points, hessian = points[is_mode], hessian[is_mode]
-    log_prob = _log_prob(points, parameters)
+    height = _log_prob(points, parameters)
     found: list[int] = []
-    for i in np.argsort(-log_prob, kind="stable"):
+    for i in np.argsort(-height, kind="stable"):
         step = points[found] - points[i]
         if not (np.einsum("nd,de,ne->n", step, -hessian[i], step) < APART**2).any():
             found.append(int(i))
-    return Modes(points[found], log_prob[found])
+    return Modes(points[found], height[found])
 
 
 def _grad(x: ArrayLike, parameters: Parameters) -> FloatArray:
@@ -190,7 +192,8 @@ def _hess(x: ArrayLike, parameters: Parameters) -> FloatArray:
     n, d = rows.shape
     out = np.empty((n, d, d))
     mixture, family = PreparedMixture.of(parameters), FAMILIES[parameters.family]
-    precisions = family.structure.precisions(mixture.inverse, d)
+    with np.errstate(over="ignore"):
+        precisions = family.structure.precisions(mixture.inverse, d)
     every = np.broadcast_to(precisions, (mixture.n_components, d, d))
 
     def write(block: Block) -> None:
@@ -209,6 +212,12 @@ def _hess(x: ArrayLike, parameters: Parameters) -> FloatArray:
         out[part] -= np.tensordot(resp.T, every, 1)
 
     EStep(mixture, "direct", gradient=True, n_samples=n).each(rows, write)
+    bad = np.asarray(~np.isfinite(out).all(axis=(1, 2)))
+    if bad.any():
+        raise OverflowError(
+            "a second derivative in x, or a step to it, is beyond the range of a double: "
+            f"{first_of(bad, ('row',))}. Choose units in which x is of order one."
+        )
     return out
 
 
@@ -229,37 +238,38 @@ def _grad_by_reference(x: FloatArray, parameters: Parameters) -> FloatArray:
 
 
 def _hess_by_reference(x: FloatArray, parameters: Parameters) -> FloatArray:
-    """Return the Hessians [B, D, D] of samples [B, D] by the chain rule, column by column."""
+    """Return the Hessians [B, D, D] of samples [B, D] by the chain rule, NaN beyond the range."""
     from gmm_np import reference  # rarely: a distance left the range of a double
 
     logits, means = (a.astype(np.float64) for a in (parameters.pi_logits, parameters.means))
-    factors, out = parameters.factors(), np.empty((*x.shape, x.shape[1]))
-    for j in range(x.shape[1]):
-        step = np.zeros(x.shape)
-        step[:, j] = 1.0
-        direction = Gradients(np.zeros_like(logits), np.zeros_like(means), None, step)
-        found = reference.nll_hvp(x, logits, means, factors, direction, reduction="sum")
-        out[:, :, j] = -np.asarray(found.x)
+    factors, out = parameters.factors(), np.full((*x.shape, x.shape[1]), np.nan)
+    zero = Gradients(np.zeros_like(logits), np.zeros_like(means), None)
+    for own, sample in zip(out, x, strict=True):
+        with contextlib.suppress(OverflowError):  # said by the caller, of the row
+            for column, unit in zip(own.T, np.eye(x.shape[1]), strict=True):
+                direction = zero._replace(x=unit[None])
+                found = reference.nll_hvp(sample[None], logits, means, factors, direction)
+                column[...] = -np.asarray(found.x)[0]
     return out
 
 
 def _log_prob(x: FloatArray, parameters: Parameters) -> FloatArray:
-    out = np.empty(len(x))
+    p = parameters
+    return log_prob(x, p.pi_logits, p.means, p.scale, family=p.family, method="direct")
 
-    def write(block: Block) -> None:
-        out[block.start : block.stop] = block.log_likelihood
 
-    EStep(PreparedMixture.of(parameters), "direct", gradient=False, n_samples=len(x)).each(x, write)
-    return out
+def _precisions(parameters: Parameters) -> FloatArray:
+    """Return Sigma_k^-1 [K, D, D] of all components."""
+    family, (k, d) = FAMILIES[parameters.family], parameters.means.shape
+    inverse = family.structure.inverse(parameters.scale.astype(np.float64))
+    return np.broadcast_to(family.structure.precisions(inverse, d), (k, d, d))
 
 
 def _starts(parameters: Parameters) -> FloatArray:
     """Return where to climb from [S, D]: means, maxima on ridge lines, and middles of threes."""
     on = parameters.weights() > 0
     means = parameters.means.astype(np.float64)[on]
-    factors = parameters.factors()[on]
-    inverse = np.linalg.inv(factors)
-    precisions = np.matmul(inverse.swapaxes(1, 2), inverse)
+    precisions = _precisions(parameters)[on]
     pulled = np.einsum("kij,kj->ki", precisions, means)
     starts = [means]
     near = _neighbours(means, precisions)
@@ -301,16 +311,14 @@ def _on_ridge(weights: FloatArray, precisions: FloatArray, pulled: FloatArray) -
 
 def _climb(x: FloatArray, parameters: Parameters) -> FloatArray:
     """Return where points [S, D] arrive that climb to where the density has no slope."""
-    on = parameters.weights() > 0
-    factors = parameters.factors()[on]
-    inverse = np.linalg.inv(factors)
-    precisions = np.matmul(inverse.swapaxes(1, 2), inverse)  # [K, D, D]
-    mixture = PreparedMixture.of(parameters)
+    p, precisions = parameters, _precisions(parameters)
     x, height = x.copy(), _log_prob(x, parameters)
     moving = np.arange(len(x))
     for _ in range(STEPS):
         gradient, hessian = _grad(x[moving], parameters), _hess(x[moving], parameters)
-        resp = _responsibilities(x[moving], mixture)
+        resp = responsibilities(
+            x[moving], p.pi_logits, p.means, p.scale, family=p.family, method="direct"
+        )
         # A step of EM: the mean of the means, weighed by responsibilities and precisions.
         uphill = np.linalg.solve(np.tensordot(resp, precisions, 1), gradient[:, :, None])[..., 0]
         values, vectors = np.linalg.eigh(-hessian)
@@ -328,18 +336,8 @@ def _climb(x: FloatArray, parameters: Parameters) -> FloatArray:
             ahead[lower] = x[moving][lower] + uphill[lower]
             reached[lower] = _log_prob(ahead[lower], parameters)
         x[moving], height[moving] = ahead, reached
-        done = decrement <= FLAT**2  # so that the step just taken has left half as many digits
+        done = decrement <= FLAT**2  # what the step just taken leaves is about its square
         moving = moving[~done]
         if not len(moving):
             break
     return x
-
-
-def _responsibilities(x: FloatArray, mixture: PreparedMixture) -> FloatArray:
-    out = np.empty((len(x), mixture.n_components))
-
-    def write(block: Block) -> None:
-        out[block.start : block.stop] = (block.exponentials / block.total).T
-
-    EStep(mixture, "direct", gradient=False, n_samples=len(x)).each(x, write)
-    return out

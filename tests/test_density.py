@@ -44,6 +44,11 @@ def test_derivatives_in_x_far_away():
     assert hessian[0, 0, 0] == pytest.approx(-0.25, rel=1e-12)
 
 
+def test_second_derivative_beyond_the_range_is_an_error_that_says_where():
+    with pytest.raises(OverflowError, match=r"second derivative in x.*the first at row 0.*units"):
+        gmm_np.log_prob_hess([[0.0], [1.0]], [0.0], [[0.0]], [1e-160], family="spherical")
+
+
 def merged(points):
     found = []
     for point in points:
