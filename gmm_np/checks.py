@@ -409,6 +409,23 @@ def as_reduction(reduction: str) -> Reduction:
     return cast(Reduction, reduction)
 
 
+def as_scalar_reduction(reduction: str) -> Reduction:
+    """Return `reduction` if it makes one number of the loss, which alone has a Hessian.
+
+    Raises
+    ------
+    ValueError
+        If it is "none", or unknown.
+    """
+    found = as_reduction(reduction)
+    if found == "none":
+        raise ValueError(
+            'reduction must be "mean" or "sum": a Hessian is that of one number, and "none" gives '
+            "one a sample. Weigh the samples with sample_weight."
+        )
+    return found
+
+
 def counted(number: int, what: str) -> str:
     """Return "1 row" or "2 rows", as a message says it."""
     return f"{number} {what}" + ("" if number == 1 else "s")

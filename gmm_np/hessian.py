@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_np.checks import FloatArray, as_reduction, check_rows, check_sample_weight
+from gmm_np.checks import FloatArray, as_scalar_reduction, check_rows, check_sample_weight
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.sums import Sums
 from gmm_np.estep import Block, EStep, PreparedMixture, ResidualKernel, Tangent
@@ -120,11 +120,7 @@ def nll_hessian(
     >>> gmm_np.nll_hessian([[0.0], [3.0]], [0.0], [[1.0]], [[[2.0]]]).tolist()
     [[0.0, 0.0, 0.0], [0.0, 0.25, 0.125], [0.0, 0.125, 0.21875]]
     """
-    if as_reduction(reduction) == "none":
-        raise ValueError(
-            'reduction must be "mean" or "sum": a Hessian is that of one number, and "none" gives '
-            "one a sample. Weigh the samples with sample_weight."
-        )
+    reduction = as_scalar_reduction(reduction)
     parameters = Parameters(pi_logits, means, scale, family)
     rows = check_rows(x, parameters.n_features)
     found = information(rows, parameters, check_sample_weight(sample_weight, len(rows)))

@@ -40,6 +40,7 @@ from gmm_np.checks import (
     FloatArray,
     Reduction,
     as_reduction,
+    as_scalar_reduction,
     check_d_value,
     check_sample_weight,
     check_x,
@@ -644,11 +645,7 @@ def nll_hvp(
     >>> nll_hvp([[0.0], [3.0]], [0.0], [[1.0]], [[[2.0]]], direction).means.tolist()
     [[0.25]]
     """
-    if as_reduction(reduction) == "none":
-        raise ValueError(
-            'reduction must be "mean" or "sum": a Hessian is that of one number, and "none" gives '
-            "one a sample. Weigh the samples with sample_weight."
-        )
+    reduction = as_scalar_reduction(reduction)
     arguments = (x, pi_logits, means, scale_tril)
     _, cache = nll_forward(*arguments, sample_weight=sample_weight, reduction=reduction)
     moves = [

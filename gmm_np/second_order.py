@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm_np.checks import FloatArray, as_reduction, check_choice, check_rows, first_of
+from gmm_np.checks import FloatArray, as_scalar_reduction, check_choice, check_rows, first_of
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.sums import Sums
 from gmm_np.estep import METHODS, Method, PreparedMixture, Tangent, TangentEStep
@@ -145,7 +145,7 @@ def nll_hvp(
     >>> gmm_np.nll_hvp([[0.0], [3.0]], [0.0], [[1.0]], [[[2.0]]], direction).means.tolist()
     [[0.25]]
     """
-    reduce = _as_scalar(reduction)
+    reduce = as_scalar_reduction(reduction)
     parameters = Parameters(pi_logits, means, scale, family)
     found = tangent_statistics(x, parameters, direction, sample_weight=sample_weight, method=method)
     return hvp(parameters, found, reduction=reduce)
@@ -257,7 +257,7 @@ def hvp(
     OverflowError
         If the product, or a step to it, is beyond the range of a double.
     """
-    reduce = _as_scalar(reduction)
+    reduce = as_scalar_reduction(reduction)
     if not parameters.equals(statistics.parameters):
         raise ValueError(
             "statistics were made at other parameters than those given. Make them anew with "
@@ -313,15 +313,6 @@ def curvature(
     # The masses' sum, not the weight that it equals, as in the gradient.
     d_logits = mass.sum() * parameters.weights() * tangent.log_pi - tangents.mass
     return Gradients(d_logits, d_means, d_scale if family.learned else None)
-
-
-def _as_scalar(reduction: str) -> str:
-    if as_reduction(reduction) == "none":
-        raise ValueError(
-            'reduction must be "mean" or "sum": a Hessian is that of one number, and "none" gives '
-            "one a sample. Weigh the samples with sample_weight."
-        )
-    return reduction
 
 
 def _check_direction(parameters: Parameters, direction: Gradients) -> Gradients:

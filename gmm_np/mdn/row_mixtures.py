@@ -16,6 +16,7 @@ from gmm_np.checks import (
     Reduction,
     as_float64,
     as_reduction,
+    as_scalar_reduction,
     check_axes,
     check_choice,
     check_sample_weight,
@@ -119,11 +120,7 @@ class RowMixtures:
         TypeError, ValueError
             If it is not what it has to be, or the loss is not one number.
         """
-        if self.reduction == "none":
-            raise ValueError(
-                'reduction must be "mean" or "sum": a Hessian is that of one number, and "none" '
-                "gives one a sample. Weigh the samples with sample_weight."
-            )
+        as_scalar_reduction(self.reduction)
         moves = check_direction(direction, self.means, self.scale, self.x, self.family.name, ROWS)
         return Gradients(*moves)
 
