@@ -23,7 +23,8 @@ from gmm_np.checks import (
     unit_weights,
 )
 from gmm_np.covariance import FAMILIES
-from gmm_np.estep import METHODS, Block, EStep, Method, PreparedMixture, numpy_settings
+from gmm_np.estep import METHODS, Block, EStep, Method, PreparedMixture, few_samples, numpy_settings
+from gmm_np.estep.few_samples import are_few
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.parts import DaskParts, Executor, Part, Parts, in_step, is_stream, parts_of
 from gmm_np.sufficient_statistics import Statistics, assemble_gradients, gradients
@@ -184,10 +185,28 @@ def nll_value_and_grad(
         return found_there.loss / weight_there, d_parameters
     rows = check_rows(x, parameters.means.shape[1])
     weight = check_sample_weight(sample_weight, len(rows))
-    exponent = 0 if weight is None or reduction == "sum" else unit_exponent(weight)
-    engine = _engine(parameters, method, gradient=True, n_samples=len(rows))
+    return checked_value_and_grad(rows, weight, parameters, mean=reduction == "mean", method=method)
+
+
+def checked_value_and_grad(
+    rows: NDArray[Any],
+    weight: FloatArray | None,
+    parameters: Parameters,
+    *,
+    mean: bool,
+    method: str,
+    finite: bool = False,
+) -> tuple[float, Gradients]:
+    """Value and gradient for rows [N, D] that were checked; `finite`: also for NaN and infinity."""
+    check_choice("method", method, METHODS)
+    if are_few(len(rows), parameters, method):
+        few = few_samples.value_and_grad(rows, parameters, weight, mean=mean)
+        if few is not None:
+            return few
+    exponent = 0 if weight is None or not mean else unit_exponent(weight)
+    engine = _engine(parameters, method, gradient=True, n_samples=len(rows), finite=finite)
     engine.add(rows, weight, exponent)
-    total = engine.weight if reduction == "mean" else 1.0
+    total = engine.weight if mean else 1.0
     found = assemble_gradients(parameters, engine.sums(), engine.mixture.all_inverses, total)
     if found is not None:
         return engine.loss / total, found
@@ -566,6 +585,11 @@ def _log_likelihood(
 ) -> tuple[FloatArray, FloatArray | None]:
     rows = check_rows(x, parameters.n_features)
     weight = check_sample_weight(sample_weight, len(rows), some=some)
+    check_choice("method", method, METHODS)
+    if are_few(len(rows), parameters, method):
+        few = few_samples.forward(rows, parameters)
+        if few is not None:
+            return few.log_likelihood, weight
     log_likelihood = np.empty(len(rows))
 
     def write(block: Block) -> None:

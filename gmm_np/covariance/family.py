@@ -91,6 +91,8 @@ class Family:
     def expand(self, scale: FloatArray, n_components: int, n_dims: int) -> FloatArray:
         """Lower Cholesky factors [K, D, D] of the covariances, equation (33)."""
         factors = self.structure.expand(scale, n_dims)
+        if factors.ndim == 3:
+            return factors
         return np.broadcast_to(factors, (n_components, n_dims, n_dims))
 
     def reduce(self, dense: FloatArray) -> FloatArray:

@@ -102,7 +102,7 @@ def inverses(factors: FloatArray) -> FloatArray:
     t = tuning.active
     little = n_components * (n_dims**2 + t.lapack_overhead) < t.lapack_work
     if little and n_components <= t.lapack_components * n_dims and n_dims <= t.lapack_dims:
-        inverse = np.array(factors)
+        inverse = np.array(factors, order="C")  # also of one that stands for all
         for factor in inverse:
             # Fortran sees L^T, upper, and writes W^T in its place.
             dtrtri(factor.T, lower=0, overwrite_c=1)
