@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gmm_np.hessian import nll_hessian, scores
     from gmm_np.inference import Intervals, StandardErrors, standard_errors
     from gmm_np.mixture import GaussianMixture
+    from gmm_np.objective import Objective
     from gmm_np.second_order import nll_hvp
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ __all__ = [
     "Gradients",
     "Intervals",
     "Modes",
+    "Objective",
     "Parameters",
     "StandardErrors",
     "Statistics",
@@ -79,6 +81,7 @@ _MODULES = (
 )
 _PLACES = {
     "GaussianMixture": "mixture",
+    "Objective": "objective",
     "nll_hvp": "second_order",
     **dict.fromkeys(("nll_hessian", "scores"), "hessian"),
     **dict.fromkeys(("Modes", "log_prob_grad", "log_prob_hess", "modes"), "density"),

@@ -39,6 +39,7 @@ ORDER = (
     "density",
     "mdn",
     "solvers",
+    "objective",
     "inference",
     "mixture",
     "interop",
