@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gmm_np.files import atomic_write
+from gmm_np.files import atomic_write, check_target
 from gmm_np.progress import Progress
+
+if TYPE_CHECKING:
+    from gmm_np.conformance.report import Report
 
 __all__ = ["add_command", "run_command"]
 
@@ -110,6 +114,14 @@ def add_command(commands: Any) -> None:
         help="cases known to be answered wrong, an id a line; one that passes is a failure",
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the whole report here")
+    parser.add_argument(
+        "--junit", type=Path, metavar="OUT", help="write JUnit XML here, a test for each case"
+    )
+    parser.add_argument(
+        "--github",
+        action=argparse.BooleanOptionalAction,
+        help="annotations and a summary of the job for GitHub Actions (default: where it runs)",
+    )
     parser.set_defaults(run=run_command)
 
 
@@ -147,8 +159,13 @@ def run_command(options: argparse.Namespace) -> int:
             raise ValueError(f"--answers: no directory {adapter}; name the one with the answers.")
     elif adapter is None:
         adapter = split_command(options.tool)
-    if options.json is not None and not options.json.absolute().parent.is_dir():
-        raise ValueError(f"--json: no directory {options.json.parent}; make it first.")
+    for name in ("json", "junit"):  # before the run, not after
+        path = getattr(options, name)
+        if path is not None:
+            try:
+                check_target(path)
+            except OSError as error:
+                raise ValueError(f"--{name}: {error}") from error
     known = read_expected_failures(options.xfail) if options.xfail is not None else ()
     try:
         report = run(
@@ -166,12 +183,37 @@ def run_command(options: argparse.Namespace) -> int:
         traceback.print_exception(error.__cause__)
         print(f"gmm-np: the runner failed: {error}", file=sys.stderr)
         return RUNNER_FAILED
+    _write_report(options, report)
+    print(report)
+    github = options.github
+    if github or (github is None and os.environ.get("GITHUB_ACTIONS") == "true"):
+        _tell_github(report)
+    return report.exit_code
+
+
+def _write_report(options: argparse.Namespace, report: Report) -> None:
+    """Write the files that are asked for."""
     if options.json is not None:
         text = json.dumps(report.as_json(), indent=1, allow_nan=False)
         with atomic_write(options.json) as stream:
             stream.write(f"{text}\n".encode())
-    print(report)
-    return report.exit_code
+    if options.junit is not None:
+        from gmm_np.conformance.junit import junit_xml
+
+        with atomic_write(options.junit) as stream:
+            stream.write(junit_xml(report))
+
+
+def _tell_github(report: Report) -> None:
+    """Print annotations, and add to the summary of the job where there is one."""
+    from gmm_np.conformance.github import annotation_lines, summary
+
+    for line in annotation_lines(report):
+        print(line)
+    page = os.environ.get("GITHUB_STEP_SUMMARY")
+    if page:
+        with Path(page).open("a", encoding="utf-8") as stream:
+            stream.write(summary(report))
 
 
 def _write(options: argparse.Namespace, families: list[Any]) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gmm_np import __version__
@@ -13,12 +13,12 @@ from gmm_np.conformance.cases import OUTPUTS
 from gmm_np.conformance.compare import MOST_DIGITS, CaseResult
 from gmm_np.conformance.diagnosis import Suspect
 
-__all__ = ["FamilyResult", "Report"]
+__all__ = ["FAULTS", "FamilyResult", "Report", "digits_text", "share_text"]
 
 PASSED, RUNNER_FAILED, USAGE, TOOL_FAILED, WRONG, TIMED_OUT, NOTHING_SUPPORTED = range(7)
 
 #: Statuses that make a verdict, in the order in which it names them, and what it calls them.
-_FAULTS: Final = {
+FAULTS: Final = {
     "wrong": "WRONG",
     "xpass": "UNEXPECTED PASS",
     "crash": "CRASHED",
@@ -61,7 +61,7 @@ class FamilyResult:
     def verdict(self) -> str:
         """Say in a few words what became of the cases."""
         counts = self.counts
-        words = [f"{counts[s]} {name}" for s, name in _FAULTS.items() if counts[s]]
+        words = [f"{counts[s]} {name}" for s, name in FAULTS.items() if counts[s]]
         if not words and counts["pass"]:
             words = ["pass"]
         if counts["xfail"]:
@@ -86,12 +86,15 @@ class Report:
         Mutants that give the same wrong answers.
     policy : str
         By which answers were judged.
+    seconds : mapping
+        How long the adapter took for a case, by its id.
     """
 
     adapter: str
     families: tuple[FamilyResult, ...]
     suspects: tuple[Suspect, ...] = ()
     policy: str = "strict"
+    seconds: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def cases(self) -> Iterator[CaseResult]:
@@ -102,6 +105,11 @@ class Report:
     def counts(self) -> Counter[str]:
         """How many cases have each status."""
         return Counter(case.status for case in self.cases)
+
+    @property
+    def faults(self) -> list[CaseResult]:
+        """The cases that a user has to look at; those that were not run have nothing to see."""
+        return [c for c in self.cases if c.status in FAULTS and c.status != "not_run"]
 
     @property
     def right_answers(self) -> int:
@@ -161,23 +169,20 @@ class Report:
             + f"{'share':>9}  verdict",
         ]
         for family in self.families:
-            digits = "".join(f"{_digits(d):>7}" for d in family.digits)
+            digits = "".join(f"{digits_text(d):>7}" for d in family.digits)
             lines.append(
-                f"{family.name:<{width}}  {len(family.cases):>5} {_digits(family.admits):>7}"
-                f"{digits}{_share(family.share):>9}  {family.verdict}"
+                f"{family.name:<{width}}  {len(family.cases):>5} {digits_text(family.admits):>7}"
+                f"{digits}{share_text(family.share):>9}  {family.verdict}"
             )
-        lines += ["", *self._faults(), *self._suspicions(), self._summary()]
+        lines += ["", *self._faults(), *self._suspicions(), self.summary]
         return "\n".join(lines)
 
     def _faults(self) -> list[str]:
-        faults = [
-            case for case in self.cases if case.status in _FAULTS and case.status != "not_run"
-        ]
-        lines = []
+        faults, lines = self.faults, []
         for case in faults[:_MOST_LINES]:
             like = f" [looks like {', '.join(case.looks_like)}]" if case.looks_like else ""
             lines.append(
-                f"{case.id} ({case.level}): {_FAULTS[case.status].lower()}: {case.message}{like}"
+                f"{case.id} ({case.level}): {FAULTS[case.status].lower()}: {case.message}{like}"
             )
         if len(faults) > _MOST_LINES:
             lines.append(f"... and {len(faults) - _MOST_LINES} more; the JSON report has them all.")
@@ -191,7 +196,9 @@ class Report:
         ]
         return [*lines, ""] if lines else []
 
-    def _summary(self) -> str:
+    @property
+    def summary(self) -> str:
+        """How many cases pass, in a sentence."""
         counts = self.counts
         if not counts:
             return "No case asks for anything that the adapter offers."
@@ -211,10 +218,12 @@ class Report:
         return f"{text}."
 
 
-def _digits(digits: float | None) -> str:
+def digits_text(digits: float | None) -> str:
+    """Return digits as the table has them."""
     # Rounded down: 12.99 digits are not 13.0.
     return "-" if digits is None else f"{math.floor(10 * digits) / 10:.1f}"
 
 
-def _share(share: float) -> str:
+def share_text(share: float) -> str:
+    """Return a share of the allowance as the table has it."""
     return "inf" if math.isinf(share) else f"{share:.2f}" if share < 99.995 else f"{share:.0e}"

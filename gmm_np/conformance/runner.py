@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -165,11 +166,13 @@ def run_cases(
     wrong: list[Wrong] = []
     passed: list[Case] = []
     breakdowns = 0
+    seconds: dict[str, float] = {}
     for case in progress([case for family in families for case in family.cases]):
         if breakdowns >= MOST_BREAKDOWNS:
             message = "after too many breakdowns"
             results[case.id] = CaseResult.of(case, "not_run", message, policy=policy)
             continue
+        started = time.perf_counter()
         try:
             outcome = adapter.evaluate(case)
         except ToolError as error:
@@ -179,6 +182,8 @@ def run_cases(
             breakdowns += error.broken and not slow
             results[case.id] = CaseResult.of(case, error.kind, str(error), policy=policy)
             continue
+        finally:
+            seconds[case.id] = time.perf_counter() - started
         if isinstance(outcome, NotOffered):
             continue
         result = judge(case, outcome, policy)
@@ -201,4 +206,4 @@ def run_cases(
         for f in families
     )
     kept = tuple(family for family in found if family.cases)
-    return Report(adapter.name, kept, suspects, policy.name)
+    return Report(adapter.name, kept, suspects, policy.name, seconds)
