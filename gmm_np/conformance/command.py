@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["add_command", "run_command"]
 
+#: Of init; `gmm_np.conformance.starters` has their files.
+LANGUAGES = ("python", "c", "javascript", "julia", "r", "octave")
+_TARGETS = {
+    "python": "--python",
+    "tool": "--command",
+    "write_cases": "--write-cases",
+    "answers": "--answers",
+}
 _EPILOG = (
     "Exit codes: 0 every case that is supported passes, 1 the runner failed, 2 wrong usage, 3 the "
     "tool failed (crash, garbage), 4 wrong answers, 5 time-out, 6 nothing was supported. "
@@ -36,7 +44,7 @@ def add_command(commands: Any) -> None:
         "negative log-likelihood and its gradients, in any language, and say what it gets wrong.",
         epilog=_EPILOG,
     )
-    target = parser.add_mutually_exclusive_group(required=True)
+    target = parser.add_mutually_exclusive_group()
     target.add_argument(
         "--python",
         metavar="MODULE:FUNCTION",
@@ -101,6 +109,11 @@ def add_command(commands: Any) -> None:
         "numbers; without, the cases that have them are not supported",
     )
     parser.add_argument(
+        "--text",
+        action="store_true",
+        help="ask a program, or write and read files, by lines of words in place of JSON",
+    )
+    parser.add_argument(
         "--timeout",
         type=seconds,
         default=60.0,
@@ -122,7 +135,17 @@ def add_command(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="annotations and a summary of the job for GitHub Actions (default: where it runs)",
     )
-    parser.set_defaults(run=run_command)
+    parser.set_defaults(run=run_command, refuse=parser.error)
+    actions = parser.add_subparsers(dest="action", title="in place of a run", metavar="ACTION")
+    init = actions.add_parser(
+        "init",
+        help="write a first adapter in a language of yours",
+        description="Write an adapter, and a file for the function that it calls, and say how both "
+        "are run. Nothing is overwritten.",
+    )
+    init.add_argument("directory", type=Path, metavar="DIRECTORY", help="is made if need be")
+    init.add_argument("--language", choices=LANGUAGES, required=True)
+    init.set_defaults(run=_init)
 
 
 def seconds(text: str) -> float:
@@ -144,6 +167,8 @@ def run_command(options: argparse.Namespace) -> int:
     from gmm_np.conformance.report import RUNNER_FAILED
     from gmm_np.conformance.runner import chosen, run
 
+    if all(getattr(options, name) is None for name in _TARGETS):
+        options.refuse(f"one of {', '.join(_TARGETS.values())} is needed, or init")
     choice = {
         "levels": options.level,
         "flags": options.flag,
@@ -173,6 +198,7 @@ def run_command(options: argparse.Namespace) -> int:
             **choice,
             policy=options.policy,
             specials=options.specials,
+            text=options.text,
             timeout=options.timeout,
             expected_failures=known,
             progress=_progress,
@@ -216,13 +242,39 @@ def _tell_github(report: Report) -> None:
             stream.write(summary(report))
 
 
+def _alone(options: argparse.Namespace) -> None:
+    """Refuse to run anything beside an action."""
+    for name, flag in _TARGETS.items():
+        if getattr(options, name) is not None:
+            options.refuse(f"{flag} is for a run: leave it out beside {options.action}")
+
+
+def _init(options: argparse.Namespace) -> int:
+    """Write a first adapter."""
+    from gmm_np.conformance.starters import COMMANDS, write_starter
+
+    _alone(options)
+    paths = write_starter(options.directory, options.language)
+    adapter, mine = (path.name for path in paths)
+    print(f"{adapter} and {mine} written to {options.directory}.")
+    print(
+        f"Write your function in {mine}, or call it from {adapter}; then, in {options.directory}:"
+    )
+    print(f"    {COMMANDS[options.language]} --level lower")
+    return 0
+
+
 def _write(options: argparse.Namespace, families: list[Any]) -> int:
     """Write the cases that are chosen, and say how many there are."""
     from gmm_np.conformance.files_adapter import write_cases
 
-    written, left_out = write_cases(options.write_cases, families, specials=options.specials)
+    written, left_out = write_cases(
+        options.write_cases, families, specials=options.specials, text=options.text
+    )
     print(f"{written} cases written to {options.write_cases}")
-    if left_out:
+    if left_out and options.text:
+        print(f"{left_out} left out, which cannot be said in plain text.")
+    elif left_out:
         print(f"{left_out} with NaN or infinities left out; --specials writes them as strings.")
     return 0
 

@@ -1,4 +1,4 @@
-"""Any program as an adapter: lines of JSON on its stdin and stdout.
+"""Any program as an adapter: lines of JSON, or of words, on its stdin and stdout.
 
 docs/conformance.md shows an exchange. The program is started without a shell, in a process group of
 its own, and is ended with all that it started at a time-out and when the runner is done.
@@ -20,9 +20,10 @@ from typing import Any, Final
 from gmm_np.conformance.cases import VALUE, Case
 from gmm_np.conformance.compare import NotOffered, Outcome, Unsupported
 from gmm_np.conformance.function_adapter import ToolError
+from gmm_np.conformance.text import line_of, outcome_of_line, unsayable
 from gmm_np.conformance.wire import GarbageError, has_specials, message_of, outcome_of, parse
 
-__all__ = ["ProcessAdapter", "end_process", "python_command"]
+__all__ = ["ProcessAdapter", "TextAdapter", "end_process", "python_command"]
 
 _LONGEST_LINE: Final = 2**30
 _GRACE: Final = 5.0  # seconds to leave after stdin has ended
@@ -63,7 +64,8 @@ class ProcessAdapter:
     def evaluate(self, case: Case) -> Outcome:
         """Ask about a case; start the program first if it is not running."""
         if self._process is None:
-            self._start()
+            self._spawn()
+            self._greet()
         functions = self._functions(case.parametrization)
         if case.function not in functions:
             if case.optional:
@@ -92,7 +94,8 @@ class ProcessAdapter:
         end_process(process)
         self._stderr.close()
 
-    def _start(self) -> None:
+    def _spawn(self) -> None:
+        """Start the program."""
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close)
         try:
             self._process = subprocess.Popen(
@@ -105,6 +108,9 @@ class ProcessAdapter:
         except OSError as error:
             self._stderr.close()
             raise ToolError("usage", f"cannot start {self.command[0]}: {error}") from error
+
+    def _greet(self) -> None:
+        """Ask the program for its name."""
         reply = self._ask({"kind": "start", "eval": "gmm_np.conformance"})
         if reply.get("status") == "usage":
             raise ToolError("usage", str(reply.get("error")))
@@ -133,6 +139,24 @@ class ProcessAdapter:
         ToolError
             If there is none in time, or it is no such reply. The program has been ended then.
         """
+        line = self._talk(text)
+        try:
+            reply = parse(line)
+            if reply.get("id") != self._id:
+                raise GarbageError(f"a reply must be an object with the id {self._id}")
+        except GarbageError as error:
+            raise self._failed("garbage", str(error)) from error
+        self._id += 1
+        return reply
+
+    def _talk(self, text: str) -> bytes:
+        """Send a line and return the one that comes back.
+
+        Raises
+        ------
+        ToolError
+            If there is none in time. The program has been ended then.
+        """
         message = f"{text}\n".encode()
         line: list[bytes] = []
         process = self._process
@@ -158,17 +182,7 @@ class ProcessAdapter:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_GRACE)
             raise self._failed("crash", f"ended without a reply, exit code {process.poll()}")
-        return self._parse(line[0])
-
-    def _parse(self, line: bytes) -> dict[str, Any]:
-        try:
-            reply = parse(line)
-            if reply.get("id") != self._id:
-                raise GarbageError(f"a reply must be an object with the id {self._id}")
-        except GarbageError as error:
-            raise self._failed("garbage", str(error)) from error
-        self._id += 1
-        return reply
+        return line[0]
 
     def _failed(self, kind: str, message: str) -> ToolError:
         """End the program; return the error with the last line that it wrote to stderr."""
@@ -180,6 +194,31 @@ class ProcessAdapter:
         last = next((text.strip() for text in reversed(lines) if text.strip()), "")
         self.close()
         return ToolError(kind, f"{message}; stderr: {last}" if last else message)
+
+
+class TextAdapter(ProcessAdapter):
+    """A program that is asked by lines of words, as `gmm_np.conformance.text` has them.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The program and its arguments.
+    timeout : float
+        Seconds that it may take for a line.
+    """
+
+    def evaluate(self, case: Case) -> Outcome:
+        """Ask about a case; start the program first if it is not running."""
+        outcome = unsayable(case)
+        if outcome is not None:
+            return outcome
+        if self._process is None:
+            self._spawn()
+        answer = self._talk(line_of(case)).decode("utf-8", "replace")
+        try:
+            return outcome_of_line(answer, case)
+        except GarbageError as error:
+            raise self._failed("garbage", str(error)) from error
 
 
 def end_process(process: subprocess.Popen[Any]) -> None:

@@ -15,7 +15,7 @@ from gmm_np.conformance.compare import POLICIES, STRICT, CaseResult, NotOffered,
 from gmm_np.conformance.diagnosis import Wrong, diagnose
 from gmm_np.conformance.files_adapter import FilesAdapter
 from gmm_np.conformance.function_adapter import Adapter, FunctionAdapter, ToolError
-from gmm_np.conformance.process_adapter import ProcessAdapter, python_command
+from gmm_np.conformance.process_adapter import ProcessAdapter, TextAdapter, python_command
 from gmm_np.conformance.report import FamilyResult, Report
 
 __all__ = ["chosen", "run", "run_cases"]
@@ -35,6 +35,7 @@ def run(
     exclude: Iterable[str] = (),
     policy: str = "strict",
     specials: bool = False,
+    text: bool = False,
     timeout: float = 60.0,
     expected_failures: Collection[str] = (),
     progress: Callable[[list[Case]], Iterable[Case]] = iter,
@@ -61,6 +62,9 @@ def run(
     specials : bool
         Whether a program is sent NaN and infinities, which are strings among numbers. Without, the
         cases that have them are unsupported. Python functions are always sent them.
+    text : bool
+        Whether a program is asked, and answers are read, by lines of words in place of JSON, which
+        have NaN and infinities always.
     timeout : float
         Seconds for one case, in a process of its own.
     expected_failures : collection of str
@@ -91,7 +95,9 @@ def run(
         made = ProcessAdapter(python_command(adapter), timeout)
         made.name = adapter
     elif isinstance(adapter, Path):
-        made = FilesAdapter(adapter, specials=specials)
+        made = FilesAdapter(adapter, specials=specials, text=text)
+    elif text:
+        made = TextAdapter(adapter, timeout)
     else:
         made = ProcessAdapter(adapter, timeout, specials=specials)
     unknown = set(expected_failures)
