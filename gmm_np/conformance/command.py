@@ -146,6 +146,21 @@ def add_command(commands: Any) -> None:
     init.add_argument("directory", type=Path, metavar="DIRECTORY", help="is made if need be")
     init.add_argument("--language", choices=LANGUAGES, required=True)
     init.set_defaults(run=_init)
+    export = actions.add_parser(
+        "export",
+        help="write the vectors, their schema and a specification, to be vendored",
+        description="Write the vectors, their schema and SPEC.md, a page that says how to read "
+        "them, to a directory of their own: whole or not at all.",
+    )
+    export.add_argument("directory", type=Path, metavar="DIRECTORY", help="new, or empty")
+    export.add_argument(
+        "--family",
+        action="append",
+        default=argparse.SUPPRESS,  # what stands before the action stays
+        metavar="NAME",
+        help="this family, or those of a pattern such as 'hvp_*'; may be repeated (default: all)",
+    )
+    export.set_defaults(run=_export)
 
 
 def seconds(text: str) -> float:
@@ -168,7 +183,7 @@ def run_command(options: argparse.Namespace) -> int:
     from gmm_np.conformance.runner import chosen, run
 
     if all(getattr(options, name) is None for name in _TARGETS):
-        options.refuse(f"one of {', '.join(_TARGETS.values())} is needed, or init")
+        options.refuse(f"one of {', '.join(_TARGETS.values())} is needed, or init or export")
     choice = {
         "levels": options.level,
         "flags": options.flag,
@@ -261,6 +276,18 @@ def _init(options: argparse.Namespace) -> int:
         f"Write your function in {mine}, or call it from {adapter}; then, in {options.directory}:"
     )
     print(f"    {COMMANDS[options.language]} --level lower")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    """Write the vectors to be vendored."""
+    from gmm_np.conformance.export import SPECIFICATION, export
+
+    _alone(options)
+    families = export(options.directory, options.family)
+    count = sum(len(family.cases) for family in families)
+    print(f"{count} tests of {len(families)} families written to {options.directory}.")
+    print(f"{options.directory / SPECIFICATION} says how to read them.")
     return 0
 
 
