@@ -18,7 +18,7 @@ from gmm_np.conformance.function_adapter import Adapter, FunctionAdapter, ToolEr
 from gmm_np.conformance.process_adapter import ProcessAdapter, TextAdapter, python_command
 from gmm_np.conformance.report import FamilyResult, Report
 
-__all__ = ["chosen", "run", "run_cases"]
+__all__ = ["check_expected", "chosen", "run", "run_cases"]
 
 #: So many breakdowns end a run: a tool is started again after each, and each may take the time-out.
 MOST_BREAKDOWNS: Final = 3
@@ -100,11 +100,7 @@ def run(
         made = TextAdapter(adapter, timeout)
     else:
         made = ProcessAdapter(adapter, timeout, specials=specials)
-    unknown = set(expected_failures)
-    if unknown:
-        unknown -= {case.id for family in read_vectors() for case in family.cases}
-    if unknown:
-        raise ValueError(f"no case is called {min(unknown)}, an expected failure.")
+    check_expected(expected_failures)
     families = chosen(levels=levels, flags=flags, names=names, exclude=exclude)
     with contextlib.closing(made):
         try:
@@ -119,6 +115,15 @@ def run(
             raise
         except Exception as error:
             raise RunnerError(f"{type(error).__name__}: {error}") from error
+
+
+def check_expected(expected_failures: Collection[str]) -> None:
+    """Raise ValueError if a case that is expected to fail does not exist."""
+    unknown = set(expected_failures)
+    if unknown:
+        unknown -= {case.id for family in read_vectors() for case in family.cases}
+    if unknown:
+        raise ValueError(f"no case is called {min(unknown)}, an expected failure.")
 
 
 def chosen(
