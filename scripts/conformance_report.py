@@ -6,6 +6,9 @@ Each peer runs in a process of its own. The first table has a row for each famil
 column for each peer: the worst number of correct digits over the outputs that the peer gives, or
 how many cases are wrong. The second has a row for each peer: what kind its wrong answers are of.
 Nothing in them is written by hand; ``--write`` puts them between the two marks of a file.
+``--picture`` draws who is right where; from what ``--json`` has written, nothing is run again:
+
+    python scripts/conformance_report.py --from results.json --picture docs/conformance_peers.png
 """
 
 from __future__ import annotations
@@ -148,20 +151,96 @@ def tables(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*lines, "", f"Made by `python scripts/conformance_report.py` with {python}."])
 
 
-def main() -> None:
-    """Run the peers and print or write the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--peer", action="append", help="by heading; all by default")
-    parser.add_argument(
-        "--join", type=Path, action="append", default=[], help="what --json wrote: not run again"
-    )
-    parser.add_argument("--timeout", type=float, default=120.0, help="seconds for one case")
-    parser.add_argument("--write", type=Path, help="file with the two marks")
-    parser.add_argument("--json", type=Path, help="where to write all results")
-    options = parser.parse_args()
+# Colours that can be told apart by most eyes, from right to all wrong; white is not supported.
+RIGHT = "#4a86b8"
+WRONG = ("#f3c9a5", "#e08a4f", "#b5401c")  # up to a third, up to two thirds, more
+
+
+def shares(results: dict[str, dict[str, Any]]) -> dict[str, list[tuple[int, int] | None]]:
+    """Return for each family, and each peer in it, how many of the supported cases are wrong.
+
+    None where no case is supported. Families come in the order of how much is wrong, then of how
+    few peers support them.
+    """
+    families = sorted({name for result in results.values() for name in result["families"]})
+    found: dict[str, list[tuple[int, int] | None]] = {}
+    for family in families:
+        row: list[tuple[int, int] | None] = []
+        for result in results.values():
+            cases = result["families"].get(family, {"cases": {}})["cases"].values()
+            asked = [case for case in cases if case["status"] != "unsupported"]
+            wrong = sum(case["status"] in FAULTS for case in asked)
+            row.append((wrong, len(asked)) if asked else None)
+        found[family] = row
+
+    def order(family: str) -> tuple[float, int, str]:
+        row = found[family]
+        return -sum(wrong / asked for wrong, asked in filter(None, row)), row.count(None), family
+
+    return {family: found[family] for family in sorted(families, key=order)}
+
+
+def colour(wrong: int, asked: int) -> str:
+    """Return the colour of a cell."""
+    return RIGHT if not wrong else WRONG[(3 * wrong - 1) // asked]
+
+
+def picture(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw who is right where: a row for each family, a column for each peer, of any number."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch, Rectangle
+
+    rows = shares(results)
+    width, height, left = 0.42, 0.19, 2.1  # inches
+    n_rows, n_columns = len(rows), len(results)
+    size = (left + width * n_columns + 0.9, height * n_rows + 2.1)
+    with mpl.rc_context({"font.size": 8}):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        for y, row in enumerate(rows.values()):
+            for x, cell_of in enumerate(row):
+                if cell_of is None:
+                    continue
+                box = Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, color=colour(*cell_of), lw=0)
+                axes.add_patch(box)
+                if cell_of[0]:
+                    dark = colour(*cell_of) == WRONG[2]
+                    text = f"{cell_of[0]}/{cell_of[1]}"
+                    axes.text(
+                        x + 0.5,
+                        y + 0.53,
+                        text,
+                        ha="center",
+                        va="center",
+                        fontsize=6,
+                        color="white" if dark else "black",
+                    )
+        axes.set(xlim=(0, n_columns), ylim=(n_rows, 0))
+        axes.set_xticks([x + 0.5 for x in range(n_columns)], list(results), rotation=90)
+        axes.set_yticks([y + 0.5 for y in range(n_rows)], list(rows))
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        told = ("all cases right", "up to a third wrong", "up to two thirds", "more")
+        handles = [
+            Patch(color=c, label=name) for c, name in zip((RIGHT, *WRONG), told, strict=True)
+        ]
+        handles.append(Patch(facecolor="white", edgecolor="0.7", label="not supported"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+        figure.savefig(path, dpi=150)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return what ``--json`` wrote."""
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def collected(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the peers, but for those that have been run already."""
     joined: dict[str, Any] = {}
     for path in options.join:
-        joined |= json.loads(path.read_text(encoding="utf-8"))
+        joined |= read(path)
     results = {}
     with tempfile.TemporaryDirectory() as name:
         build = Path(name)
@@ -173,8 +252,29 @@ def main() -> None:
             result = joined.get(peer.title) or run(peer, build, options.timeout)
             if "families" in result:
                 results[peer.title] = result
+    return results
+
+
+def main() -> None:
+    """Run the peers and print or write the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--peer", action="append", help="by heading; all by default")
+    parser.add_argument(
+        "--join", type=Path, action="append", default=[], help="what --json wrote: not run again"
+    )
+    parser.add_argument("--timeout", type=float, default=120.0, help="seconds for one case")
+    parser.add_argument("--write", type=Path, help="file with the two marks")
+    parser.add_argument("--json", type=Path, help="where to write all results")
+    parser.add_argument("--from", dest="source", type=Path, help="what --json wrote: run nothing")
+    parser.add_argument("--picture", type=Path, help="where to draw who is right where")
+    options = parser.parse_args()
+    results = read(options.source) if options.source else collected(options)
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    if options.picture is not None:
+        picture(results, options.picture)
+        if options.write is None:
+            return
     text = tables(results)
     if options.write is None:
         print(text)
