@@ -1,8 +1,10 @@
 """What `gmm-np conformance init` writes runs, and tells a right likelihood from a wrong one."""
 
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,22 +15,9 @@ from gmm_np.conformance.starters import COMMANDS
 
 # The plainest likelihood that is right, in each language. A wrong one has no (D/2) log 2 pi, which
 # no gradient shows.
-PYTHON = """\
-import numpy as np
-
-def nll(x, logits, means, chol):
-    n, (k, d) = len(x), means.shape
-    log_pi = logits - np.logaddexp.reduce(logits)
-    z = np.stack([np.linalg.solve(L, (x - mu).T) for L, mu in zip(chol, means)])  # [K, D, N]
-    y = np.stack([np.linalg.solve(L.T, w) for L, w in zip(chol, z)])
-    log_det = np.log(np.diagonal(chol, axis1=1, axis2=2)).sum(1)
-    terms = (log_pi - log_det - d / 2 * np.log(2 * np.pi))[:, None] - (z**2).sum(1) / 2
-    log_p = np.logaddexp.reduce(terms, axis=0)
-    r = np.exp(terms - log_p) / n
-    d_chol = np.stack([np.diag(s / np.diag(L)) for s, L in zip(r.sum(1), chol)])
-    d_chol -= np.tril(np.einsum("kn,kin,kjn->kij", r, y, z))
-    return -log_p.mean(), np.exp(log_pi) - r.sum(1), -np.einsum("kn,kin->ki", r, y), d_chol
-"""
+DOCS = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
+START = DOCS.partition("<!-- start: begin -->")[2].partition("<!-- start: end -->")[0]
+SHELL, PYTHON, TABLE = re.findall(r"```\w+\n(.*?)```", START, re.S)
 C = """\
 #include <math.h>
 int nll(int N, int K, int D, const double *x, const double *logits, const double *means,
@@ -213,6 +202,27 @@ def test_starter_answers_what_it_does_not_support_and_what_it_rejects(
     assert rows["weights"].endswith(" unsupported")
     assert rows["zero_diagonal"].endswith(" pass")
     assert rows["one_dimension"].endswith(" WRONG")
+
+
+def rows(printed):
+    """Cases and verdict by family, of a table."""
+    lines = printed.partition("verdict\n")[2].partition("\n\n")[0].splitlines()
+    return {words[0]: (words[1], words[8:]) for words in map(str.split, lines)}
+
+
+@pytest.mark.slow
+def test_first_table_is_what_the_docs_print(tmp_path, monkeypatch, capsys):
+    venv, _, init, enter, run = SHELL.splitlines()
+    assert venv.startswith("python3 -m venv trial")
+    monkeypatch.chdir(tmp_path)
+    assert main(init.split()[1:]) == 0
+    monkeypatch.chdir(enter.split()[1])
+    Path("mine.py").write_text(PYTHON, encoding="utf-8")
+    capsys.readouterr()
+    assert main(run.split()[1:]) == 0
+    found, shown = rows(capsys.readouterr().out), rows(TABLE)
+    assert len(shown) > 15
+    assert {name: found[name] for name in shown} == shown
 
 
 def test_starters_are_those_of_the_command():

@@ -1,6 +1,7 @@
 """Cases and answers as lines of words: what is said, what cannot be said, and what is no answer."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +146,13 @@ def test_cases_and_answers_in_words_stand_in_files(tmp_path):
     report = run(tmp_path, text=True, names=["dense"])
     assert [case.status for case in report.cases] == ["pass", *["unsupported"] * 7]
     assert all(case.function == VALUE for case in CASES.values() if unsayable(case) is None)
+
+
+def test_docs_show_a_line_and_its_answer():
+    page = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
+    shown = page.partition("<!-- words: begin -->")[2].partition("<!-- words: end -->")[0]
+    (asked,) = (line[2:] for line in shown.splitlines() if line.startswith("> "))
+    (answered,) = (line[2:] for line in shown.splitlines() if line.startswith("< "))
+    case = CASES[asked.split()[0]]
+    assert asked == line_of(case)
+    assert judge(case, outcome_of_line(answered, case)).status == "pass"
