@@ -1,5 +1,6 @@
 """The plugin of pytest: a test for each case, chosen, skipped, expected to fail, and reported."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,13 @@ import pytest
 
 from gmm_np.conformance import diagnosis, runner, worker
 from gmm_np.conformance.adapters.gmm_np import reference
+from gmm_np.conformance.cases import read_family
 
 # Runs in this process forget what they import, and NumPy does not let itself be loaded twice.
 LOADED = (diagnosis, runner, worker, reference)
+
+# Each run reads all files anew, which is most of its time.
+READ_ONCE = functools.cache(read_family)
 
 pytest_plugins = ["pytester"]
 
@@ -41,6 +46,7 @@ def run(pytester, monkeypatch):
     """Run pytest in this process, in a folder with mine.py, and return its result."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr("gmm_np.conformance.cases.read_family", READ_ONCE)
     pytester.makepyfile(mine=MINE)
 
     def run(*options, target="mine:nll"):

@@ -70,6 +70,7 @@ def test_function_is_run_with_the_families_and_the_policy(run, tmp_path):
     assert "one_sample" in (tmp_path / "summary.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 def test_command_is_run_and_wrong_answers_fail_the_step(run):
     # Answers "rejected" to all, in words.
