@@ -9,7 +9,8 @@ from checkout import copy_tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_extras]  # setuptools
 
-FOLDERS = ("gmm_np", "tests", "docs", "scripts")
+FOLDERS = ("gmm_np", "tests", "docs", "scripts", ".github")
+SUFFIXES = (".md", ".cfg", ".toml", ".in", ".py")
 # What reads documents, other tests, and data of the package.
 RUN = ("test_readme", "test_mistakes", "test_datasets")
 
@@ -36,7 +37,7 @@ def unpacked(tree):
 
 def test_source_distribution_has_all_files(tree, unpacked):
     files = [path for folder in FOLDERS for path in (tree / folder).rglob("*") if path.is_file()]
-    files += [path for path in tree.glob("*.*") if path.suffix in (".md", ".cfg", ".toml", ".in")]
+    files += [path for path in tree.glob("*.*") if path.suffix in SUFFIXES]
     assert len(files) > 200
     names = [path.relative_to(tree) for path in [*files, tree / "LICENSE"]]
     assert not [str(name) for name in names if not (unpacked / name).is_file()]
@@ -45,6 +46,7 @@ def test_source_distribution_has_all_files(tree, unpacked):
 def test_installed_command_is_the_command_line(unpacked):
     entry = (unpacked / "gmm_np.egg-info/entry_points.txt").read_text(encoding="utf-8")
     assert "gmm-np = gmm_np.cli:main" in entry
+    assert "pytest_gmm_conformance = pytest_gmm_conformance" in entry.partition("[pytest11]")[2]
 
 
 def test_tests_run_in_the_source_distribution(unpacked):

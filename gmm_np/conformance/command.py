@@ -28,6 +28,13 @@ _TARGETS = {
     "write_cases": "--write-cases",
     "answers": "--answers",
 }
+_USAGE = """\
+%(prog)s --python MODULE:FUNCTION [options]
+       %(prog)s --command "PROGRAM ARGUMENTS" [options]
+       %(prog)s --write-cases DIRECTORY [options]
+       %(prog)s --answers DIRECTORY [options]
+       %(prog)s init DIRECTORY --language LANGUAGE
+       %(prog)s export DIRECTORY [--family NAME]"""
 _EPILOG = (
     "Exit codes: 0 every case that is supported passes, 1 the runner failed, 2 wrong usage, 3 the "
     "tool failed (crash, garbage), 4 wrong answers, 5 time-out, 6 nothing was supported. "
@@ -43,6 +50,7 @@ def add_command(commands: Any) -> None:
         description="Run the certified vectors against any implementation of the Gaussian-mixture "
         "negative log-likelihood and its gradients, in any language, and say what it gets wrong.",
         epilog=_EPILOG,
+        usage=_USAGE,
     )
     target = parser.add_mutually_exclusive_group()
     target.add_argument(
@@ -136,7 +144,9 @@ def add_command(commands: Any) -> None:
         help="annotations and a summary of the job for GitHub Actions (default: where it runs)",
     )
     parser.set_defaults(run=run_command, refuse=parser.error)
-    actions = parser.add_subparsers(dest="action", title="in place of a run", metavar="ACTION")
+    actions = parser.add_subparsers(
+        dest="action", title="in place of a run", metavar="ACTION", prog=parser.prog
+    )
     init = actions.add_parser(
         "init",
         help="write a first adapter in a language of yours",

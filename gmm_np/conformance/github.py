@@ -16,7 +16,7 @@ __all__ = ["annotation_lines", "summary"]
 
 #: GitHub shows ten errors of a step, and drops the others without a word.
 MOST_ANNOTATIONS: Final = 10
-_MOST_CASES: Final = 200  # of a summary, which may have a megabyte
+_MOST_CASES: Final = 100  # of a summary, which may have a megabyte
 _LONGEST: Final = 1000  # characters of a message
 
 

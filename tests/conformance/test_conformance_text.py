@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gmm_np.cli import main
 from gmm_np.conformance import read_vectors, run, write_cases
 from gmm_np.conformance.cases import VALUE
 from gmm_np.conformance.compare import Answered, NotOffered, Rejected, Unsupported, judge
@@ -146,6 +147,16 @@ def test_cases_and_answers_in_words_stand_in_files(tmp_path):
     report = run(tmp_path, text=True, names=["dense"])
     assert [case.status for case in report.cases] == ["pass", *["unsupported"] * 7]
     assert all(case.function == VALUE for case in CASES.values() if unsayable(case) is None)
+
+
+def test_option_writes_lines_of_words_and_says_what_has_none(tmp_path, capsys):
+    options = ["--write-cases", str(tmp_path), "--text", "--family", "one_sample", "--case"]
+    assert main(["conformance", *options, "bad_shapes-001"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"6 cases written to {tmp_path}",
+        "1 left out, which cannot be said in plain text.",
+    ]
+    assert (tmp_path / "one_sample-001.txt").read_text().startswith("one_sample-001 mean 0 1 1 2 ")
 
 
 def test_docs_show_a_line_and_its_answer():
