@@ -25,6 +25,8 @@ NOT_RUN = {
     "bash scripts/test": "runs this test, and takes minutes",
     "pip install .": "fetches packages",
     'pip install ".[cli]"': "fetches packages",
+    "python scripts/live_page.py": "fetches packages; tests/docs/test_live_browser.py runs it",
+    "python -m http.server --directory build/live": "serves until it is ended",
     "gmm-np demo --clusters 2 --components 5 --frames pictures": "draws for half a minute; "
     "tests/commands/test_demo.py has it with fewer pictures",
 }
