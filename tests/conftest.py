@@ -34,6 +34,7 @@ NEEDS = {
     "test_interop_jax.py": ("jax",),
     "test_interop_sklearn.py": ("sklearn",),
     "test_interop_torch.py": ("torch",),
+    "test_live_browser.py": ("websocket",),
     "test_mdn_torch.py": ("torch",),
     "test_mixture_sklearn.py": ("sklearn",),
     "test_mixture_sklearn_suite.py": ("sklearn",),
