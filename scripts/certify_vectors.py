@@ -24,22 +24,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
 
 from certify import (  # noqa: E402
-    allowance,
     average,
-    balls,
-    covariance_balls,
     covariances,
     digests,
     higher,
     lower,
-    multiple,
-    objective,
     published,
     rejected,
+    routes,
+    rowwise,
     second,
-    second_allowance,
-    second_balls,
-    second_multiple,
 )
 from certify.agreement import certify  # noqa: E402
 from certify.document import Case, Family, family_document  # noqa: E402
@@ -50,28 +44,16 @@ VECTORS = ROOT / "gmm_np" / "conformance" / "vectors"
 
 def all_families() -> list[Family]:
     """Every family, in the order of the levels."""
-    modules = (lower, average, higher, published, rejected, second, covariances)
+    modules = (lower, average, higher, published, rejected, second, covariances, rowwise)
     return [family for module in modules for family in module.families()]
 
 
 def outputs(case: Case) -> dict[str, dict[str, list[str]]] | None:
     """Certified outputs of a case with what may be asked of them, or None if it is rejected."""
     problem: Any = case.problem
-    one: Any  # of either parametrization
-    other: Any
-    asked: Any
     if case.result == "invalid":
         return None
-    if problem.parametrization == "precision":
-        one, other, asked = objective.multiple, objective.balls, objective.allowance
-    elif problem.parametrization in covariances.DRAWN:
-        one, other = covariances.by_multiple, covariance_balls.by_balls
-        asked = covariance_balls.allowance
-    elif problem.function != "value_and_gradient":
-        one, other = second_multiple.evaluate, second_balls.evaluate
-        asked = second_allowance.second_allowance
-    else:
-        one, other, asked = multiple.evaluate, balls.evaluate, allowance.allowance
+    one, other, asked = routes.multiple_of(problem), *routes.balls_of(problem)
     certified, bits = certify(lambda d: one(problem, d), lambda b: other(problem, b))
     allowed = asked(problem, bits)
     return {name: {"certified": certified[name], **allowed[name]} for name in certified}

@@ -22,6 +22,7 @@ __all__ = [
     "DIRECTORY",
     "FUNCTIONS",
     "LEVELS",
+    "ROWWISE",
     "VALUE",
     "Case",
     "CaseFamily",
@@ -38,32 +39,40 @@ DIRECTORY: Final = Path(__file__).parent / "vectors"
 LEVELS: Final = ("lower", "average", "higher")
 DTYPES: Final = {"binary64": "<f8", "binary32": "<f4"}
 
-#: What a case may ask for: the loss and its gradients, the Hessian's product with a direction, or
-#: the gradient of each sample's log density.
+#: What most cases ask for: the loss and its gradients.
 VALUE: Final = "value_and_gradient"
-FUNCTIONS: Final = (VALUE, "hvp", "scores")
-#: Formats that are read here; files of the first have cases of the first function alone.
-VERSIONS: Final = (1, 2)
+#: Formats that are read here. A later one has functions and parametrizations that a reader of the
+#: one before does not know, and nothing else.
+VERSIONS: Final = (1, 2, 3)
 #: How fast logits, means and factors move.
 DIRECTION: Final = ("v_logits", "v_means", "v_chol")
 
 #: Families of covariances with a scale of their own, as gmm_np.covariance has them: deviations of
 #: each component and column [K, D], one lower Cholesky factor for all [D, D], a deviation each [K].
 COVARIANCES: Final = ("diag", "tied", "spherical")
+#: A mixture for each row, as gmm_np.mdn has them: an axis of rows before each of the parameters'.
+ROWWISE: Final = ("rowwise_full", "rowwise_diag", "rowwise_spherical")
 
-#: The inputs of a parametrization in the order in which the digest takes them.
-INPUTS: Final[dict[str, tuple[str, ...]]] = {
-    "cholesky": ("logits", "means", "chol", "x", "weights", *DIRECTION),
-    "precision": ("alpha", "means", "icf", "x", "gamma", "m"),
-    **dict.fromkeys(COVARIANCES, ("logits", "means", "scale", "x", "weights")),
-}
-#: Its outputs: the value, then the gradients of mixture weights, means and scale. Products and
-#: scores have the names of the gradients.
+#: The outputs of a parametrization: the value, then the gradients of mixture weights, means and
+#: scale. A gradient has the name of its argument.
 OUTPUTS: Final[dict[str, tuple[str, ...]]] = {
     "cholesky": ("nll", "logits", "means", "chol"),
     "precision": ("objective", "alpha", "means", "icf"),
-    **dict.fromkeys(COVARIANCES, ("nll", "logits", "means", "scale")),
+    **dict.fromkeys((*COVARIANCES, *ROWWISE), ("nll", "logits", "means", "scale")),
 }
+#: The inputs in the order in which the digest takes them: what has a gradient, and what has none.
+INPUTS: Final[dict[str, tuple[str, ...]]] = {
+    **{name: (*outputs[1:], "x", "weights") for name, outputs in OUTPUTS.items()},
+    "cholesky": ("logits", "means", "chol", "x", "weights", *DIRECTION),
+    "precision": ("alpha", "means", "icf", "x", "gamma", "m"),
+}
+#: What else a case by Cholesky factors may ask for: the Hessian's product with a direction, and the
+#: gradient of each sample's log density. Its outputs stand in the places of those above.
+OTHERS: Final[dict[str, tuple[str | None, ...]]] = {
+    "hvp": (None, "logits", "means", "chol"),
+    "scores": (None, "logits", "means", "chol"),
+}
+FUNCTIONS: Final = (VALUE, *OTHERS)
 
 
 class RunnerError(Exception):
@@ -84,9 +93,10 @@ class Case:
     flags, kills : tuple of str
         Special traits of the inputs, and mutants that fail here.
     n_samples, n_components, n_features : int
-    parametrization : {"cholesky", "precision", "diag", "tied", "spherical"}
-    function : {"value_and_gradient", "hvp", "scores"}
-        What is asked for.
+    parametrization : str
+        A key of `OUTPUTS`.
+    function : str
+        What is asked for: "value_and_gradient", or a key of `OTHERS`.
     dtype : {"binary64", "binary32"}
     reduction : {"mean", "sum"}
     result : {"valid", "invalid", "either"}
@@ -121,17 +131,23 @@ class Case:
     @property
     def blocks(self) -> tuple[str, ...]:
         """Names of the outputs, in order."""
-        names = OUTPUTS[self.parametrization]
-        return names if self.function == VALUE else names[1:]
+        return outputs_of(self.parametrization, self.function)
+
+    @property
+    def columns(self) -> tuple[str | None, ...]:
+        """Names of the outputs in the columns of a report, None where there is none."""
+        return OTHERS.get(self.function, OUTPUTS[self.parametrization])
 
     @property
     def optional(self) -> bool:
         """Whether it is asked only of an adapter that offers what it asks for."""
-        return self.function != VALUE or self.parametrization in COVARIANCES
+        return self.function != VALUE or self.parametrization not in ("cholesky", "precision")
 
     def is_triangular(self, name: str) -> bool:
         """Whether an output has lower triangles, which the file holds packed by rows."""
-        return name == "chol" or (name == "scale" and self.parametrization == "tied")
+        return name == "chol" or (
+            name == "scale" and self.parametrization in ("tied", "rowwise_full")
+        )
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -144,9 +160,12 @@ class Case:
             "tied": (d, d),
             "spherical": (k,),
         }
-        gradients: tuple[tuple[int, ...], ...] = ((k,), (k, d), last[self.parametrization])
-        if self.function == "scores":
-            return tuple((n, *shape) for shape in gradients)
+        form = self.parametrization
+        if form in ROWWISE:
+            form = {"rowwise_full": "cholesky"}.get(form, form.removeprefix("rowwise_"))
+        gradients: tuple[tuple[int, ...], ...] = ((k,), (k, d), last[form])
+        if self.function == "scores" or self.parametrization in ROWWISE:
+            gradients = tuple((n, *shape) for shape in gradients)
         return ((), *gradients) if self.function == VALUE else gradients
 
     def certified(self, name: str) -> NDArray[np.float64]:
@@ -205,6 +224,12 @@ class CaseFamily:
     cases: tuple[Case, ...]
 
 
+def outputs_of(parametrization: str, function: str) -> tuple[str, ...]:
+    """Return the names of what comes out, in order."""
+    names = OTHERS.get(function, OUTPUTS[parametrization])
+    return tuple(name for name in names if name is not None)
+
+
 #: Its public name, which `gmm_np.covariance` has for a family of covariances.
 Family = CaseFamily
 
@@ -257,7 +282,7 @@ def family_of(file: dict[str, Any]) -> CaseFamily:
     """
     version = file["format_version"]
     if version not in VERSIONS:
-        known = " and ".join(map(str, VERSIONS))
+        known = ", ".join(map(str, VERSIONS))
         raise VectorError(f"format_version {version}, where {known} are read: update gmm_np.")
     cases = tuple(_cases(file))
     outputs = (block["certified"] for case in cases for block in case.outputs.values())

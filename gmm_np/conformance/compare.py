@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gmm_np.conformance.cases import OUTPUTS, Case
+from gmm_np.conformance.cases import Case
 
 __all__ = [
     "MOST_DIGITS",
@@ -154,9 +154,9 @@ class CaseResult:
     answered : bool
         Whether outputs were compared: a case that passes without was rightly rejected.
     digits : tuple of float or None, length 4
-        Log relative error of the value and of the three gradients (or products, or scores, which
-        have no value): that of the worst entry, relative to the largest. None where not given, or
-        where rounding leaves no digits.
+        Log relative error of the value and of the three gradients, or of what stands in their
+        places (`gmm_np.conformance.cases.OTHERS`): that of the worst entry, relative to the
+        largest. None where not given, or where rounding leaves no digits.
     share : float
         The largest share of the allowance that an entry used; infinite for NaN.
     admits : float
@@ -264,7 +264,7 @@ def _compare(case: Case, answers: tuple[Any, ...], policy: Policy) -> CaseResult
         policy=policy,
         answered=True,
         kind=next((kind for kind in ("shape", "nan", "inexact") if kind in kinds), ""),
-        digits=tuple(digits.get(name) for name in OUTPUTS[case.parametrization]),
+        digits=tuple(digits.get(name or "") for name in case.columns),
         share=share,
         missing=tuple(missing),
     )

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gmm_np.conformance.cases import COVARIANCES, DIRECTION, FUNCTIONS, OUTPUTS, VALUE, Case
+from gmm_np.conformance.cases import DIRECTION, FUNCTIONS, OUTPUTS, VALUE, Case, outputs_of
 from gmm_np.conformance.compare import Answered, NotOffered, Outcome, Rejected, Unsupported
 
 __all__ = ["Adapter", "FunctionAdapter", "ToolError", "call", "offered"]
@@ -65,6 +65,9 @@ class FunctionAdapter:
         So are other families of covariances: ``function.diag(x, logits, means, scale)`` with
         standard deviations [K, D], ``function.tied`` with one factor [D, D], ``function.spherical``
         with one deviation a component [K], each returning ``(nll, d_logits, d_means, d_scale)``.
+        And mixtures of their own for each row: ``function.rowwise_full(x, logits, means, scale)``
+        with logits [N, K], means [N, K, D] and factors [N, K, D, D], ``function.rowwise_diag`` with
+        deviations [N, K, D], ``function.rowwise_spherical`` with deviations [N, K].
     """
 
     def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
@@ -91,7 +94,7 @@ def offered(function: Callable[..., Any], parametrization: str) -> tuple[str, ..
 
 def _asked(function: Callable[..., Any], parametrization: str, name: str) -> Any:
     """Return the function itself, or the attribute that is asked for; None if there is none."""
-    if parametrization in COVARIANCES:
+    if parametrization not in ("cholesky", "precision"):
         return getattr(function, parametrization, None)
     return function if name == VALUE else getattr(function, name, None)
 
@@ -111,10 +114,10 @@ def call(
     Parameters
     ----------
     function : callable
-    name : {"value_and_gradient", "hvp", "scores"}
-        What is asked for: the function itself, or the attribute of this name, or of the name of
-        the parametrization.
-    parametrization : {"cholesky", "precision", "diag", "tied", "spherical"}
+    name : str
+        What is asked for: the function itself ("value_and_gradient"), or the attribute of this
+        name, or of the name of the parametrization.
+    parametrization : str
     inputs : dict
         Arrays by their names.
     weight : ndarray or None
@@ -142,8 +145,7 @@ def call(
             options["reduction"] = reduction
         elif reduction != "mean":
             return Unsupported(f'no reduction "{reduction}"')
-        scale = "scale" if parametrization in COVARIANCES else "chol"
-        names: tuple[str, ...] = ("x", "logits", "means", scale)
+        names = ("x", *OUTPUTS[parametrization][1:])
         names += DIRECTION if name == "hvp" else ()
     else:
         names = ("x", "alpha", "means", "icf", "gamma", "m")
@@ -159,10 +161,10 @@ def call(
         raise ToolError("crash", f"{type(error).__name__}: {error}") from error
     except Exception as error:
         return Rejected(f"{type(error).__name__}: {' '.join(str(error).split())}")
-    n_outputs = len(OUTPUTS[parametrization])
+    n_outputs = len(outputs_of(parametrization, name))
     if name == VALUE and not isinstance(answer, (tuple, list)):
         answer = (answer, *[None] * (n_outputs - 1))
-    return Answered(blocks_of(answer, n_outputs if name == VALUE else n_outputs - 1))
+    return Answered(blocks_of(answer, n_outputs))
 
 
 def parameters_of(function: Callable[..., Any]) -> set[str]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gmm_np.conformance.cases import DTYPES, INPUTS, OUTPUTS, VALUE, Case, array_of
+from gmm_np.conformance.cases import DTYPES, INPUTS, VALUE, Case, array_of, outputs_of
 from gmm_np.conformance.compare import Answered, Outcome, Rejected, Unsupported
 
 __all__ = [
@@ -90,10 +90,9 @@ def has_specials(case: Case) -> bool:
 
 def output_names(parametrization: str, function: str = VALUE) -> tuple[str, ...]:
     """Return what an output may hold, under the names that travel."""
-    names = OUTPUTS[parametrization]
     if parametrization == "precision":
-        names = ("objective", "alpha", "mu", "q", "l")
-    return names if function == VALUE else names[1:]
+        return ("objective", "alpha", "mu", "q", "l")
+    return outputs_of(parametrization, function)
 
 
 def parse(text: bytes | str) -> dict[str, Any]:
@@ -192,8 +191,7 @@ def reply_of(
     if not isinstance(outcome, Answered):
         reason = outcome.reason if isinstance(outcome, Unsupported) else "not offered"
         return {"success": False, "status": "unsupported", "error": reason}
-    names = OUTPUTS[parametrization] if function == VALUE else OUTPUTS[parametrization][1:]
-    blocks = dict(zip(names, outcome.blocks, strict=True))
+    blocks = dict(zip(outputs_of(parametrization, function), outcome.blocks, strict=True))
     if parametrization == "precision":
         icf = blocks.pop("icf")
         blocks["mu"] = blocks.pop("means")

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from gmm_np.conformance.cases import COVARIANCES
 from gmm_np.conformance.function_adapter import call, offered, parameters_of
 from gmm_np.conformance.wire import read_inputs, reply_of
 
@@ -62,10 +61,11 @@ def reply_to(message: dict[str, Any], function: Callable[..., Any]) -> dict[str,
     module = message["module"]
     if message["kind"] == "define":
         functions = list(offered(function, module))
-        known = module in COVARIANCES or (
-            (module == "precision") == ("icf" in parameters_of(function))
-        )
-        return {"success": bool(functions) and known, "functions": functions}
+        if module in ("cholesky", "precision") and (
+            (module == "precision") != ("icf" in parameters_of(function))
+        ):
+            functions = []
+        return {"success": bool(functions), "functions": functions}
     inputs, weight = read_inputs(message)
     name, reduction = message["function"], message["input"]["reduction"]
     outcome = call(function, name, module, inputs, weight, reduction)

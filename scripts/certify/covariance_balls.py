@@ -23,12 +23,16 @@ def by_balls(problem: FamilyProblem, bits: int) -> Blocks:
 
 def allowance(problem: FamilyProblem, bits: int) -> dict[str, dict[str, list[str]]]:
     """Return spread, scale and floor of each block of outputs, rounded up to three digits."""
-    names = (*MOVED, *(["weights"] if problem.weights is not None else []))
     with flint.ctx.workprec(max(bits, 512)):
-        terms = Terms(problem.full)
-        blocks = {
-            "spread": spread(by_multiple, problem, names),
-            "scale": reduced(problem, scale(terms)),
-            "floor": reduced(problem, floor(terms)),
-        }
-        return written(blocks, problem.dtype)
+        return written(numbers(problem), problem.dtype)
+
+
+def numbers(problem: FamilyProblem) -> dict[str, Blocks]:
+    """Return spread, scale and floor of each block of outputs."""
+    names = (*MOVED, *(["weights"] if problem.weights is not None else []))
+    terms = Terms(problem.full)
+    return {
+        "spread": spread(by_multiple, problem, names),
+        "scale": reduced(problem, scale(terms)),
+        "floor": reduced(problem, floor(terms)),
+    }

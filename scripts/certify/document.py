@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from certify.problem import decimal_form, digest
+from certify.problem import decimal_form, digest, sizes_of
 
 GENERATOR = {"name": "scripts/certify_vectors.py", "version": "1"}
 FACTOR = 5
@@ -89,10 +89,28 @@ def family_document(
     return "{\n" + ",\n".join(lines) + ',\n"groups": [\n' + body + "\n]\n}\n"
 
 
+# What each format added: pairs of a function and a parametrization.
+VALUE = "value_and_gradient"
+SINCE = {
+    1: {(VALUE, "cholesky"), (VALUE, "precision")},
+    2: {
+        ("hvp", "cholesky"),
+        ("scores", "cholesky"),
+        (VALUE, "diag"),
+        (VALUE, "tied"),
+        (VALUE, "spherical"),
+    },
+}
+
+
 def family_version(family: Family) -> int:
-    """Return the oldest format that can hold a family: 1 has values and gradients alone."""
+    """Return the oldest format that can hold a family."""
     asked = {(case.problem.function, case.problem.parametrization) for case in family.cases}
-    return 1 if asked <= {("value_and_gradient", p) for p in ("cholesky", "precision")} else 2
+    for version, added in SINCE.items():
+        asked -= added
+        if not asked:
+            return version
+    return max(SINCE) + 1
 
 
 def _test(identity: str, case: Case, blocks: Any, kills: list[str]) -> str:
@@ -103,9 +121,7 @@ def _test(identity: str, case: Case, blocks: Any, kills: list[str]) -> str:
         "comment": case.comment,
         "flags": list(case.flags),
         "kills": kills,
-        "N": sum(problem.multiplicity),
-        "K": len(problem.means),
-        "D": len(problem.means[0]) if problem.means else 0,
+        **sizes_of(problem),
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     inputs = [

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from certify.document import Note
 
+MIXTURE_DENSITY_NETWORKS = (
+    "https://github.com/axelbrando/"
+    "Mixture-Density-Networks-for-distribution-and-uncertainty-estimation"
+)
+
 NOTES = {
     "Smallest": Note(
         "basic",
@@ -312,6 +317,16 @@ NOTES = {
         "convention",
         "The gradient of log p(x_n) for each sample, in logits, means and factors.",
         "Gradients of the loss for those of its negative; the mean's 1/N left in.",
+    ),
+    "Rowwise": Note(
+        "convention",
+        "Parameters of their own for each row, as the outputs of a network are.",
+        "The softmax over rows; the parameters of the row before; a mean of logarithms for the "
+        "logarithm of a mean; a gradient that is a sum over rows.",
+        (
+            "https://github.com/tonyduan/mixture-density-network/issues/1",
+            f"{MIXTURE_DENSITY_NETWORKS}/issues/8",
+        ),
     ),
     "CovarianceFamily": Note(
         "convention",

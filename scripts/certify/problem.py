@@ -115,6 +115,18 @@ def rows_of(problem: Any) -> dict[str, Any]:
     return rows
 
 
+def sizes_of(problem: Any) -> dict[str, int]:
+    """Return N, K and D as a test states them: where shapes disagree, what x and means say."""
+    means = problem.means
+    if means and means[0] and isinstance(means[0][0], list):  # those of each row
+        means = means[0]
+    return {
+        "N": sum(problem.multiplicity),
+        "K": len(means),
+        "D": len(means[0]) if means else 0,
+    }
+
+
 def to_binary32(value: float) -> float:
     """Round to binary32, and give the result as a double."""
     return float(struct.unpack("<f", struct.pack("<f", value))[0])

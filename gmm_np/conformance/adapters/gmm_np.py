@@ -140,6 +140,27 @@ def _of_family(family: str) -> Any:
     return value_and_gradient
 
 
+def _by_rows(family: str) -> Any:
+    def value_and_gradient(
+        x: Any,
+        logits: Any,
+        means: Any,
+        scale: Any,
+        *,
+        sample_weight: Any = None,
+        reduction: str = "mean",
+    ) -> tuple[Any, ...]:
+        """Call `gmm_np.mdn` for mixtures that rows have of their own."""
+        from gmm_np.mdn import nll_value_and_grad
+
+        value, gradients = nll_value_and_grad(
+            x, logits, means, scale, family=family, sample_weight=sample_weight, reduction=reduction
+        )
+        return (value, *gradients[:3])
+
+    return value_and_gradient
+
+
 # Second derivatives, and other families, are offered as attributes of what gives the first.
 reference.hvp = reference_hvp  # type: ignore[attr-defined]
 auto.hvp = auto_hvp  # type: ignore[attr-defined]
@@ -147,6 +168,9 @@ auto.scores = auto_scores  # type: ignore[attr-defined]
 auto.diag = _of_family("diag")  # type: ignore[attr-defined]
 auto.tied = _of_family("tied")  # type: ignore[attr-defined]
 auto.spherical = _of_family("spherical")  # type: ignore[attr-defined]
+auto.rowwise_full = _by_rows("full")  # type: ignore[attr-defined]
+auto.rowwise_diag = _by_rows("diag")  # type: ignore[attr-defined]
+auto.rowwise_spherical = _by_rows("spherical")  # type: ignore[attr-defined]
 
 
 def precision(x: Any, alpha: Any, means: Any, icf: Any, gamma: Any, m: Any) -> tuple[Any, ...]:

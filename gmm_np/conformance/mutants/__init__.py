@@ -9,23 +9,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from gmm_np.conformance.cases import VALUE, Case
+from gmm_np.conformance.cases import ROWWISE, VALUE, Case
 from gmm_np.conformance.mutants import (
     checks,
     covariances,
     density,
     factor,
     precision,
+    rowwise,
     samples,
     second,
 )
 from gmm_np.conformance.plain import Plain
 
-__all__ = ["MUTANTS", "describe", "mutants_of"]
+__all__ = ["MUTANTS", "describe", "kind_of", "mutants_of"]
 
 #: Mutants by what they are wrong in and by name, each an adapter: of the value and the gradients in
-#: a parametrization, of the Hessian's product, or of scores. "plain" itself is among them: it fails
-#: where a square leaves the range of a double.
+#: a parametrization, or in several that differ in a scale, or of what else may be asked for.
+#: "plain" itself is among them: it fails where a square leaves the range of a double.
 MUTANTS: dict[str, dict[str, Any]] = {
     "cholesky": {
         mutant.name: mutant
@@ -43,12 +44,20 @@ MUTANTS: dict[str, dict[str, Any]] = {
     "diag": {mutant.name: mutant for mutant in covariances.DIAG},
     "tied": {mutant.name: mutant for mutant in covariances.TIED},
     "spherical": {mutant.name: mutant for mutant in covariances.SPHERICAL},
+    "rowwise": {mutant.name: mutant for mutant in rowwise.ROWWISE},
 }
 
 
 def mutants_of(case: Case) -> dict[str, Any]:
     """Return the mutants that a case can tell from what is right."""
-    return MUTANTS[case.parametrization if case.function == VALUE else case.function]
+    return MUTANTS[kind_of(case)]
+
+
+def kind_of(case: Case) -> str:
+    """Return what the mutants of a case are wrong in."""
+    if case.parametrization in ROWWISE:
+        return "rowwise"
+    return case.parametrization if case.function == VALUE else case.function
 
 
 def describe(name: str) -> str:
