@@ -33,6 +33,7 @@ from certify import (  # noqa: E402
     rejected,
     routes,
     rowwise,
+    samples,
     second,
 )
 from certify.agreement import certify  # noqa: E402
@@ -44,7 +45,10 @@ VECTORS = ROOT / "gmm_np" / "conformance" / "vectors"
 
 def all_families() -> list[Family]:
     """Every family, in the order of the levels."""
-    modules = (lower, average, higher, published, rejected, second, covariances, rowwise)
+    modules = (
+        *(lower, average, higher, published, rejected),
+        *(second, covariances, rowwise, samples),
+    )
     return [family for module in modules for family in module.families()]
 
 

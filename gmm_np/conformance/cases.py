@@ -63,14 +63,21 @@ OUTPUTS: Final[dict[str, tuple[str, ...]]] = {
 #: The inputs in the order in which the digest takes them: what has a gradient, and what has none.
 INPUTS: Final[dict[str, tuple[str, ...]]] = {
     **{name: (*outputs[1:], "x", "weights") for name, outputs in OUTPUTS.items()},
-    "cholesky": ("logits", "means", "chol", "x", "weights", *DIRECTION),
+    "cholesky": ("logits", "means", "chol", "x", "weights", *DIRECTION, "columns"),
     "precision": ("alpha", "means", "icf", "x", "gamma", "m"),
 }
-#: What else a case by Cholesky factors may ask for: the Hessian's product with a direction, and the
-#: gradient of each sample's log density. Its outputs stand in the places of those above.
+#: What else a case by Cholesky factors may ask for: the Hessian's product with a direction, the
+#: gradient of each sample's log density, that density, responsibilities, the gradient of the loss
+#: in x, the mixture after a step of EM, and the density of some columns. The outputs stand in the
+#: places of those above.
 OTHERS: Final[dict[str, tuple[str | None, ...]]] = {
     "hvp": (None, "logits", "means", "chol"),
     "scores": (None, "logits", "means", "chol"),
+    "log_prob": ("log_prob", None, None, None),
+    "responsibilities": (None, "responsibilities", None, None),
+    "d_x": (None, None, "x", None),
+    "em_step": (None, "pi", "means", "covariances"),
+    "marginal": ("log_prob", None, None, None),
 }
 FUNCTIONS: Final = (VALUE, *OTHERS)
 
@@ -153,6 +160,15 @@ class Case:
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the outputs as an adapter gives them."""
         n, k, d = self.n_samples, self.n_components, self.n_features
+        others: dict[str, tuple[tuple[int, ...], ...]] = {
+            "log_prob": ((n,),),
+            "responsibilities": ((n, k),),
+            "d_x": ((n, d),),
+            "em_step": ((k,), (k, d), (k, d, d)),
+            "marginal": ((n,),),
+        }
+        if self.function in others:
+            return others[self.function]
         last: dict[str, tuple[int, ...]] = {
             "cholesky": (k, d, d),
             "precision": (k, d * (d + 1) // 2),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from gmm_np.conformance.cases import DIRECTION, FUNCTIONS, OUTPUTS, VALUE, Case,
 from gmm_np.conformance.compare import Answered, NotOffered, Outcome, Rejected, Unsupported
 
 __all__ = ["Adapter", "FunctionAdapter", "ToolError", "call", "offered"]
+
+
+#: What depends on how losses are put together.
+WITH_REDUCTION: Final = (VALUE, "hvp", "d_x")
 
 
 class ToolError(Exception):
@@ -61,6 +65,12 @@ class FunctionAdapter:
         v_logits, v_means, v_chol)`` returns the Hessian of the loss times the direction v as three
         arrays, in the shapes of logits, means and factors; ``function.scores(x, logits, means,
         chol)`` the gradient of each log p(x_n), with N as the first axis of each.
+
+        So are, in the order of the outputs, ``log_prob`` [N], ``responsibilities`` [N, K], ``d_x``,
+        the gradient of the loss in x [N, D], and ``em_step``, the weights, means and covariances
+        [K, D, D] after a step of EM, each called with (x, logits, means, chol) and ``d_x`` and
+        ``em_step`` with ``sample_weight`` as well; and ``marginal(x, logits, means, chol,
+        columns)``, log p of some columns [C] of which x [N, C] has values.
 
         So are other families of covariances: ``function.diag(x, logits, means, scale)`` with
         standard deviations [K, D], ``function.tied`` with one factor [D, D], ``function.spherical``
@@ -141,17 +151,19 @@ def call(
             if not (everything or "sample_weight" in declared):
                 return Unsupported("no sample_weight")
             options["sample_weight"] = weight
-        if name != "scores" and (everything or "reduction" in declared):
+        if name in WITH_REDUCTION and (everything or "reduction" in declared):
             options["reduction"] = reduction
         elif reduction != "mean":
             return Unsupported(f'no reduction "{reduction}"')
         names = ("x", *OUTPUTS[parametrization][1:])
-        names += DIRECTION if name == "hvp" else ()
+        names += {"hvp": DIRECTION, "marginal": ("columns",)}.get(name, ())
     else:
         names = ("x", "alpha", "means", "icf", "gamma", "m")
     arguments = [inputs[n] for n in names]
     # Copies: a function that writes to its arguments must not spoil the next one's.
     arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+    if name == "marginal":  # columns are integers
+        arguments[-1] = arguments[-1].astype(np.intp)
     arguments = [a.item() if isinstance(a, np.ndarray) and a.ndim == 0 else a for a in arguments]
     try:
         answer = function(*arguments, **options)

@@ -27,20 +27,63 @@ def evaluate(problem: Problem, bits: int) -> Blocks:
         return _evaluate(problem)
 
 
-def _evaluate(problem: Problem) -> Blocks:
-    n_dims, n_components = len(problem.means[0]), len(problem.logits)
-    on = [k for k, a in enumerate(problem.logits) if a != -math.inf]
-    highest = max(problem.logits)
-    share = {k: (arb(problem.logits[k]) - arb(highest)).exp() for k in on}
-    total_share = sum(share.values(), arb(0))
-    pi = {k: share[k] / total_share for k in on}
-    factor = {k: arb_mat(problem.factors[k]) for k in on}
-    covariance = {k: factor[k] * factor[k].transpose() for k in on}
-    inverse = {k: covariance[k].inv() for k in on}
-    normaliser = {k: ((2 * arb.pi()) ** n_dims * covariance[k].det()).sqrt() for k in on}
+def weights_of(problem: Any) -> tuple[list[arb], arb]:
+    """Return the weight of each row, times how often it stands in the data, and W."""
     weight = [arb(w) for w in problem.weights or [1.0] * len(problem.x)]
     weight = [w * c for w, c in zip(weight, problem.multiplicity, strict=True)]
-    divisor = sum(weight, arb(0)) if problem.reduction == "mean" else arb(1)
+    return weight, sum(weight, arb(0)) if problem.reduction == "mean" else arb(1)
+
+
+def switched_on(logits: list[float]) -> list[int]:
+    """Return the components that are on."""
+    return [k for k, a in enumerate(logits) if a != -math.inf]
+
+
+class Densities:
+    """Weights and densities by inverses and determinants of the covariances that are on."""
+
+    def __init__(
+        self, logits: list[float], means: Any, inverse: dict[int, arb_mat], det: dict[int, arb]
+    ) -> None:
+        highest, n_dims = max(logits), len(means[0])
+        share = {k: (arb(logits[k]) - arb(highest)).exp() for k in inverse}
+        total_share = sum(share.values(), arb(0))
+        self.on, self.inverse, self.means = list(inverse), inverse, means
+        self.pi = {k: share[k] / total_share for k in self.on}
+        self.normaliser = {k: ((2 * arb.pi()) ** n_dims * det[k]).sqrt() for k in self.on}
+
+    @classmethod
+    def by_covariances(
+        cls, logits: list[float], means: Any, covariance: dict[int, arb_mat]
+    ) -> Densities:
+        """Return those of covariances."""
+        inverse = {k: matrix.inv() for k, matrix in covariance.items()}
+        return cls(logits, means, inverse, {k: m.det() for k, m in covariance.items()})
+
+    def at(self, row: Any) -> tuple[dict[int, arb_mat], dict[int, arb], arb, arb]:
+        """Return residuals, and densities, their sum and its exponent's shift, of a row."""
+        x = arb_mat([[value] for value in row])
+        e = {k: x - arb_mat([[value] for value in self.means[k]]) for k in self.on}
+        half = {k: (e[k].transpose() * self.inverse[k] * e[k])[0, 0] / 2 for k in self.on}
+        # A common exact factor, so that no exponential leaves even this arithmetic's range.
+        shift = min((half[k] for k in self.on), key=lambda ball: ball.mid()).mid()
+        phi = {k: (shift - half[k]).exp() / self.normaliser[k] for k in self.on}
+        return e, phi, sum((self.pi[k] * phi[k] for k in self.on), arb(0)), shift
+
+
+def of_factors(problem: Problem) -> Densities:
+    """Return the densities of a problem by factors."""
+    factor = {k: arb_mat(problem.factors[k]) for k in switched_on(problem.logits)}
+    covariance = {k: f * f.transpose() for k, f in factor.items()}
+    return Densities.by_covariances(problem.logits, problem.means, covariance)
+
+
+def _evaluate(problem: Problem) -> Blocks:
+    n_dims, n_components = len(problem.means[0]), len(problem.logits)
+    densities = of_factors(problem)
+    on, pi, inverse = densities.on, densities.pi, densities.inverse
+    factor = {k: arb_mat(problem.factors[k]) for k in on}
+    weight, divisor = weights_of(problem)
 
     nll = arb(0)
     d_logits = [arb(0)] * n_components
@@ -48,13 +91,7 @@ def _evaluate(problem: Problem) -> Blocks:
     first = {k: arb_mat(n_dims, 1) for k in on}
     second = {k: arb_mat(n_dims, n_dims) for k in on}
     for row, w in zip(problem.x, weight, strict=True):
-        x = arb_mat([[value] for value in row])
-        e = {k: x - arb_mat([[value] for value in problem.means[k]]) for k in on}
-        half = {k: (e[k].transpose() * inverse[k] * e[k])[0, 0] / 2 for k in on}
-        # A common exact factor, so that no exponential leaves even this arithmetic's range.
-        shift = min((half[k] for k in on), key=lambda ball: ball.mid()).mid()
-        phi = {k: (shift - half[k]).exp() / normaliser[k] for k in on}
-        density = sum((pi[k] * phi[k] for k in on), arb(0))
+        e, phi, density, shift = densities.at(row)
         nll -= w * (density.log() - shift)
         for k in on:
             others = sum((pi[j] * (phi[j] - phi[k]) for j in on if j != k), arb(0))

@@ -376,7 +376,7 @@ def single(problem: Problem) -> Problem:
         **{
             name: rounded(value)
             for name, value in problem.arrays.items()
-            if name not in ("count", "weights")
+            if name not in ("count", "weights", "columns")
         },
     )
 

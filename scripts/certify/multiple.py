@@ -27,37 +27,56 @@ def logsumexp(terms: list[Any]) -> Any:
     return largest + mp.log(mp.fsum(mp.exp(t - largest) for t in terms))
 
 
+def shares_of(problem: Any) -> list[Any]:
+    """Return c_n = w_n / W of each row, times how often it stands in the data."""
+    weight = [mp.mpf(w) for w in problem.weights or [1.0] * len(problem.x)]
+    weight = [w * c for w, c in zip(weight, problem.multiplicity, strict=True)]
+    divisor = mp.fsum(weight) if problem.reduction == "mean" else mp.mpf(1)
+    return [w / divisor for w in weight]
+
+
+class Mixture:
+    """Weights and factors of the components that are on, and what they make of a row."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.means = problem.means
+        self.on = [k for k, a in enumerate(problem.logits) if a != -math.inf]
+        total = logsumexp([mp.mpf(problem.logits[k]) for k in self.on])
+        self.log_pi = {k: mp.mpf(problem.logits[k]) - total for k in self.on}
+        self.pi = {k: mp.exp(self.log_pi[k]) for k in self.on}
+        self.factors = {k: Factor(problem.factors[k]) for k in self.on}
+        self.constant = len(problem.means[0]) * mp.log(2 * mp.pi) / 2
+
+    def at(self, row: Any) -> tuple[dict[int, Any], dict[int, Any], Any]:
+        """Return whitened residuals, responsibilities and the log-likelihood of a row."""
+        z, joint = {}, {}
+        for k in self.on:
+            factor = self.factors[k]
+            residual = [mp.mpf(a) - mp.mpf(b) for a, b in zip(row, self.means[k], strict=True)]
+            z[k] = factor.solve(residual)
+            joint[k] = (
+                self.log_pi[k] - mp.fdot(z[k], z[k]) / 2 - factor.half_log_det - self.constant
+            )
+        log_likelihood = logsumexp([joint[k] for k in self.on])
+        return z, {k: mp.exp(joint[k] - log_likelihood) for k in self.on}, log_likelihood
+
+
 def _evaluate(problem: Problem) -> Blocks:
     n_dims = len(problem.means[0])
-    on = [k for k, a in enumerate(problem.logits) if a != -math.inf]
-    total = logsumexp([mp.mpf(problem.logits[k]) for k in on])
-    log_pi = {k: mp.mpf(problem.logits[k]) - total for k in on}
-    pi = {k: mp.exp(log_pi[k]) for k in on}
-    factors = {k: Factor(problem.factors[k]) for k in on}
-    constant = n_dims * mp.log(2 * mp.pi) / 2
-    repeats = problem.multiplicity
-    weight = [mp.mpf(w) for w in problem.weights or [1.0] * len(problem.x)]
-    weight = [w * c for w, c in zip(weight, repeats, strict=True)]
-    divisor = mp.fsum(weight) if problem.reduction == "mean" else mp.mpf(1)
+    mixture = Mixture(problem)
+    pi, factors = mixture.pi, mixture.factors
 
     nll = mp.mpf(0)
     d_logits = [mp.mpf(0)] * len(problem.logits)
     d_means = [[mp.mpf(0)] * n_dims for _ in problem.logits]
     d_chol = [[[mp.mpf(0)] * (i + 1) for i in range(n_dims)] for _ in problem.logits]
-    for row, w in zip(problem.x, weight, strict=True):
-        c = w / divisor
-        z, joint = {}, {}
-        for k in on:
-            residual = [mp.mpf(a) - mp.mpf(b) for a, b in zip(row, problem.means[k], strict=True)]
-            z[k] = factors[k].solve(residual)
-            joint[k] = log_pi[k] - mp.fdot(z[k], z[k]) / 2 - factors[k].half_log_det - constant
-        log_likelihood = logsumexp([joint[k] for k in on])
+    for row, c in zip(problem.x, shares_of(problem), strict=True):
+        z, resp, log_likelihood = mixture.at(row)
         nll -= c * log_likelihood
-        for k in on:
-            resp = mp.exp(joint[k] - log_likelihood)
-            d_logits[k] += c * (pi[k] - resp)
+        for k in mixture.on:
+            d_logits[k] += c * (pi[k] - resp[k])
             pull = factors[k].solve_transposed(z[k])
-            share = c * resp
+            share = c * resp[k]
             for i in range(n_dims):
                 pulled = share * pull[i]
                 d_means[k][i] -= pulled

@@ -318,6 +318,44 @@ NOTES = {
         "The gradient of log p(x_n) for each sample, in logits, means and factors.",
         "Gradients of the loss for those of its negative; the mean's 1/N left in.",
     ),
+    "LogDensity": Note(
+        "basic",
+        "log p(x_n) for each sample.",
+        "The loss for its negative; a mean in each place; the likeliest component for the sum.",
+    ),
+    "Responsibilities": Note(
+        "basic",
+        "The posterior probability of each component for each sample.",
+        "Joint densities that are not normalised, or over samples; NaN far from every component.",
+    ),
+    "GradientInX": Note(
+        "convention",
+        "The gradient of the loss, a mean or a weighted mean, in x.",
+        "The gradient of log p for that of the loss; 1/N or the weights left out; the gradient of "
+        "a sum of densities that are not weighted.",
+        ("https://github.com/openturns/openturns/issues/1915",),
+    ),
+    "EMStep": Note(
+        "convention",
+        "Weights, means and covariances after one step of EM, without a prior and without a floor.",
+        "Moments about the old mean or the origin; N or N - 1 for the sum of responsibilities.",
+        (
+            "https://github.com/scikit-learn/scikit-learn/issues/30382",
+            "https://github.com/hmmlearn/hmmlearn/issues/78",
+            "https://github.com/hmmlearn/hmmlearn/issues/410",
+        ),
+    ),
+    "Marginal": Note(
+        "convention",
+        "The density of some columns of x, the others integrated out.",
+        "A block of the factor or of the precision for that of the covariance; the others fixed at "
+        "their means.",
+    ),
+    "Columns": Note(
+        "convention",
+        "Columns in another order than they stand in.",
+        "Columns sorted, or taken from the first on.",
+    ),
     "Rowwise": Note(
         "convention",
         "Parameters of their own for each row, as the outputs of a network are.",

@@ -37,11 +37,13 @@ class Problem:
     weights: Vector | None = None  # of each row of x
     dtype: str = "binary64"
     reduction: str = "mean"
-    function: str = "value_and_gradient"  # or "hvp", or "scores"
+    function: str = "value_and_gradient"  # or what else may be asked for
     # How fast logits, means and factors move, for "hvp".
     v_logits: Vector | None = None
     v_means: Matrix | None = None
     v_chol: list[Matrix] | None = None
+    # Which columns x has, for "marginal".
+    columns: list[int] | None = None
 
     parametrization = "cholesky"
 
@@ -49,7 +51,7 @@ class Problem:
     def arrays(self) -> dict[str, Any]:
         """Inputs by the names and in the order of the files."""
         named: dict[str, Any] = {"logits": self.logits, "means": self.means, "chol": self.chol}
-        moves = {name: getattr(self, name) for name in DIRECTION}
+        moves = {name: getattr(self, name) for name in (*DIRECTION, "columns")}
         return named | rows_of(self) | {name: v for name, v in moves.items() if v is not None}
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from certify import covariances, multiple, rowwise, second_multiple
+from certify import covariances, multiple, rowwise, samples, samples_multiple, second_multiple
 from certify.problem import Problem
 
 Blocks = dict[str, list[Any]]
@@ -34,6 +34,8 @@ def multiple_of(problem: Any) -> Route:
         return rowwise.by_multiple
     if problem.parametrization in covariances.DRAWN:
         return covariances.by_multiple
+    if problem.function in samples.FUNCTIONS:
+        return samples_multiple.evaluate
     if problem.function != "value_and_gradient":
         return second_multiple.evaluate
     return multiple.evaluate
@@ -53,6 +55,10 @@ def balls_of(problem: Any) -> tuple[Route, Allowance]:
         from certify import covariance_balls
 
         return covariance_balls.by_balls, covariance_balls.allowance
+    if problem.function in samples.FUNCTIONS:
+        from certify import samples_balls
+
+        return samples_balls.evaluate, samples_balls.allowance
     if problem.function != "value_and_gradient":
         from certify import second_allowance, second_balls
 

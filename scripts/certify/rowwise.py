@@ -86,14 +86,12 @@ def scale_of(rows: list[Blocks]) -> str:
 def by_multiple(problem: RowwiseProblem, digits: int) -> Blocks:
     """Value and gradients in multiple precision."""
     with mp.workdps(digits):
-        weights = [mp.mpf(w) for w in problem.weights or [1.0] * len(problem.x)]
-        divisor = mp.fsum(weights) if problem.reduction == "mean" else mp.mpf(1)
         route: Any = (
             multiple.evaluate
             if problem.parametrization == "rowwise_full"
             else covariances.by_multiple
         )
-        return gathered([w / divisor for w in weights], [route(p, digits) for p in problem.rows])
+        return gathered(multiple.shares_of(problem), [route(p, digits) for p in problem.rows])
 
 
 # --- the cases ----------------------------------------------------------------------------------

@@ -26,8 +26,7 @@ def by_balls(problem: RowwiseProblem, bits: int) -> Blocks:
 
 def shares_of(problem: RowwiseProblem) -> list[arb]:
     """Return c_n = w_n / W of each row."""
-    weights = [arb(w) for w in problem.weights or [1.0] * len(problem.x)]
-    divisor = sum(weights, arb(0)) if problem.reduction == "mean" else arb(1)
+    weights, divisor = balls.weights_of(problem)
     return [w / divisor for w in weights]
 
 

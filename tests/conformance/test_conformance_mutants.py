@@ -12,6 +12,7 @@ from gmm_np.conformance.diagnosis import Wrong, diagnose
 from gmm_np.conformance.function_adapter import FunctionAdapter
 from gmm_np.conformance.mutants import MUTANTS, describe, kind_of, mutants_of
 from gmm_np.conformance.mutants.covariances import PlainDiag, PlainSpherical, PlainTied
+from gmm_np.conformance.mutants.outputs import PlainOutputs
 from gmm_np.conformance.mutants.precision import PlainPrecision
 from gmm_np.conformance.mutants.rowwise import PlainRowwise
 from gmm_np.conformance.mutants.second import PlainSecond
@@ -31,6 +32,7 @@ PLAIN = {
     "tied": PlainTied(),
     "spherical": PlainSpherical(),
     "rowwise": PlainRowwise(),
+    **dict.fromkeys(("log_prob", "responsibilities", "d_x", "em_step", "marginal"), PlainOutputs()),
 }
 KILLED_BY = {name: [case for case in CASES.values() if name in case.kills] for _, name in NAMES}
 

@@ -527,7 +527,8 @@ def test_what_an_attribute_offers_is_judged(name):
         c.id for c in OPTIONAL if c.function in offered(function, c.parametrization)
     }
     assert set(statuses(report)) == {"pass"}
-    assert max(case.share for case in report.cases) <= 0.25
+    # The engine adds up products of blocks: a thousand rows cost it a little more.
+    assert max(case.share for case in report.cases) <= {"reference": 0.25, "auto": 0.3}[name]
 
 
 def test_wrong_entry_of_a_product_and_of_a_score_is_found():
@@ -541,7 +542,7 @@ def test_wrong_entry_of_a_product_and_of_a_score_is_found():
             assert (result.status, result.kind) == ("wrong", "inexact")
             assert f"{name}: 1 of {len(case.outputs[name]['scale'])} wrong" in result.message
             assert str(list(place)) in result.message
-            assert result.digits[0] is None  # there is no value
+            assert (result.digits[0] is None) is (case.columns[0] is None)
 
 
 def test_products_are_answered_by_a_process_that_says_so():
@@ -595,8 +596,8 @@ def test_product_that_is_no_tuple_of_three_is_garbage(answer):
 
 
 def test_file_of_a_later_format_is_refused(tmp_path):
-    with pytest.raises(VectorError, match="format_version 3, where 1 and 2 are read"):
-        read_family(damage(tmp_path, lambda file: file.update(format_version=3)))
+    with pytest.raises(VectorError, match="format_version 4, where 1, 2, 3 are read"):
+        read_family(damage(tmp_path, lambda file: file.update(format_version=4)))
 
 
 # --- adapters that are processes ----------------------------------------------------------------

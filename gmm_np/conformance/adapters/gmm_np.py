@@ -161,10 +161,88 @@ def _by_rows(family: str) -> Any:
     return value_and_gradient
 
 
+def reference_d_x(
+    x: Any,
+    logits: Any,
+    means: Any,
+    chol: Any,
+    *,
+    sample_weight: Any = None,
+    reduction: str = "mean",
+) -> tuple[Any, ...]:
+    """Call the reference for the gradient of the loss in x."""
+    from gmm_np.reference import nll_backward, nll_forward
+
+    _, cache = nll_forward(x, logits, means, chol, sample_weight=sample_weight, reduction=reduction)
+    return (nll_backward(cache).x,)
+
+
+def auto_d_x(
+    x: Any,
+    logits: Any,
+    means: Any,
+    chol: Any,
+    *,
+    sample_weight: Any = None,
+    reduction: str = "mean",
+) -> tuple[Any, ...]:
+    """Call the engine for the gradients of log densities in x, and weight them."""
+    from gmm_np import log_prob_grad
+    from gmm_np.checks import check_sample_weight
+
+    weight = check_sample_weight(sample_weight, len(x))
+    weight = np.ones(len(x)) if weight is None else weight
+    share = weight / weight.sum() if reduction == "mean" else weight
+    return (-share[:, None] * log_prob_grad(x, logits, means, chol),)
+
+
+def auto_log_prob(x: Any, logits: Any, means: Any, chol: Any) -> tuple[Any, ...]:
+    """Call the engine for log densities."""
+    from gmm_np import log_prob
+
+    return (log_prob(x, logits, means, chol),)
+
+
+def auto_responsibilities(x: Any, logits: Any, means: Any, chol: Any) -> tuple[Any, ...]:
+    """Call the engine for responsibilities."""
+    from gmm_np import responsibilities
+
+    return (responsibilities(x, logits, means, chol),)
+
+
+def auto_em_step(
+    x: Any, logits: Any, means: Any, chol: Any, *, sample_weight: Any = None
+) -> tuple[Any, ...]:
+    """Call the engine for a step of EM, by the kernel that works with residuals.
+
+    The other keeps ten digits where clusters are apart, and the vectors ask for more.
+    """
+    from gmm_np import Parameters, em_step, statistics
+
+    parameters = Parameters(logits, means, chol)
+    sums = statistics(x, parameters, sample_weight=sample_weight, method="direct")
+    updated = em_step(parameters, sums)
+    return updated.weights(), updated.means, updated.covariances()
+
+
+def auto_marginal(x: Any, logits: Any, means: Any, chol: Any, columns: Any) -> tuple[Any, ...]:
+    """Call the engine for log densities of some columns."""
+    from gmm_np import Parameters, log_prob
+
+    chosen = Parameters(logits, means, chol).marginal(columns)
+    return (log_prob(x, chosen.pi_logits, chosen.means, chosen.scale),)
+
+
 # Second derivatives, and other families, are offered as attributes of what gives the first.
 reference.hvp = reference_hvp  # type: ignore[attr-defined]
 auto.hvp = auto_hvp  # type: ignore[attr-defined]
 auto.scores = auto_scores  # type: ignore[attr-defined]
+reference.d_x = reference_d_x  # type: ignore[attr-defined]
+auto.d_x = auto_d_x  # type: ignore[attr-defined]
+auto.log_prob = auto_log_prob  # type: ignore[attr-defined]
+auto.responsibilities = auto_responsibilities  # type: ignore[attr-defined]
+auto.em_step = auto_em_step  # type: ignore[attr-defined]
+auto.marginal = auto_marginal  # type: ignore[attr-defined]
 auto.diag = _of_family("diag")  # type: ignore[attr-defined]
 auto.tied = _of_family("tied")  # type: ignore[attr-defined]
 auto.spherical = _of_family("spherical")  # type: ignore[attr-defined]

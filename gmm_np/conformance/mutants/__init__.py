@@ -15,6 +15,7 @@ from gmm_np.conformance.mutants import (
     covariances,
     density,
     factor,
+    outputs,
     precision,
     rowwise,
     samples,
@@ -45,6 +46,11 @@ MUTANTS: dict[str, dict[str, Any]] = {
     "tied": {mutant.name: mutant for mutant in covariances.TIED},
     "spherical": {mutant.name: mutant for mutant in covariances.SPHERICAL},
     "rowwise": {mutant.name: mutant for mutant in rowwise.ROWWISE},
+    "log_prob": {mutant.name: mutant for mutant in outputs.LOG_PROB},
+    "responsibilities": {mutant.name: mutant for mutant in outputs.RESPONSIBILITIES},
+    "d_x": {mutant.name: mutant for mutant in outputs.D_X},
+    "em_step": {mutant.name: mutant for mutant in outputs.EM_STEP},
+    "marginal": {mutant.name: mutant for mutant in outputs.MARGINAL},
 }
 
 
