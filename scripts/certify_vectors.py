@@ -31,6 +31,7 @@ from certify import (  # noqa: E402
     lower,
     published,
     rejected,
+    remainders,
     routes,
     rowwise,
     samples,
@@ -47,7 +48,7 @@ def all_families() -> list[Family]:
     """Every family, in the order of the levels."""
     modules = (
         *(lower, average, higher, published, rejected),
-        *(second, covariances, rowwise, samples),
+        *(second, covariances, rowwise, samples, remainders),
     )
     return [family for module in modules for family in module.families()]
 

@@ -318,6 +318,78 @@ NOTES = {
         "The gradient of log p(x_n) for each sample, in logits, means and factors.",
         "Gradients of the loss for those of its negative; the mean's 1/N left in.",
     ),
+    "SoftmaxChain": Note(
+        "known_fault",
+        "The gradient of the logits with two components and with three.",
+        "nlmixr2est before pull request 1054 went through the diagonal of the softmax's Jacobian: "
+        "right with two components, wrong from three, and without a factor of -2.",
+        ("https://github.com/nlmixr2/nlmixr2est/pull/1054",),
+    ),
+    "SquareRootMixture": Note(
+        "known_fault",
+        "Components that are alike, and components that are not.",
+        "nlmixr2est before pull request 1054 mixed square roots of likelihoods, which cannot be "
+        "seen with one component or with components that are alike.",
+        ("https://github.com/nlmixr2/nlmixr2est/pull/1054",),
+    ),
+    "ZeroWeight": Note(
+        "known_fault",
+        "A weight of exactly zero: a logit of -inf.",
+        "A finite value and a gradient of NaN, in numpyro before pull request 2224 and in issue "
+        "1870; or NaN only where samples have weights, too.",
+        (
+            "https://github.com/pyro-ppl/numpyro/pull/2224",
+            "https://github.com/pyro-ppl/numpyro/issues/1870",
+        ),
+    ),
+    "LinearBackward": Note(
+        "known_fault",
+        "Densities below the smallest number of single precision.",
+        "A backward that leaves log space in single precision: the value is right, the gradient is "
+        "NaN.",
+        ("https://github.com/pyro-ppl/pyro/issues/3452",),
+    ),
+    "MeanOfLogs": Note(
+        "known_fault",
+        "Components apart.",
+        "The mean of log-densities for the logarithm of the mean density, which users of mixture "
+        "density networks ask about.",
+        (
+            "https://github.com/tonyduan/mixture-density-network/issues/1",
+            f"{MIXTURE_DENSITY_NETWORKS}/issues/8",
+        ),
+    ),
+    "BatchedDiagonal": Note(
+        "known_fault",
+        "Several factors at once, as many as a factor has rows.",
+        "JAX's multivariate_normal.logpdf took the diagonal of the stack for those of the factors "
+        "(issue 5570, mended): an infinity. Stan's multi_normal_cholesky_lpdf (issue 2332, mended) "
+        "did not handle one mean for several samples.",
+        (
+            "https://github.com/jax-ml/jax/issues/5570",
+            "https://github.com/stan-dev/math/issues/2332",
+        ),
+    ),
+    "TruncatedConstant": Note(
+        "convention",
+        "A loss that is nearly nothing but its constant.",
+        "0.918938 for log(2 pi) / 2, or another constant that was cut off.",
+    ),
+    "FlooredDeterminant": Note(
+        "range",
+        "A determinant of 1e-24, of ordinary deviations.",
+        "A floor or an epsilon under the determinant.",
+    ),
+    "FlooredWeight": Note(
+        "range",
+        "A component with a small weight and a sample of its own.",
+        "A floor or an epsilon under the weights.",
+    ),
+    "Remainder": Note(
+        "size",
+        "N, K or D above 8 or 16 and no multiple of 4, 8 or 16.",
+        "The remainder of an unrolled loop left out, or computed by another branch that is wrong.",
+    ),
     "LogDensity": Note(
         "basic",
         "log p(x_n) for each sample.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mpmath as mp
 
 from certify.document import Case, Family
@@ -11,7 +13,7 @@ from certify.problem import Matrix, PrecisionProblem, Problem
 
 def families() -> list[Family]:
     """All families of this kind."""
-    return [published_faults(), wishart_objective()]
+    return [published_faults(), recent_faults(), wishart_objective()]
 
 
 def cholesky(covariance: Matrix) -> Matrix:
@@ -20,6 +22,129 @@ def cholesky(covariance: Matrix) -> Matrix:
     with mp.workdps(60):
         factor = mp.cholesky(mp.matrix(covariance))
         return [[float(factor[i, j]) if j <= i else 0.0 for j in range(size)] for i in range(size)]
+
+
+def recent_faults() -> Family:
+    """Show what was reported from 2021 to 2026, by inputs of our own."""
+    apart = [[0.0], [1.0], [2.0]]
+    ones = [[[1.0]]] * 3
+    far = [[-14.75], [15.25]]
+    twins = Problem([0.25, -0.5], [[0.5, 1.0]] * 2, [[[1.5, 0.0], [0.5, 0.75]]] * 2, [[1.0, 0.25]])
+    full = [[[1.25, 0.0], [0.5, 0.75]], [[0.5, 0.0], [-0.25, 1.5]]]
+    pair = [[0.0, 0.5], [1.0, -0.75]]
+    rows = [[0.25, 0.5], [1.5, -1.0], [-0.5, 0.75]]
+    items = [
+        (
+            "lower",
+            "Three components: the diagonal of the softmax's Jacobian does not do.",
+            Problem([0.5, -0.25, 0.125], apart, ones, [[0.3], [1.8]]),
+            "SoftmaxChain",
+        ),
+        (
+            "lower",
+            "Two components, where it does.",
+            Problem([0.5, -0.25], apart[:2], ones[:2], [[0.3], [1.8]]),
+            "SoftmaxChain",
+        ),
+        (
+            "lower",
+            "Components that are alike, where square roots may be mixed for densities.",
+            twins,
+            "SquareRootMixture",
+        ),
+        (
+            "lower",
+            "Components that are not.",
+            Problem([0.25, -0.5], pair, full, rows),
+            "SquareRootMixture",
+        ),
+        (
+            "average",
+            "A weight of exactly zero, three Gaussians of unit variance.",
+            Problem([-math.inf, 0.0, 0.0], apart, ones, [[0.3]]),
+            "ZeroWeight",
+        ),
+        (
+            "average",
+            "A weight of exactly zero, and samples with weights, one of them zero.",
+            Problem(
+                [-math.inf, 0.0, 0.5], apart, ones, [[0.3], [1.25], [-2.0]], weights=[1.0, 0.0, 2.5]
+            ),
+            "ZeroWeight",
+        ),
+        (
+            "average",
+            "Densities of about exp(-110), which single precision has no numbers for.",
+            Problem([0.0, 0.25, -0.5], apart, ones, far),
+            "LinearBackward",
+        ),
+        (
+            "average",
+            "The same in binary32.",
+            Problem([0.0, 0.25, -0.5], apart, ones, far, dtype="binary32"),
+            "LinearBackward",
+        ),
+        (
+            "lower",
+            "Components apart, where the mean of logarithms is far from the logarithm of the mean.",
+            Problem([0.0, 0.0], [[-3.0], [3.0]], ones[:2], [[-3.25], [2.5]]),
+            "MeanOfLogs",
+        ),
+        (
+            "lower",
+            "Two correlated components in two dimensions: as many factors as rows of one.",
+            Problem([0.0, 0.0], pair, full, rows),
+            "BatchedDiagonal",
+        ),
+        (
+            "lower",
+            "One sample and one mean for two factors of two dimensions.",
+            Problem([0.0, 0.0], [pair[0]] * 2, full, [pair[1]]),
+            "BatchedDiagonal",
+        ),
+        (
+            "average",
+            "Logits near 1000, whose exponentials are beyond the range.",
+            Problem([1000.25, 999.5, 998.0], apart, ones, [[0.3], [1.8]]),
+            "LargeLogits",
+        ),
+        (
+            "average",
+            "Logits near -1000, whose exponentials vanish.",
+            Problem([-1000.25, -999.5, -998.0], apart, ones, [[0.3], [1.8]]),
+            "LargeLogits",
+        ),
+        (
+            "lower",
+            "D = 4: four times the error of a constant.",
+            Problem([0.0], [[0.0] * 4], [identity(4)], [[0.5, -0.25, 0.75, 0.125]]),
+            "TruncatedConstant",
+        ),
+        (
+            "average",
+            "Deviations of 1/1000 in four dimensions: a determinant of 1e-24.",
+            Problem([0.0], [[0.0] * 4], [diagonal([1e-3] * 4)], [[1e-3, 0.0, -5e-4, 2e-3]]),
+            "FlooredDeterminant",
+        ),
+        (
+            "average",
+            "A component with a weight of 1e-11 that a sample is at.",
+            Problem([0.0, -25.0], [[-8.0], [8.0]], ones[:2], [[8.25], [-7.5]]),
+            "FlooredWeight",
+        ),
+        (
+            "higher",
+            "A component with a weight of 1e-30 that a sample is at.",
+            Problem([0.0, -69.0], [[-8.0], [8.0]], ones[:2], [[8.25], [-7.5]]),
+            "FlooredWeight",
+        ),
+    ]
+    cases = [Case(level, text, problem, (flag,)) for level, text, problem, flag in items]
+    comment = (
+        "Faults reported lately, each at inputs that show it, and where there are such, at inputs "
+        "that hide it."
+    )
+    return Family("recent_faults", comment, cases)
 
 
 def published_faults() -> Family:

@@ -1,6 +1,8 @@
 # ruff: noqa: ARG001  (adapters have the arguments that they have)
 """The mutants: each is killed by the vectors, the lists of kills are true, answers are named."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,9 @@ JUSTIFIED = {
     "beyond_range": "the answer is an infinity, and never NaN",
     "stationary": "every digit cancels: an answer is right by its absolute error alone",
     "many_dimensions": "sums over D = 32 and D = 128; determinants still within the range",
+    "component_off": "a component that is off and nothing else that is special",
+    "many_components": "sums over K = 64, beside few samples",
+    "weights": "weights and nothing else that is special, by both reductions",
     "hvp_dense": "lower: everything moves at once",
     "hvp_one_argument": "lower: one argument moves, so that a block of the Hessian stands alone",
     "hvp_one_entry": "lower: a column of the Hessian, entry by entry",
@@ -102,6 +107,7 @@ JUSTIFIED = {
     "rowwise_full": "factors for each row",
     "rowwise_diag": "deviations of each row and column, as mixture density networks have them",
     "rowwise_spherical": "a deviation of each row and component",
+    "recent_faults": "the inputs that show what was reported lately, and some that hide it",
 }
 
 
@@ -232,6 +238,69 @@ def test_plain_forms_of_what_is_optional_pass_every_case():
         if case.optional:
             judged = answer_of(PLAIN[kind_of(case)], case)
             assert judged.status == "pass", (case.id, judged.message)
+
+
+# Faults that were published, and the mutants that make them at the inputs of these flags.
+PUBLISHED = {
+    "SoftmaxChain": ("softmax_chain_diagonal", "minus_two_missing"),
+    "SquareRootMixture": ("square_root_mixture",),
+    "ZeroWeight": ("off_component_nan", "off_meets_weights_nan"),
+    "LinearBackward": ("linear_backward_binary32",),
+    "MeanOfLogs": ("mean_of_logs",),
+    "BatchedDiagonal": ("diagonal_of_batch",),
+    "TruncatedConstant": ("truncated_constant",),
+    "FlooredDeterminant": ("floored_determinant",),
+    "FlooredWeight": ("floored_weight",),
+    "Rowwise": ("rowwise_mean_of_logs",),
+    "GradientInX": ("d_x_unweighted_components",),
+    "EMStep": ("em_about_origin_binary32", "em_about_old_means"),
+    "Curvature": ("expected_information",),
+    "LargeLogits": ("softmax_without_max",),
+    "Remainder": ("tail_rows", "tail_components", "tail_features", "off_meets_weights_nan"),
+}
+
+
+@pytest.mark.parametrize("flag", PUBLISHED)
+def test_published_fault_is_shown_by_its_mutant(flag):
+    for name in PUBLISHED[flag]:
+        shown = [c for c in KILLED_BY[name] if flag in c.flags and c.result == "valid"]
+        assert shown, name
+        mutant = next(mutants[name] for mutants in MUTANTS.values() if name in mutants)
+        assert answer_of(mutant, min(shown, key=work)).status == "wrong", name
+
+
+@pytest.mark.parametrize(
+    ("identity", "name"),
+    [
+        ("recent_faults-002", "softmax_chain_diagonal"),
+        ("recent_faults-003", "square_root_mixture"),
+        ("recent_faults-005", "off_meets_weights_nan"),
+    ],
+)
+def test_published_fault_is_hidden_where_it_was(identity, name):
+    # At two components, at components that are alike, and without weights.
+    assert answer_of(MUTANTS["cholesky"][name], CASES[identity]).status == "pass"
+
+
+def test_remainders_have_every_pair_of_what_is_special():
+    cases = [case for case in CASES.values() if case.family == "remainders"]
+    rows = [
+        (
+            case.n_samples,
+            case.n_components,
+            case.n_features,
+            "Weights" in case.flags,
+            "ComponentOff" in case.flags,
+            "Far" in case.flags,
+            "Saturated" in case.flags,
+            case.reduction,
+        )
+        for case in cases
+    ]
+    values = [sorted(set(column)) for column in zip(*rows, strict=True)]
+    assert values[:3] == [[3, 9, 18, 23], [2, 9, 18], [2, 9, 18]]
+    for i, j in itertools.combinations(range(len(values)), 2):
+        assert {(row[i], row[j]) for row in rows} == set(itertools.product(values[i], values[j]))
 
 
 def test_diagonal_of_the_softmax_is_right_with_two_components_and_wrong_from_three():

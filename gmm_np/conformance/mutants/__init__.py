@@ -15,6 +15,7 @@ from gmm_np.conformance.mutants import (
     covariances,
     density,
     factor,
+    faults,
     outputs,
     precision,
     rowwise,
@@ -37,6 +38,7 @@ MUTANTS: dict[str, dict[str, Any]] = {
             *density.MUTANTS,
             *factor.MUTANTS,
             *samples.MUTANTS,
+            *faults.MUTANTS,
         )
     },
     "precision": {mutant.name: mutant for mutant in precision.MUTANTS},

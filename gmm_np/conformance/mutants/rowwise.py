@@ -155,11 +155,18 @@ class PlainRowwise:
 # --- variants of it -----------------------------------------------------------------------------
 
 
-def mean_of_logs(x: FloatArray, logits: FloatArray, means: FloatArray, chol: FloatArray) -> Answer:
-    """Loss of one row if log-densities are averaged, each by the weight of its component."""
+def mean_of_logs(
+    x: FloatArray,
+    logits: FloatArray,
+    means: FloatArray,
+    chol: FloatArray,
+    weight: FloatArray | None = None,
+    reduction: str = "sum",
+) -> Answer:
+    """Loss and gradients if log-densities are averaged, each by the weight of its component."""
     _, pi = _PLAIN.log_softmax(logits)
     alone = [
-        _PLAIN.answer(x, np.zeros(1), m[None], c[None], None, "sum")
+        _PLAIN.answer(x, np.zeros(1), m[None], c[None], weight, reduction)
         for m, c in zip(means, chol, strict=True)
     ]
     losses = np.array([a[0] for a in alone])
