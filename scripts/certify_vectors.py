@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
 
 from certify import (  # noqa: E402
     average,
+    by_covariance,
     covariances,
     digests,
     higher,
@@ -48,7 +49,7 @@ def all_families() -> list[Family]:
     """Every family, in the order of the levels."""
     modules = (
         *(lower, average, higher, published, rejected),
-        *(second, covariances, rowwise, samples, remainders),
+        *(second, covariances, rowwise, samples, remainders, by_covariance),
     )
     return [family for module in modules for family in module.families()]
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "BY_COVARIANCE",
     "COVARIANCES",
     "DIRECTORY",
     "FUNCTIONS",
@@ -52,13 +53,16 @@ DIRECTION: Final = ("v_logits", "v_means", "v_chol")
 COVARIANCES: Final = ("diag", "tied", "spherical")
 #: A mixture for each row, as gmm_np.mdn has them: an axis of rows before each of the parameters'.
 ROWWISE: Final = ("rowwise_full", "rowwise_diag", "rowwise_spherical")
+#: Covariances or precisions [K, D, D], symmetric, and variances [K, D] or [K], with gradients in
+#: them: the symmetric G with df = sum_ij G_ij dSigma_ij.
+BY_COVARIANCE: Final = ("covariances", "precisions", "diag_variances", "spherical_variances")
 
 #: The outputs of a parametrization: the value, then the gradients of mixture weights, means and
 #: scale. A gradient has the name of its argument.
 OUTPUTS: Final[dict[str, tuple[str, ...]]] = {
     "cholesky": ("nll", "logits", "means", "chol"),
     "precision": ("objective", "alpha", "means", "icf"),
-    **dict.fromkeys((*COVARIANCES, *ROWWISE), ("nll", "logits", "means", "scale")),
+    **dict.fromkeys((*COVARIANCES, *ROWWISE, *BY_COVARIANCE), ("nll", "logits", "means", "scale")),
 }
 #: The inputs in the order in which the digest takes them: what has a gradient, and what has none.
 INPUTS: Final[dict[str, tuple[str, ...]]] = {
@@ -175,6 +179,10 @@ class Case:
             "diag": (k, d),
             "tied": (d, d),
             "spherical": (k,),
+            "covariances": (k, d, d),
+            "precisions": (k, d, d),
+            "diag_variances": (k, d),
+            "spherical_variances": (k,),
         }
         form = self.parametrization
         if form in ROWWISE:

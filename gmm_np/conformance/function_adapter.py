@@ -77,7 +77,10 @@ class FunctionAdapter:
         with one deviation a component [K], each returning ``(nll, d_logits, d_means, d_scale)``.
         And mixtures of their own for each row: ``function.rowwise_full(x, logits, means, scale)``
         with logits [N, K], means [N, K, D] and factors [N, K, D, D], ``function.rowwise_diag`` with
-        deviations [N, K, D], ``function.rowwise_spherical`` with deviations [N, K].
+        deviations [N, K, D], ``function.rowwise_spherical`` with deviations [N, K]. And
+        ``function.covariances`` and ``function.precisions`` with symmetric matrices [K, D, D],
+        ``function.diag_variances`` and ``function.spherical_variances`` with variances [K, D] and
+        [K], and the gradients in these.
     """
 
     def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:

@@ -390,6 +390,24 @@ NOTES = {
         "N, K or D above 8 or 16 and no multiple of 4, 8 or 16.",
         "The remainder of an unrolled loop left out, or computed by another branch that is wrong.",
     ),
+    "ByCovariance": Note(
+        "convention",
+        "Covariances, precisions or variances as inputs, and the gradients in them; of a symmetric "
+        "matrix the symmetric G with df = sum_ij G_ij dSigma_ij.",
+        "Entries off the diagonal counted twice, one triangle alone, the gradient in the factor; "
+        "deviations for variances; derivatives lost in the factorization (Stan, issue 2364).",
+        ("https://github.com/stan-dev/math/issues/2364",),
+    ),
+    "NotSymmetric": Note(
+        "validation",
+        "A covariance or a precision that is not symmetric.",
+        "One triangle is read, and the other passes unseen.",
+    ),
+    "Indefinite": Note(
+        "validation",
+        "A covariance, precision or variance that is not positive definite.",
+        "A number for an answer, or NaN without a word.",
+    ),
     "LogDensity": Note(
         "basic",
         "log p(x_n) for each sample.",

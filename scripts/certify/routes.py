@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from certify import covariances, multiple, rowwise, samples, samples_multiple, second_multiple
+from certify import (
+    by_covariance,
+    covariances,
+    multiple,
+    rowwise,
+    samples,
+    samples_multiple,
+    second_multiple,
+)
 from certify.problem import Problem
 
 Blocks = dict[str, list[Any]]
@@ -20,7 +28,11 @@ def problem_of(parametrization: str, function: str, **inputs: Any) -> Any:
     """Return a problem of named inputs, dtype and reduction."""
     if parametrization == "cholesky":
         return Problem(function=function, **inputs)
-    kind = rowwise.RowwiseProblem if parametrization in rowwise.FORMS else covariances.FamilyProblem
+    kind: Any = covariances.FamilyProblem
+    if parametrization in rowwise.FORMS:
+        kind = rowwise.RowwiseProblem
+    elif parametrization in by_covariance.FORMS:
+        kind = by_covariance.CovarianceProblem
     return kind(parametrization, **inputs)
 
 
@@ -32,6 +44,8 @@ def multiple_of(problem: Any) -> Route:
         return objective.multiple
     if problem.parametrization in rowwise.FORMS:
         return rowwise.by_multiple
+    if problem.parametrization in by_covariance.FORMS:
+        return by_covariance.by_multiple
     if problem.parametrization in covariances.DRAWN:
         return covariances.by_multiple
     if problem.function in samples.FUNCTIONS:
@@ -51,6 +65,10 @@ def balls_of(problem: Any) -> tuple[Route, Allowance]:
         from certify import rowwise_balls
 
         return rowwise_balls.by_balls, rowwise_balls.allowance
+    if problem.parametrization in by_covariance.FORMS:
+        from certify import by_covariance_balls
+
+        return by_covariance_balls.by_balls, by_covariance_balls.allowance
     if problem.parametrization in covariances.DRAWN:
         from certify import covariance_balls
 

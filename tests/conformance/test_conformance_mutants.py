@@ -13,6 +13,7 @@ from gmm_np.conformance.compare import Answered, judge
 from gmm_np.conformance.diagnosis import Wrong, diagnose
 from gmm_np.conformance.function_adapter import FunctionAdapter
 from gmm_np.conformance.mutants import MUTANTS, describe, kind_of, mutants_of
+from gmm_np.conformance.mutants.by_covariance import PlainByCovariance
 from gmm_np.conformance.mutants.covariances import PlainDiag, PlainSpherical, PlainTied
 from gmm_np.conformance.mutants.outputs import PlainOutputs
 from gmm_np.conformance.mutants.precision import PlainPrecision
@@ -34,6 +35,7 @@ PLAIN = {
     "tied": PlainTied(),
     "spherical": PlainSpherical(),
     "rowwise": PlainRowwise(),
+    "by_covariance": PlainByCovariance(),
     **dict.fromkeys(("log_prob", "responsibilities", "d_x", "em_step", "marginal"), PlainOutputs()),
 }
 KILLED_BY = {name: [case for case in CASES.values() if name in case.kills] for _, name in NAMES}
@@ -107,6 +109,10 @@ JUSTIFIED = {
     "rowwise_full": "factors for each row",
     "rowwise_diag": "deviations of each row and column, as mixture density networks have them",
     "rowwise_spherical": "a deviation of each row and component",
+    "covariances": "symmetric matrices, whose gradients have two entries for each pair",
+    "precisions": "the same, where the gradient has the other sign",
+    "diag_variances": "variances, as estimators give them",
+    "spherical_variances": "one variance for all axes, whose gradients add up",
     "recent_faults": "the inputs that show what was reported lately, and some that hide it",
 }
 

@@ -41,7 +41,10 @@ NAMES = {
     "cholesky": ("logits", "means", "chol", "x", "weights", *MOVES, "columns"),
     "precision": ("alpha", "means", "icf", "x", "gamma", "m"),
     **dict.fromkeys(
-        ("diag", "tied", "spherical", "rowwise_full", "rowwise_diag", "rowwise_spherical"),
+        (
+            *("diag", "tied", "spherical", "rowwise_full", "rowwise_diag", "rowwise_spherical"),
+            *("covariances", "precisions", "diag_variances", "spherical_variances"),
+        ),
         ("logits", "means", "scale", "x", "weights"),
     ),
 }
@@ -241,7 +244,9 @@ def test_counts_names_flags_and_lengths_agree(name):
         of_rows = form.startswith("rowwise_")
         sizes = [len(block["certified"]) for block in test["outputs"].values()]
         last = {"diag": k * d, "tied": d * (d + 1) // 2, "spherical": k}
-        last_size = last.get(form.removeprefix("rowwise_"), k * d * (d + 1) // 2)
+        last |= {"covariances": k * d * d, "precisions": k * d * d}
+        short = form.removeprefix("rowwise_").removesuffix("_variances")
+        last_size = last.get(short, k * d * (d + 1) // 2)
         times = n if of_rows or function == "scores" else 1
         expected = [times * size for size in (k, k * d, last_size)]
         others = {
@@ -649,25 +654,32 @@ def shares(group, test, found):
         ("rowwise_full-006", "scale"),
         ("rowwise_diag-018", "means"),
         ("rowwise_spherical-009", "logits"),
+        ("covariances-004", "scale"),
+        ("precisions-004", "scale"),
+        ("diag_variances-004", "scale"),
+        ("spherical_variances-004", "scale"),
     ],
 )
 def test_certified_gradient_is_the_difference_of_certified_values(identity, name):
     # By the values alone: the generator makes these of gradients of full factors, in both routes.
     group, test = next(pair for pair in every_test() if pair[1]["id"] == identity)
     value, step = inputs_of(group, test)[name], mp.mpf(10) ** -40
-    certified = test["outputs"][name]["certified"]
+    certified = dict(zip(paths(value), test["outputs"][name]["certified"], strict=True))
+    symmetric = group["parametrization"] in ("covariances", "precisions")
     with mp.workdps(120):
-        found = []
-        for path in paths(value):
-            up, down = (
+        for path, text in certified.items():
+            if symmetric and path[1] < path[2]:  # not read: it moves with its mirror image
+                assert text == certified[path[0], path[2], path[1]]
+                continue
+            ends = [
                 evaluate(problem_of(group, test, **{name: nudged(value, path, 1 + s * step)}), 120)
                 for s in (1, -1)
-            )
+            ]
             size = value
             for index in path:
                 size = size[index]
-            found.append((up["nll"][0] - down["nll"][0]) / (2 * step * size))
-        for text, slope in zip(certified, found, strict=True):
+            slope = (ends[0]["nll"][0] - ends[1]["nll"][0]) / (2 * step * size)
+            slope /= 2 if symmetric and path[1] > path[2] else 1
             assert abs(slope - mp.mpf(text)) <= mp.mpf(10) ** -33 * abs(slope)
 
 

@@ -161,6 +161,54 @@ def _by_rows(family: str) -> Any:
     return value_and_gradient
 
 
+def _by_covariance(form: str) -> Any:
+    def value_and_gradient(
+        x: Any,
+        logits: Any,
+        means: Any,
+        scale: Any,
+        *,
+        sample_weight: Any = None,
+        reduction: str = "mean",
+    ) -> tuple[Any, ...]:
+        """Factor what comes in, call the engine, and pull the gradient back."""
+        from gmm_np import Parameters, nll_value_and_grad
+        from gmm_np.linalg.factors import invert_factors
+        from gmm_np.parametrizations import covariance_gradient
+
+        options: dict[str, Any] = {"sample_weight": sample_weight, "reduction": reduction}
+        flat = np.full(len(means), 1.0 / len(means))
+        scale = np.asarray(scale, dtype=np.float64)
+        family = form.removesuffix("_variances")
+        if form in ("covariances", "precisions"):
+            family = "full"
+        # Of a precision, from the last row and column on: P = Q^T Q with Q lower, and L = Q^-1.
+        given = scale[..., ::-1, ::-1] if form == "precisions" else scale
+        roots = np.asarray(
+            Parameters.from_covariances(flat, means, given, family).scale, dtype=np.float64
+        )
+        if form == "precisions":
+            q = np.ascontiguousarray(np.swapaxes(roots[:, ::-1, ::-1], 1, 2))
+            lower = invert_factors(q)
+            value, (d_logits, d_means, d_scale, _) = nll_value_and_grad(
+                x, logits, means, lower, **options
+            )
+            turned = np.swapaxes(lower, 1, 2)
+            d_q = -np.tril(turned @ np.asarray(d_scale) @ turned)
+            d_roots = np.swapaxes(d_q, 1, 2)[:, ::-1, ::-1]
+            d_precisions = covariance_gradient(roots, d_roots)[:, ::-1, ::-1]
+            return value, d_logits, d_means, d_precisions
+        value, (d_logits, d_means, d_scale, _) = nll_value_and_grad(
+            x, logits, means, roots, family=family, **options
+        )
+        d_roots = np.asarray(d_scale)
+        if form == "covariances":
+            return value, d_logits, d_means, covariance_gradient(roots, d_roots)
+        return value, d_logits, d_means, 0.5 * d_roots / roots
+
+    return value_and_gradient
+
+
 def reference_d_x(
     x: Any,
     logits: Any,
@@ -246,6 +294,10 @@ auto.marginal = auto_marginal  # type: ignore[attr-defined]
 auto.diag = _of_family("diag")  # type: ignore[attr-defined]
 auto.tied = _of_family("tied")  # type: ignore[attr-defined]
 auto.spherical = _of_family("spherical")  # type: ignore[attr-defined]
+auto.covariances = _by_covariance("covariances")  # type: ignore[attr-defined]
+auto.precisions = _by_covariance("precisions")  # type: ignore[attr-defined]
+auto.diag_variances = _by_covariance("diag_variances")  # type: ignore[attr-defined]
+auto.spherical_variances = _by_covariance("spherical_variances")  # type: ignore[attr-defined]
 auto.rowwise_full = _by_rows("full")  # type: ignore[attr-defined]
 auto.rowwise_diag = _by_rows("diag")  # type: ignore[attr-defined]
 auto.rowwise_spherical = _by_rows("spherical")  # type: ignore[attr-defined]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gmm_np.conformance.cases import ROWWISE, VALUE, Case
+from gmm_np.conformance.cases import BY_COVARIANCE, ROWWISE, VALUE, Case
 from gmm_np.conformance.mutants import (
+    by_covariance,
     checks,
     covariances,
     density,
@@ -48,6 +49,7 @@ MUTANTS: dict[str, dict[str, Any]] = {
     "tied": {mutant.name: mutant for mutant in covariances.TIED},
     "spherical": {mutant.name: mutant for mutant in covariances.SPHERICAL},
     "rowwise": {mutant.name: mutant for mutant in rowwise.ROWWISE},
+    "by_covariance": {mutant.name: mutant for mutant in by_covariance.BY_COVARIANCE},
     "log_prob": {mutant.name: mutant for mutant in outputs.LOG_PROB},
     "responsibilities": {mutant.name: mutant for mutant in outputs.RESPONSIBILITIES},
     "d_x": {mutant.name: mutant for mutant in outputs.D_X},
@@ -65,6 +67,8 @@ def kind_of(case: Case) -> str:
     """Return what the mutants of a case are wrong in."""
     if case.parametrization in ROWWISE:
         return "rowwise"
+    if case.parametrization in BY_COVARIANCE:
+        return "by_covariance"
     return case.parametrization if case.function == VALUE else case.function
 
 
