@@ -114,7 +114,7 @@ class FittedMixture(Estimator):
         X : array_like, shape [N, D]
         y : ignored
         sample_weight : array_like, shape [N], optional
-            + A weight of two counts as a repeated row: the mean is over the sum of the weights.
+            [+] A weight of two counts as a repeated row: the mean is over the sum of the weights.
 
         Raises
         ------
@@ -131,24 +131,24 @@ class FittedMixture(Estimator):
         return float(np.average(log_likelihood, weights=weight))
 
     def log_prob_grad(self, X: Any) -> FloatArray:
-        """+ Return the gradient of each row's log-likelihood in the row itself, [N, D]."""
+        """[+] Return the gradient of each row's log-likelihood in the row itself, [N, D]."""
         p, rows = self.parameters_, self._check_data(X)
         return log_prob_grad(rows, p.pi_logits, p.means, p.scale, family=p.family)
 
     def log_prob_hess(self, X: Any) -> FloatArray:
-        """+ Return the Hessian of each row's log-likelihood in the row itself, [N, D, D]."""
+        """[+] Return the Hessian of each row's log-likelihood in the row itself, [N, D, D]."""
         p, rows = self.parameters_, self._check_data(X)
         return log_prob_hess(rows, p.pi_logits, p.means, p.scale, family=p.family)
 
     def modes(self) -> Modes:
-        """+ Return the local maxima of the density, the highest first; see `gmm_np.modes`."""
+        """[+] Return the local maxima of the density, the highest first; see `gmm_np.modes`."""
         p = self.parameters_
         return modes(p.pi_logits, p.means, p.scale, family=p.family)
 
     def standard_errors(
         self, X: Any, sample_weight: Any = None, *, kind: str = "hessian", **options: Any
     ) -> StandardErrors:
-        """+ Return standard errors of weights, means and covariances.
+        """[+] Return standard errors of weights, means and covariances.
 
         Of a maximum of the likelihood: fit with ``solver="em+newton"`` and without priors.
 
@@ -242,8 +242,8 @@ class FittedMixture(Estimator):
         ----------
         X : array_like, shape [N, D]
         sample_weight : array_like, shape [N], optional
-            + Those of the fit, if it had some. A weight of two counts as a repeated row: the sum of
-            the weights stands where the number of rows does.
+            [+] Those of the fit, if it had some. A weight of two counts as a repeated row: the sum
+            of the weights stands where the number of rows does.
 
         Returns
         -------
@@ -279,7 +279,7 @@ class FittedMixture(Estimator):
         return self._criteria(X, sample_weight)["aic"]
 
     def icl(self, X: Any, sample_weight: Any = None) -> float:
-        """+ Return the integrated completed likelihood on X; lower is better.
+        """[+] Return the integrated completed likelihood on X; lower is better.
 
         BIC + 2 * entropy of the responsibilities, in nats: where the BIC finds a good density, it
         finds components that lie apart.

@@ -52,14 +52,14 @@ class GaussianMixture(FittedMixture):
     """Gaussian mixture, fitted to data by maximum likelihood.
 
     Parameters, attributes and methods have the names and meanings of scikit-learn's class of this
-    name; what goes beyond it is marked with a plus sign.
+    name; what goes beyond it is marked with [+].
 
     Parameters
     ----------
     n_components : int
         K.
     covariance_type : {"full", "tied", "diag", "tied_diag", "spherical", "shared_spherical"}
-        Covariance family. + "tied_diag", "shared_spherical": the variances of columns, or one
+        Covariance family. [+] "tied_diag", "shared_spherical": the variances of columns, or one
         variance, for all components.
     tol : float
         EM stops where the mean log-likelihood changes by less in one iteration, in nats a sample.
@@ -67,7 +67,7 @@ class GaussianMixture(FittedMixture):
     reg_covar : float
         Added to the diagonal of the covariances in each update of EM. For the other solvers a
         floor under the squared diagonal of the factors. It is in the squared units of the columns.
-        + Or an array of shape [D], one number a column, as ``1e-6 * X.var(axis=0)``.
+        [+] Or an array of shape [D], one number a column, as ``1e-6 * X.var(axis=0)``.
     max_iter : int
         For "adam", passes over the data.
     n_init : int
@@ -79,28 +79,28 @@ class GaussianMixture(FittedMixture):
     random_state : int, numpy.random.Generator, numpy.random.RandomState or None
         Of the starts, of `sample`, and of the batches of "adam".
     warm_start : bool
-        Whether `fit` starts where the last one ended. + On the same data it is as if the last had
+        Whether `fit` starts where the last one ended. [+] On the same data it is as if the last had
         not ended; on others convergence is judged anew.
     verbose : int
         1 prints iterations, 2 also times and changes.
     verbose_interval : int
         Iterations between two prints.
     solver : {"em", "em+newton", "lbfgs", "adam"}
-        + "em+newton" goes on from where EM ended by Newton's method, to the last digits of the
+        [+] "em+newton" goes on from where EM ended by Newton's method, to the last digits of the
         maximum, as standard errors need it. `reg_covar` is a floor for EM alone there; where a
         component needs it, or EM did not converge, EM's fit is kept.
     on_collapse : {"raise", "reseed", "keep"}
-        + What becomes of a component whose samples span less than D dimensions, which can happen
+        [+] What becomes of a component whose samples span less than D dimensions, which can happen
         where `reg_covar` is 0 or tiny: an error, a fresh start at a random row, or the covariance
         that it had. "lbfgs" and "adam" know the error alone.
     priors : sequence of Wishart, Dirichlet or Normal, optional
-        + Of `gmm_np.priors`: the fit is then the maximum of the posterior density, and the lower
+        [+] Of `gmm_np.priors`: the fit is then the maximum of the posterior density, and the lower
         bounds have its logarithm, over the weight of the data, in place of the log-likelihood.
 
     Attributes
     ----------
     weights_ : ndarray, shape [K]
-        + Set by hand they need not add up to 1: they count in proportion to their sum.
+        [+] Set by hand they need not add up to 1: they count in proportion to their sum.
     means_ : ndarray, shape [K, D]
     covariances_, precisions_, precisions_cholesky_ : ndarray
         Shape [K, D, D] for "full", [D, D] for "tied", [K, D] for "diag", [D] for "tied_diag", [K]
@@ -116,18 +116,18 @@ class GaussianMixture(FittedMixture):
     lower_bounds_ : list of float
         The same of all its iterations.
     collapsed_ : list of int
-        + Components, from 0, that `reg_covar`, a prior or the covariance they kept holds up rather
-        than their samples: in some direction more than half of the variance is `reg_covar`'s, or
+        [+] Components, from 0, that `reg_covar`, a prior or the covariance they kept holds up, not
+        their samples: in some direction more than half of the variance is `reg_covar`'s, or
         next to all the prior's.
     reseeded_ : list of int
-        + Components, from 0, that collapsed on the way and were started again.
+        [+] Components, from 0, that collapsed on the way and were started again.
     dropped_starts_ : list of int
-        + Starts, from 0, that were dropped because a component collapsed.
+        [+] Starts, from 0, that were dropped because a component collapsed.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Where the data were a data frame whose columns have names.
     parameters_ : Parameters
-        + The same mixture for the functions of `gmm_np`.
+        [+] The same mixture for the functions of `gmm_np`.
 
     Notes
     -----
@@ -215,7 +215,7 @@ class GaussianMixture(FittedMixture):
         covariance_type: str = "full",
         **options: Any,
     ) -> GaussianMixture:
-        """+ Make a mixture that is known from elsewhere, as if it had been fitted.
+        """[+] Make a mixture that is known from elsewhere, as if it had been fitted.
 
         It scores, samples and is saved like any other; `partial_fit` and, with `warm_start`,
         `fit` go on from there.
@@ -278,17 +278,17 @@ class GaussianMixture(FittedMixture):
         Parameters
         ----------
         X : array_like of shape [N, D], or iterable of such blocks of rows
-            + An iterable is read again for each iteration, and never held as a whole; a
+            [+] An iterable is read again for each iteration, and never held as a whole; a
             `numpy.memmap` is not either, nor is what lies with Dask: an array, a data frame, or
             a list of Delayed or Future objects. `gmm_np.solvers.Data`, which have their weights,
             are taken as they are.
         y : ignored
         sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
-            + A weight of two counts as a repeated row, one of zero as a dropped row.
+            [+] A weight of two counts as a repeated row, one of zero as a dropped row.
         callback : callable, optional
-            + Called with the iteration, from 1, and the mean negative log-likelihood.
+            [+] Called with the iteration, from 1, and the mean negative log-likelihood.
         start : Parameters, optional
-            + Start there, and there alone, in place of what the parameters of the class say.
+            [+] Start there, and there alone, in place of what the parameters of the class say.
 
         Returns
         -------
