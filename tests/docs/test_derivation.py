@@ -5,17 +5,15 @@ tests of figures and of the gradients' identities call the package.
 """
 
 import ast
-import doctest
-import io
 import math
 import re
 import runpy
-import tokenize
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from citations import cited, texts
 from problems import random_problem
 
 from gmm_np.lesson.independent import Start
@@ -68,33 +66,7 @@ DIRECTION = Gradients(
 
 def words(source):
     """Comments and docstrings of a module, each run of comment lines as one text, no examples."""
-    runs, last = [], None
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            text, line = token.string.lstrip("#").strip(), token.start[0]
-            if last is not None and line == last + 1:
-                runs[-1] += " " + text
-            else:
-                runs.append(text)
-            last = line
-    parser = doctest.DocTestParser()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            docstring = ast.get_docstring(node)
-            if docstring:
-                pieces = [p for p in parser.parse(docstring) if isinstance(p, str)]
-                runs.append(" ".join(" ".join(pieces).split()))
-    return runs
-
-
-def cited(text):
-    """Numbers of equations cited in a text: (7), (17) to (21), equation 7, equations (20, 21)."""
-    numbers = {int(n) for n in re.findall(r"(?<![\w)\]}])\((\d{1,3})\)", text)}
-    for first, last in re.findall(r"\((\d{1,3})\) ?(?:to|through|-|–) ?\((\d{1,3})\)", text):
-        numbers.update(range(int(first), int(last) + 1))
-    for group in re.findall(r"[Ee]q(?:uation)?s?\.? \(?(\d{1,3}(?:, ?\d{1,3})*)\b", text):
-        numbers.update(int(n) for n in group.split(","))
-    return numbers
+    return [part.text for part in texts(source)]
 
 
 def test_citations_are_read_from_comments_and_docstrings_only():
