@@ -86,10 +86,15 @@ def run_clusters(options: argparse.Namespace) -> None:
     print(describe(result.parameters, axis_names(None, n_features)))
 
     title = f"{clusters}, {gaussians}, {family}, NLL {result.nll:.4f} nats a sample"
-    if n_features <= 2:
-        figure = plot_mixture(x, result.parameters, title=title, aspect="equal")
-    else:
-        figure = plot_pairs(x, result.parameters, title=title)
+    try:
+        if n_features <= 2:
+            figure = plot_mixture(x, result.parameters, title=title, aspect="equal")
+        else:
+            figure = plot_pairs(x, result.parameters, title=title)
+    except ImportError as error:
+        print(f"\nNo pictures: {error}")
+        return
+    if n_features > 2:
         tell_left_out(options.plot, axis_names(None, n_features))
     save_figure(figure, options.plot)
     curves = {

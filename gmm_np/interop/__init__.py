@@ -8,8 +8,25 @@ Parameters with an axis of rows before their own are those of a mixture for each
 
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 _FRAMEWORKS = ("autograd", "jax", "sklearn", "torch")
+
+
+def load(name: str) -> Any:
+    """Import a module of a framework, or say what to install."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        framework = name.partition(".")[0]
+        if (error.name or "").partition(".")[0] != framework:
+            raise  # it is there, and lacks something of its own
+        package = {"sklearn": "scikit-learn"}.get(framework, framework)
+        raise ModuleNotFoundError(
+            f"gmm_np.interop.{framework} needs {framework}, which is not installed: "
+            f"pip install {package}",
+            name=framework,
+        ) from None
 
 
 def __getattr__(name: str) -> ModuleType:

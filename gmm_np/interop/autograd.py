@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gmm_np.checks import check_sample_weight
+from gmm_np.interop import load
 from gmm_np.interop.loss import Loss
 
 __all__ = ["nll"]
@@ -57,8 +58,8 @@ def nll(
 @cache
 def _operation() -> Any:
     """Return the loss, of which the pullback is a primitive too."""
-    import autograd.numpy as anp
-    from autograd.extend import defvjp_argnums, primitive
+    anp, extend = load("autograd.numpy"), load("autograd.extend")
+    defvjp_argnums, primitive = extend.defvjp_argnums, extend.primitive
 
     @primitive  # type: ignore[untyped-decorator]
     def nll(x: Any, logits: Any, means: Any, scale: Any, loss: Loss, weight: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gmm_np.interop import load
 from gmm_np.interop.loss import Loss
 
 __all__ = ["nll"]
@@ -56,7 +57,7 @@ def nll(
         step = jax.jit(jax.value_and_grad(nll, argnums=(1, 2, 3)))
         value, gradients = step(x, pi_logits, means, jnp.tril(scale))
     """
-    import jax.numpy as jnp
+    jnp = load("jax.numpy")
 
     arguments = [jnp.asarray(a) for a in (x, pi_logits, means, scale)]
     arguments = [a if jnp.issubdtype(a.dtype, jnp.floating) else a * 1.0 for a in arguments]
@@ -67,8 +68,7 @@ def nll(
 @cache
 def _operation() -> Any:
     """Return the loss, whose backward is the pullback, whose backward is a callback."""
-    import jax
-    import jax.numpy as jnp
+    jax, jnp = load("jax"), load("jax.numpy")
 
     def call(function: Any, like: Any, *arrays: Any) -> Any:
         """Call `function` of float64 arrays on the host, for results in shapes and dtypes `like`.

@@ -8,6 +8,7 @@ import numpy as np
 
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.conversions import covariances_of, precisions_cholesky_of
+from gmm_np.interop import load
 from gmm_np.interop.loss import as_parameters
 from gmm_np.mixture import GaussianMixture
 
@@ -37,8 +38,7 @@ def to_sklearn(model: Any) -> Any:
     TypeError
         If the model is neither.
     """
-    from sklearn.mixture import GaussianMixture as Theirs
-
+    theirs = load("sklearn.mixture")
     parameters = as_parameters(model)
     n_components, n_features = parameters.means.shape
     form, kind = FAMILIES[parameters.family], parameters.family
@@ -46,7 +46,7 @@ def to_sklearn(model: Any) -> Any:
     if kind not in _TYPES:
         kind = next(t for t in _TYPES if FAMILIES[t].structure is form.structure)
         scale = np.array(np.broadcast_to(scale, FAMILIES[kind].shape(n_components, n_features)))
-    mixture = Theirs(n_components, covariance_type=kind)
+    mixture = theirs.GaussianMixture(n_components, covariance_type=kind)
     mixture.weights_ = parameters.weights()
     mixture.means_ = parameters.means.astype(np.float64)
     mixture.covariances_ = covariances_of(scale, kind)
@@ -81,17 +81,14 @@ def from_sklearn(model: Any) -> GaussianMixture:
     sklearn.exceptions.NotFittedError
         If it is not fitted.
     """
-    from sklearn.mixture import BayesianGaussianMixture
-    from sklearn.mixture import GaussianMixture as Theirs
-    from sklearn.utils.validation import check_is_fitted
-
-    if not isinstance(model, Theirs | BayesianGaussianMixture):
+    theirs = load("sklearn.mixture")
+    if not isinstance(model, theirs.GaussianMixture | theirs.BayesianGaussianMixture):
         raise TypeError(
             "model must be a sklearn.mixture.GaussianMixture or BayesianGaussianMixture; got "
             f"{type(model).__name__}. gmm_np.GaussianMixture.from_parameters takes weights, means "
             "and covariances of any other."
         )
-    check_is_fitted(model)
+    load("sklearn.utils.validation").check_is_fitted(model)
     mixture = GaussianMixture.from_parameters(
         model.weights_, model.means_, model.covariances_, covariance_type=model.covariance_type
     )

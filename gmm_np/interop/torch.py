@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gmm_np.covariance import FAMILIES
+from gmm_np.interop import load
 from gmm_np.interop.loss import Loss, as_parameters
 from gmm_np.parameters import Parameters
 
@@ -78,7 +79,7 @@ def to_torch(model: Any) -> Any:
     TypeError
         If the model is neither.
     """
-    import torch.distributions as td
+    td = load("torch.distributions")
 
     parameters = as_parameters(model)
     shape, form = parameters.means.shape, FAMILIES[parameters.family]
@@ -113,7 +114,7 @@ def from_torch(distribution: Any) -> Parameters:
     ValueError
         If it is a batch of mixtures.
     """
-    import torch.distributions as td
+    td = load("torch.distributions")
 
     if not isinstance(distribution, td.MixtureSameFamily):
         raise TypeError(
@@ -143,13 +144,13 @@ def from_torch(distribution: Any) -> Parameters:
 
 
 def _as_tensor(argument: Any) -> Any:
-    import torch
+    torch = load("torch")
 
     return argument if isinstance(argument, torch.Tensor) else torch.as_tensor(np.array(argument))
 
 
 def _to_numpy(tensor: Any) -> Any:
-    import torch
+    torch = load("torch")
 
     if tensor.is_complex():
         raise TypeError("tensors must hold real numbers; got a complex one. Take its .real.")
@@ -157,7 +158,7 @@ def _to_numpy(tensor: Any) -> Any:
 
 
 def _of_numpy(array: Any) -> Any:
-    import torch
+    torch = load("torch")
 
     return torch.tensor(np.asarray(array), dtype=torch.float64)
 

@@ -1,4 +1,5 @@
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -266,3 +267,16 @@ def test_check_command_passes_right_gradients_on_any_columns(kind, tmp_path, cap
     np.savetxt(path, x, delimiter=",", header="east,north", comments="", fmt="%.17g")
     assert main(["check", str(path)]) == 0, capsys.readouterr().out
     assert "every gradient agrees" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--clusters", "2", "--samples", "50", "--dims", "3"]])
+def test_without_matplotlib_all_but_the_picture_is_done(monkeypatch, tmp_path, capsys, arguments):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", *arguments, "--starts", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "NLL: " in out
+    assert "pictures need matplotlib, which is not installed: pip install matplotlib" in out
+    assert list(tmp_path.iterdir()) == []
