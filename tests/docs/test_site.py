@@ -1,5 +1,6 @@
 """The documentation site, as far as it can be tested without building it."""
 
+import configparser
 import importlib
 import re
 import runpy
@@ -129,3 +130,24 @@ def test_links_that_lead_nowhere_are_found(tmp_path):
         "b.html: there is no such file",
         "folder/#there: the page has no such anchor",
     ]
+
+
+def test_every_file_says_the_same_version():
+    version = gmm_np.__version__
+    for name, pattern in {
+        "CITATION.cff": r"^version: (.*)$",
+        "docs/recipe/meta.yaml": r'set version = "(.*)"',
+    }.items():
+        assert re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"), re.M) == [version]
+
+
+def test_recipe_has_the_requirements_of_setup_cfg():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    recipe = (ROOT / "docs" / "recipe" / "meta.yaml").read_text(encoding="utf-8")
+    run = recipe[recipe.index("  run:") : recipe.index("test:")]
+    found = {line.replace(" ", "") for line in re.findall(r"^    - (.*)$", run, re.M)}
+    required = set(config["options"]["install_requires"].split())
+    assert found == required | {"python>={{python_min}}"}
+    entry = config["options.entry_points"]["console_scripts"].strip()
+    assert f"    - {entry}\n" in recipe
