@@ -251,6 +251,22 @@ def _highlighted(path: Path) -> str:
     return highlight(text, lexer, formatter).replace("<pre>", '<pre tabindex="0">', 1)
 
 
+def adjust(
+    app: Sphinx,  # noqa: ARG001
+    page: str,
+    template: str,  # noqa: ARG001
+    context: dict[str, Any],
+    doctree: Any,  # noqa: ARG001
+) -> None:
+    """Leave the script of diagrams out of pages without them, and a role that has no children."""
+    if "body" in context:
+        lists = '<div role="list" class="citation-list">'
+        context["body"] = context["body"].replace(lists, '<div class="citation-list">')
+    if page.startswith("source/"):
+        kept = [file for file in context["script_files"] if "mermaid" not in str(file)]
+        context["script_files"] = kept
+
+
 def copy_files(app: Sphinx, error: Exception | None) -> None:
     """Copy what has no page, such as the certified vectors, to where the folder's page links."""
     if error is not None or app.builder.format != "html":
@@ -270,5 +286,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_transform(EquationTargets)
     app.connect("missing-reference", resolve)
     app.connect("html-collect-pages", collect_pages)
+    app.connect("html-page-context", adjust, priority=900)
     app.connect("build-finished", copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
