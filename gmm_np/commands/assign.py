@@ -178,18 +178,22 @@ def _rows(
     model: Any, samples: Samples, draws: FloatArray, summary: Summary, *, each: bool
 ) -> Iterator[tuple[list[str], list[Any] | None]]:
     """Yield the cells of each row and what the model makes of it: None for a missing value."""
-    cells = samples.table.cells()
-    for block in samples.table.blocks():
-        found = _measure(model, block.values, draws)
-        summary.add(found)
-        for i, place in enumerate(block.places):
-            p = found.probabilities[i].tolist()
-            k = int(found.component[i])
-            own = [k, p[k], *(p if each else []), float(found.log_density[i])]
-            for at, row in cells:
-                if at == place:
-                    yield row, [*own, float(found.outlier_score[i])]
-                    break
-                yield row, None
-    for _, row in cells:
-        yield row, None
+    n_dropped = 0
+    for table in samples.table.members():
+        cells = table.cells()
+        for block in table.blocks():
+            found = _measure(model, block.values, draws)
+            summary.add(found)
+            for i, place in enumerate(block.places):
+                p = found.probabilities[i].tolist()
+                k = int(found.component[i])
+                own = [k, p[k], *(p if each else []), float(found.log_density[i])]
+                for at, row in cells:
+                    if at == place:
+                        yield row, [*own, float(found.outlier_score[i])]
+                        break
+                    yield row, None
+        for _, row in cells:
+            yield row, None
+        n_dropped += table.n_dropped
+    samples.table.n_dropped = n_dropped

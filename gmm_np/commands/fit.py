@@ -84,7 +84,8 @@ def add_command(commands: Commands) -> None:
     parser.add_argument(
         "--stream",
         action="store_true",
-        help="read DATA anew in each pass, not into memory; .npy is the fastest",
+        help="read DATA anew in each pass, not into memory, as several files always are; .npy is "
+        "the fastest",
     )
     group = parser.add_argument_group("the fit")
     group.add_argument(
@@ -160,7 +161,7 @@ def add_command(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     check_bootstrap(options, options.errors, "--errors")
-    samples = load_samples(options, stream=options.stream)
+    samples = load_samples(options, stream=options.stream or None)
     units = ColumnUnits.of(samples) if options.standardize else None
     fitted_to = units.standardize(samples) if units else samples
     try:

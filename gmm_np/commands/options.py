@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gmm_np.commands.report import SOLVERS
 from gmm_np.files import check_target
 from gmm_np.progress import Progress
-from gmm_np.tables import Table, open_table
+from gmm_np.tables import Table, find_files, open_table, open_tables
 from gmm_np.tables.cells import read_number, read_range
 
 # What the library's messages call what an option gives.
@@ -119,10 +119,11 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add DATA and how it is to be read."""
     parser.add_argument(
         "data",
-        type=Path,
+        nargs="+",
         metavar="DATA",
         help="a table, a row a sample: text (.csv, .tsv, .txt; also .gz, .bz2, .xz), a NumPy array "
-        "(.npy, .npz), or .parquet; - for the standard input",
+        "(.npy, .npz), or .parquet; - for the standard input. Or several files of the same "
+        "columns, by names or by patterns in quotes, as 'data/*.parquet'",
     )
     group = parser.add_argument_group("reading DATA")
     group.add_argument(
@@ -209,12 +210,17 @@ def open_data(options: argparse.Namespace, **other: Any) -> Table:
     """Open DATA as the options say, or some in their place; all its columns."""
     names = ("missing", "header", "skip_lines", "delimiter", "decimal", "encoding", "key")
     given = {name: getattr(options, name) for name in names}
-    if options.data == Path("-"):
+    if options.data == ["-"]:
         if "piped" not in options:
             directory = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
             options.piped = _keep_input(Path(options.files.enter_context(directory)))
         return open_table(options.piped, name="standard input", **given | other)
-    return open_table(options.data, **given | other)
+    if "-" in options.data:
+        raise ValueError("DATA - is the standard input alone: leave it out, or the other files")
+    files = find_files(options.data)
+    first, *more = options.data
+    name = f"{first} and {len(files) - 1} more" if more else f"{first} ({len(files)} files)"
+    return open_tables(files, name=name, **given | other)
 
 
 def _keep_input(directory: Path) -> Path:

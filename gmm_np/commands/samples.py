@@ -108,11 +108,12 @@ class Columns(NamedTuple):
 
 
 def load_samples(
-    options: argparse.Namespace, *, stream: bool = False, columns: Columns | None = None
+    options: argparse.Namespace, *, stream: bool | None = False, columns: Columns | None = None
 ) -> Samples:
     """Read, or with `stream` open, DATA as the options say, and the column of --weights beside it.
 
-    With `columns`, those of a model, the same are taken as `_pair` finds them.
+    Where `stream` is None several files are opened, and one is read. With `columns`, those of a
+    model, the same are taken as `_pair` finds them.
     """
     table = open_data(options)
     names = set(columns.names or []) if columns is not None else set()
@@ -137,6 +138,7 @@ def load_samples(
         table, more = _pair(table, columns, chosen=chosen, by_position=options.by_position)
         notes = [*table.notes, *more]
     features = table.names
+    stream = len(table.members()) > 1 if stream is None else stream
     if weight is None:
         return Samples(table, table if stream else read_data(table), None, features, notes)
     table = table.choose([*table.numbers, weight])

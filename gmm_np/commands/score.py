@@ -67,6 +67,11 @@ def _run(options: argparse.Namespace) -> int:
     model, names = load_model(options.model)
     n_components, n_features = model.means_.shape
     samples = load_samples(options, stream=True, columns=Columns(n_features, names))
+    if options.out is not None and options.missing == "drop" and len(samples.table.members()) > 1:
+        raise ValueError(
+            "--out has the line of each row with --missing drop, and a line of several files says "
+            "nothing: score one file at a time, or leave --missing out"
+        )
     found = score(model, samples)
     if options.out is not None:
         _write_rows(model, samples, options.out, with_places=options.missing == "drop")

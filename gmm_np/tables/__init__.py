@@ -13,11 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.tables.arrays import ArrayTable, ParquetTable
+from gmm_np.tables.several import find_files, open_tables
 from gmm_np.tables.table import Table, TableError, readable, table_error, unique_names
 from gmm_np.tables.text import TextTable
 from gmm_np.tables.writing import write_table
 
-__all__ = ["Table", "TableError", "open_table", "read_table", "unique_names", "write_table"]
+__all__ = [
+    "Table",
+    "TableError",
+    "find_files",
+    "open_table",
+    "open_tables",
+    "read_table",
+    "unique_names",
+    "write_table",
+]
 
 
 def open_table(

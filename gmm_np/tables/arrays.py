@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np.tables.cells import short
-from gmm_np.tables.table import Table, listed
+from gmm_np.tables.table import Table, listed, readable
 
 
 class ArrayTable(Table):
@@ -20,6 +20,7 @@ class ArrayTable(Table):
 
     def __init__(self, *file: Any, key: str | None, **options: Any) -> None:
         super().__init__(*file, **options)
+        self._key = key
         found = self._held = self._load(key)
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
             kind = f"dtype {found.dtype}" if isinstance(found, np.ndarray) else type(found).__name__
@@ -31,6 +32,22 @@ class ArrayTable(Table):
         if found.size == 0:
             raise self._error(f"is empty, got shape {found.shape}; save one row a sample")
         self._set_columns([""] * found.shape[1], named=False)
+        self._rows = range(len(found))
+
+    def split(self, most_rows: int) -> list[Table]:
+        """Return tables of so many rows each."""
+        first, last = self._rows.start, self._rows.stop
+        starts = range(first, last, most_rows)
+        return [self._part(_rows=range(i, min(i + most_rows, last))) for i in starts]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the numbers: elsewhere the file is read anew."""
+        return {name: value for name, value in vars(self).items() if name != "_held"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        with readable(self.file):
+            self._held = self._load(self._key)
 
     def _load(self, key: str | None) -> Any:
         if self.path.suffix.lower() == ".npy":
@@ -60,8 +77,9 @@ class ArrayTable(Table):
         raise self._error(what + ", or choose one with --key" * bool(held))
 
     def _read(self, picks: list[int]) -> Iterator[tuple[NDArray[np.float64], Sequence[int]]]:
-        for start in range(0, len(self._held), self.block_rows):
-            part = self._held[start : start + self.block_rows, picks]
+        last = self._rows.stop
+        for start in range(self._rows.start, last, self.block_rows):
+            part = self._held[start : min(start + self.block_rows, last), picks]
             with np.errstate(over="ignore"):  # of a long double beyond float64: it is refused
                 values = np.array(part, np.float64, order="C")
             yield values, range(start + 1, start + 1 + len(values))
@@ -77,7 +95,10 @@ class ParquetTable(Table):
     def __init__(self, *file: Any, **options: Any) -> None:
         super().__init__(*file, **options)
         with self._opened() as found:
-            self._schema, n_rows = found.schema_arrow, found.metadata.num_rows
+            self._schema, meta = found.schema_arrow, found.metadata
+            # How many rows each row group has, what is read of the file.
+            self._sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+            n_rows = meta.num_rows
         names = [str(name) for name in self._schema.names]
         if not names or not n_rows:
             raise self._error("is empty; write one row a sample")
@@ -87,6 +108,18 @@ class ParquetTable(Table):
         index = [j for j, name in enumerate(names, 1) if name in stored.get("index_columns", [])]
         row_names = index if len(index) < len(names) else []
         self._set_columns(names, named=True, row_names=row_names)
+        self._groups = range(len(self._sizes))
+
+    def split(self, most_rows: int) -> list[Table]:
+        """Return tables of whole row groups, of so many rows each if these are not larger."""
+        cuts, held = [self._groups.start], 0
+        for group in self._groups:
+            if held and held + self._sizes[group] > most_rows:
+                cuts.append(group)
+                held = 0
+            held += self._sizes[group]
+        ends = [*cuts[1:], self._groups.stop]
+        return [self._part(_groups=range(*pair)) for pair in zip(cuts, ends, strict=True)]
 
     def _text_columns(self) -> Sequence[int]:
         """Return the columns of what a text file would hold as words."""
@@ -106,9 +139,10 @@ class ParquetTable(Table):
             if not any(test(self._schema.types[j]) for test in tests):
                 what = f"holds {self._schema.types[j]}, not numbers; choose other columns"
                 raise self._error(what, self._columns([j + 1]))
-        names, first = [self.header[j] for j in picks], 1
+        names, groups = [self.header[j] for j in picks], self._groups
+        first = 1 + sum(self._sizes[: groups.start])
         with self._opened() as found:
-            for batch in found.iter_batches(self.block_rows, columns=names):
+            for batch in found.iter_batches(self.block_rows, row_groups=groups, columns=names):
                 columns = (batch.column(name).cast(pa.float64(), safe=False) for name in names)
                 values = np.column_stack([column.to_numpy(False) for column in columns])
                 yield values, range(first, first + len(values))

@@ -60,6 +60,7 @@ class Table:
     unit, delimiter, decimal = "row", ",", "."
     note = ""  # what was guessed of the file
     first_line: Sequence[str] = ()
+    _is_part = False  # of a table: another part may have the rows that this one lacks
 
     def __init__(self, path: Path, file: str, *, drop: bool, block_rows: int) -> None:
         self.path, self.file, self.drop, self.block_rows = path, file, drop, block_rows
@@ -167,12 +168,32 @@ class Table:
             raise self._error(what)
         return number
 
+    def members(self) -> list[Table]:
+        """Return the tables of one file each that this one is made of."""
+        return [self]
+
+    def split(self, most_rows: int) -> list[Table]:  # noqa: ARG002
+        """Return tables of about so many rows, one after the other, that make up this one.
+
+        Which rows a part has depends on the file and on `most_rows` alone. A file that can be read
+        only from its beginning is one part.
+        """
+        return [self]
+
+    def _part(self, **rows: Any) -> Table:
+        """Return a table of some of the rows."""
+        part = copy(self)
+        vars(part).update(rows, _is_part=True)
+        return part
+
     def error(self, row: int, what: str, numbers: Sequence[int]) -> TableError:
         """Return the error that says `what` is wrong in a row, from 0, of what was read."""
-        for block in self.blocks():
-            if row < len(block.places):
-                return self._error(what, f"{self.unit} {block.places[row]}", self._columns(numbers))
-            row -= len(block.places)
+        for table in self.members():
+            for values, places in table._finite_blocks():
+                if row < len(values):
+                    place = f"{table.unit} {places[row]}"
+                    return table._error(what, place, table._columns(numbers))
+                row -= len(values)
         raise IndexError(row)
 
     def _error(self, what: str, *place: str) -> TableError:
@@ -183,8 +204,28 @@ class Table:
         return ", ".join(f"column {j} ({short(self.all_names[j - 1])})" for j in numbers)
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the rows in blocks, none empty, each row with its place in the file."""
+        """Yield the rows in blocks, none empty, each row with its place in the file.
+
+        Raises
+        ------
+        TableError
+            At a fault, or after the last row, if every row was left out; a part of a table may have
+            none.
+        """
         n_rows = n_dropped = 0
+        for table in self.members():
+            for block in table._finite_blocks():
+                n_rows += len(block.values)
+                yield block
+            n_dropped += table.n_dropped
+        if not n_rows and not self._is_part:
+            what = "every row has a missing value; fill them in, or choose other columns"
+            raise self._error(what)
+        self.n_dropped = n_dropped
+
+    def _finite_blocks(self) -> Iterator[Block]:
+        """Yield the rows of one file in blocks, none empty; TableError at a fault."""
+        n_dropped = 0
         with readable(self.file):
             for values, places in self._read([number - 1 for number in self.numbers]):
                 finite = np.isfinite(values)
@@ -199,17 +240,14 @@ class Table:
                     n_dropped += len(values) - len(kept)
                     values, places = values[kept], [places[int(i)] for i in kept]
                 if len(values):
-                    n_rows += len(values)
                     yield Block(values, places)
-        if not n_rows:
-            what = "every row has a missing value; fill them in, or choose other columns"
-            raise self._error(what)
         self.n_dropped = n_dropped
 
     def cells(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each row as it is written, all columns, with its place in the file."""
-        with readable(self.file):
-            yield from self._cells()
+        for table in self.members():
+            with readable(table.file):
+                yield from table._cells()
 
     def __iter__(self) -> Iterator[NDArray[np.float64]]:
         """Yield float64 blocks [<= block_rows, D] of finite numbers; TableError at a fault."""

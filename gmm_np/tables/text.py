@@ -55,6 +55,9 @@ class TextTable(Table):
     """A text, perhaps compressed by gzip, bzip2 or xz."""
 
     unit = "line"
+    # Of a part: the byte and the line at which it begins, and the line at which the next one does.
+    _begin: tuple[int, int] = (0, 1)
+    _end: float = math.inf
 
     def __init__(
         self,
@@ -104,6 +107,38 @@ class TextTable(Table):
         row_names = range(1, 1 + first) if all(names[first:]) else ()
         self._set_columns(names, named=True, row_names=row_names)
 
+    def split(self, most_rows: int) -> list[Table]:
+        """Return tables of so many lines each, but for those before the first row.
+
+        One alone where the file is compressed, the encoding has no plain newline, or a cell in
+        quotes may go on in the next line.
+        """
+        cuts = [self._begin, *self._find_cuts(most_rows)]
+        ends = [*(line for _, line in cuts[1:]), self._end]
+        pairs = zip(cuts, ends, strict=True)
+        return [self._part(_begin=begin, _end=end) for begin, end in pairs]
+
+    def _find_cuts(self, most_rows: int) -> list[tuple[int, int]]:
+        """Return the bytes and lines at which the second part and further ones begin."""
+        if not "a\n".encode(self._encoding).endswith(b"a\n"):
+            return []
+        cuts, (byte, first) = list[tuple[int, int]](), self._begin
+        due = max(first, self._start) + most_rows
+        with self.path.open("rb") as stream:
+            if _by_start(_COMPRESSED, stream.read(8)):
+                return []
+            stream.seek(byte)
+            for number, line in enumerate(stream, start=first):
+                if number >= self._end:
+                    break
+                if number == due:
+                    cuts.append((byte, number))
+                    due += most_rows
+                if line.count(b'"') % 2 or b"\r" in line.rstrip(b"\r\n"):
+                    return []
+                byte += len(line)
+        return cuts
+
     def _refuse_other_formats(self) -> None:
         with self.path.open("rb") as stream:
             what = _by_start(_BY_CONTENT, stream.read(8))
@@ -115,11 +150,16 @@ class TextTable(Table):
 
     def _lines(self, start: int = 1) -> Lines:
         """Yield each line that holds cells, from line `start` on, with its number."""
+        byte, first = self._begin
         with self.path.open("rb") as stream, self._unpacked(stream) as content:
+            content.seek(byte)
             # Stray bytes become surrogates, so that the message can say where they are.
-            text, number = io.TextIOWrapper(content, self._encoding, errors="surrogateescape"), 0
+            text = io.TextIOWrapper(content, self._encoding, errors="surrogateescape")
+            number = first - 1
             try:
-                for number, line in enumerate(text, start=1):
+                for number, line in enumerate(text, start=first):
+                    if number >= self._end:
+                        return
                     if number < start or number in self._skipped:
                         continue
                     if not line.isascii() and (stray := _STRAY_BYTE.search(line)):
