@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from gmm_np.checks import FloatArray, check_rows, first_of
 from gmm_np.covariance import FAMILIES
 from gmm_np.estep import Block, EStep, PreparedMixture, ResidualKernel
-from gmm_np.likelihood import log_prob, responsibilities
+from gmm_np.likelihood import log_prob, responsibilities, rows_of_parts
 from gmm_np.parameters import Gradients, Parameters
+from gmm_np.parts import parts_of
 
 __all__ = ["Modes", "log_prob_grad", "log_prob_hess", "modes"]
 
@@ -64,7 +65,7 @@ def log_prob_grad(
     Returns
     -------
     gradient : ndarray, shape [N, D]
-        In float64; infinite where it is beyond the range of a double.
+        In float64; infinite where it is beyond the range of a double. Of Dask's data a Dask array.
 
     Raises
     ------
@@ -77,7 +78,13 @@ def log_prob_grad(
     >>> gmm_np.log_prob_grad([[0.0], [3.0]], [0.0], [[1.0]], [[[2.0]]]).tolist()
     [[0.25], [-0.5]]
     """
-    return _grad(x, Parameters(pi_logits, means, scale, family))
+    parameters = Parameters(pi_logits, means, scale, family)
+    parts = parts_of(x)
+    if parts is not None:
+        tail = (parameters.n_features,)
+        there: FloatArray = rows_of_parts(parts, _grad, parameters, tail=tail)
+        return there
+    return _grad(x, parameters)
 
 
 def log_prob_hess(
@@ -98,7 +105,7 @@ def log_prob_hess(
     Returns
     -------
     hessian : ndarray, shape [N, D, D]
-        In float64, symmetric.
+        In float64, symmetric. Of Dask's data a Dask array.
 
     Raises
     ------
@@ -113,7 +120,13 @@ def log_prob_hess(
     >>> gmm_np.log_prob_hess([[0.0]], [0.0], [[1.0]], [[[2.0]]]).tolist()
     [[[-0.25]]]
     """
-    return _hess(x, Parameters(pi_logits, means, scale, family))
+    parameters = Parameters(pi_logits, means, scale, family)
+    parts = parts_of(x)
+    if parts is not None:
+        tail = (parameters.n_features, parameters.n_features)
+        there: FloatArray = rows_of_parts(parts, _hess, parameters, tail=tail)
+        return there
+    return _hess(x, parameters)
 
 
 def modes(

@@ -10,6 +10,7 @@ vector, L of them that one component depends on.
 from __future__ import annotations
 
 import threading
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +20,11 @@ from gmm_np.checks import FloatArray, as_scalar_reduction, check_rows, check_sam
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.sums import Sums
 from gmm_np.estep import Block, EStep, PreparedMixture, ResidualKernel, Tangent
+from gmm_np.likelihood import no_weight, of_each_block, rows_of_parts
 from gmm_np.linalg import triangles
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.parametrizations import Cholesky
+from gmm_np.parts import Part, Parts, no_blocks, parts_of
 from gmm_np.second_order import curvature
 
 __all__ = ["Information", "information", "nll_hessian", "scores"]
@@ -46,7 +49,7 @@ def scores(
     -------
     scores : ndarray, shape [N, V]
         In float64, in the order of ``gmm_np.parametrizations.Cholesky``; their sum is minus the
-        gradient of the summed loss.
+        gradient of the summed loss. Of Dask's data a Dask array.
 
     Raises
     ------
@@ -60,6 +63,15 @@ def scores(
     [[0.0, -0.25, -0.375], [0.0, 0.5, 0.0]]
     """
     parameters = Parameters(pi_logits, means, scale, family)
+    parts = parts_of(x)
+    if parts is not None:
+        tail = (Cholesky.of(parameters).size,)
+        there: FloatArray = rows_of_parts(parts, _scores, parameters, tail=tail)
+        return there
+    return _scores(x, parameters)
+
+
+def _scores(x: ArrayLike, parameters: Parameters) -> FloatArray:
     rows = check_rows(x, parameters.n_features)
     layout = _Layout(parameters)
     out = np.empty((len(rows), layout.size))
@@ -122,8 +134,12 @@ def nll_hessian(
     """
     reduction = as_scalar_reduction(reduction)
     parameters = Parameters(pi_logits, means, scale, family)
-    rows = check_rows(x, parameters.n_features)
-    found = information(rows, parameters, check_sample_weight(sample_weight, len(rows)))
+    parts = parts_of(x, sample_weight)
+    if parts is not None:
+        found = summed_information(parts, parameters)
+    else:
+        rows = check_rows(x, parameters.n_features)
+        found = information(rows, parameters, check_sample_weight(sample_weight, len(rows)))
     return found.hessian / found.weight if reduction == "mean" else found.hessian
 
 
@@ -208,6 +224,32 @@ def information(
         raise _out_of_range()
     found = float(len(rows)) if weight is None else float(weight.sum())
     return Information(found, score, 0.5 * (hessian + hessian.T), 0.5 * (outer + outer.T))
+
+
+def summed_information(parts: Parts, parameters: Parameters) -> Information:
+    """Return what the rows of all parts say.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        As `nll_hessian` does.
+    """
+    found: Information = parts.reduce(_information_of, parameters, add=Information.plus)
+    if found.weight == 0:
+        raise no_weight()
+    return found
+
+
+def _information_of(part: Part, parameters: Parameters) -> Information:
+    def of_rows(block: ArrayLike, given: ArrayLike | None) -> Information:
+        rows = check_rows(block, parameters.n_features)
+        return information(rows, parameters, check_sample_weight(given, len(rows), some=False))
+
+    found = of_each_block(of_rows, part.x, part.weight)
+    total = next(found, None)
+    if total is None:
+        raise no_blocks()
+    return reduce(Information.plus, found, total)
 
 
 class _Layout:

@@ -5,7 +5,7 @@ Letters in shapes: N samples, K components, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -26,7 +26,16 @@ from gmm_np.covariance import FAMILIES
 from gmm_np.estep import METHODS, Block, EStep, Method, PreparedMixture, few_samples, numpy_settings
 from gmm_np.estep.few_samples import are_few
 from gmm_np.parameters import Gradients, Parameters
-from gmm_np.parts import DaskParts, Executor, Part, Parts, in_step, is_stream, parts_of
+from gmm_np.parts import (
+    DaskParts,
+    Executor,
+    Part,
+    Parts,
+    in_step,
+    is_stream,
+    no_blocks,
+    parts_of,
+)
 from gmm_np.sufficient_statistics import Statistics, assemble_gradients, gradients
 
 __all__ = ["log_prob", "nll", "nll_value_and_grad", "responsibilities", "statistics"]
@@ -248,7 +257,7 @@ def log_prob(
     parameters = Parameters(pi_logits, means, scale, family)
     parts = parts_of(x)
     if parts is not None:
-        there: FloatArray = _rows(parts, _log_prob_of_part, (parameters, method), ())
+        there: FloatArray = rows_of_parts(parts, _log_prob, parameters, method)
         return there
     return _log_likelihood(x, parameters, None, method)[0]
 
@@ -290,7 +299,9 @@ def responsibilities(
     parts = parts_of(x)
     if parts is not None:
         tail = (parameters.n_components,)
-        there: FloatArray = _rows(parts, _responsibilities_of_part, (parameters, method), tail)
+        there: FloatArray = rows_of_parts(
+            parts, _responsibilities_of, parameters, method, tail=tail
+        )
         return there
     return _responsibilities(check_rows(x, parameters.n_features), parameters, method)
 
@@ -425,17 +436,18 @@ def add_rows(
         rows = check_rows(block, n_features)
         engine.add(rows, check_sample_weight(given, len(rows), some=one))
 
-    of_each_block(add, x, sample_weight)
+    for _ in of_each_block(add, x, sample_weight):
+        pass
     if engine.count == 0:
-        raise ValueError("x is an iterable without any block of rows: give at least one.")
+        raise no_blocks()
     if engine.weight == 0 and some:
         raise no_weight()
 
 
 def of_each_block(
     function: Callable[[Any, ArrayLike | None], Found], x: Any, sample_weight: Any
-) -> list[Found]:
-    """Return the function's value of rows and weights, or of each block of a stream of them.
+) -> Iterator[Found]:
+    """Yield the function's value of rows and weights, or of each block of a stream of them.
 
     Raises
     ------
@@ -443,14 +455,14 @@ def of_each_block(
         As the function does; of a stream the message names the block.
     """
     if not is_stream(x):
-        return [function(x, sample_weight)]
-    found = []
+        yield function(x, sample_weight)
+        return
     for index, (block, weight) in enumerate(in_step(x, sample_weight)):
         try:
-            found.append(function(block, weight))
+            found = function(block, weight)
         except (TypeError, ValueError) as error:
             raise type(error)(f"block {index} of x: {error}") from None
-    return found
+        yield found
 
 
 def no_weight() -> ValueError:
@@ -502,22 +514,35 @@ def _sums_of_part(part: Part, parameters: Parameters, method: str, entropy: bool
             weighted = np.where(own == 0, 0.0, own * losses)
         return np.array([weighted.sum(), own.sum(), own @ entropies])
 
-    return np.asarray(np.sum(of_each_block(sums, part.x, part.weight), axis=0))
+    return np.asarray(sum(of_each_block(sums, part.x, part.weight), np.zeros(3)))
 
 
 def _nll_of_parts(parts: Parts, parameters: Parameters, reduction: str, method: str) -> Any:
     if reduction == "none":
-        return _rows(parts, _loss_of_part, (parameters, method), ())
+        assert isinstance(parts, DaskParts)  # there is no executor
+        shared = (parameters, method)
+        return parts.rows(_loss_of_part, *shared, tail=(), dtype=np.float64)
     loss, weight, _ = map(float, summed_loss(parts, parameters, method))
     return loss / weight if reduction == "mean" else loss
 
 
-def _rows(
-    parts: Parts, function: Callable[..., Any], shared: tuple[Any, ...], tail: tuple[int, ...]
+def rows_of_parts(
+    parts: Parts, function: Callable[..., FloatArray], *shared: Any, tail: tuple[int, ...] = ()
 ) -> Any:
-    """Return what a function says of each row, as a Dask array, [N, ...]."""
+    """Return function(rows, *shared), one row [*tail] for each row, as a Dask array, [N, ...]."""
     assert isinstance(parts, DaskParts)  # there is no executor
-    return parts.rows(function, *shared, tail=tail, dtype=np.float64)
+    return parts.rows(_of_blocks, function, *shared, tail=tail, dtype=np.float64)
+
+
+def _of_blocks(part: Part, function: Callable[..., FloatArray], *shared: Any) -> FloatArray:
+    return _joined(of_each_block(lambda block, _: function(block, *shared), part.x, None))
+
+
+def _joined(blocks: Iterable[FloatArray]) -> FloatArray:
+    found = list(blocks)
+    if not found:
+        raise no_blocks()
+    return np.concatenate(found)
 
 
 def _loss_of_part(part: Part, parameters: Parameters, method: str) -> FloatArray:
@@ -525,21 +550,15 @@ def _loss_of_part(part: Part, parameters: Parameters, method: str) -> FloatArray
         found, weight = _log_likelihood(block, parameters, given, method, some=False)
         return -found if weight is None else np.where(weight == 0, 0.0, -weight * found)
 
-    return np.concatenate(of_each_block(loss, part.x, part.weight))
+    return _joined(of_each_block(loss, part.x, part.weight))
 
 
-def _log_prob_of_part(part: Part, parameters: Parameters, method: str) -> FloatArray:
-    def log_likelihood(block: Any, _: object) -> FloatArray:
-        return _log_likelihood(block, parameters, None, method)[0]
-
-    return np.concatenate(of_each_block(log_likelihood, part.x, None))
+def _log_prob(rows: ArrayLike, parameters: Parameters, method: str) -> FloatArray:
+    return _log_likelihood(rows, parameters, None, method)[0]
 
 
-def _responsibilities_of_part(part: Part, parameters: Parameters, method: str) -> FloatArray:
-    def resp(block: Any, _: object) -> FloatArray:
-        return _responsibilities(check_rows(block, parameters.n_features), parameters, method)
-
-    return np.concatenate(of_each_block(resp, part.x, None))
+def _responsibilities_of(rows: ArrayLike, parameters: Parameters, method: str) -> FloatArray:
+    return _responsibilities(check_rows(rows, parameters.n_features), parameters, method)
 
 
 def checked_statistics(

@@ -12,7 +12,7 @@ from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import entr
 
 from gmm_np.checks import FloatArray, check_choice
@@ -23,6 +23,7 @@ from gmm_np.mixture.criteria import CRITERIA, criteria
 from gmm_np.mixture.sklearn_compat import convergence_warning
 from gmm_np.mixture.validation import as_data, as_generator, check_hyperparameters
 from gmm_np.parameters import Parameters
+from gmm_np.parts import Part
 from gmm_np.solvers.floor import relative_floor
 from gmm_np.solvers.results import CollapseError, Data
 from gmm_np.solvers.splitting import split_starts
@@ -239,7 +240,7 @@ def select(
     Parameters
     ----------
     x : array_like of shape [N, D], or iterable of such blocks of rows
-        As for `GaussianMixture.fit`.
+        As for `GaussianMixture.fit`, Dask's data too.
     n_components : int or iterable of int
         The numbers K to try.
     families : str or iterable of str
@@ -318,7 +319,7 @@ def select(
     check_hyperparameters(GaussianMixture(sizes[0], covariance_type=kinds[0], **options))
     run = _Run(data, options, callback, allow_collapsed)
     done: list[Candidate] = []
-    distinct, _ = count_distinct(data.blocks(), max(sizes))
+    distinct, _ = data.count_distinct(max(sizes))
     for candidate in [Candidate(kind, k) for kind in kinds for k in sizes]:
         try:
             if candidate.n_components > distinct:
@@ -339,22 +340,6 @@ def select(
     selection = Selection(done, criterion, allow_collapsed)
     _warn(selection)
     return selection
-
-
-def count_distinct(
-    blocks: Iterable[tuple[NDArray[Any], FloatArray | None]], enough: int
-) -> tuple[int, int]:
-    """Count distinct rows of positive weight, and rows; stop at `enough` of them in two rows."""
-    distinct: set[bytes] = set()
-    n_rows = 0
-    for rows, weight in blocks:
-        n_rows += len(rows)
-        used = rows if weight is None else rows[weight > 0]
-        for start in range(0, len(used), 1024):  # most data show enough at once
-            distinct.update(row.tobytes() for row in used[start : start + 1024] + 0.0)
-            if len(distinct) >= enough and n_rows > 1:
-                return len(distinct), n_rows
-    return len(distinct), n_rows
 
 
 class _Run(NamedTuple):
@@ -458,28 +443,38 @@ class _Run(NamedTuple):
     def _measure(self, candidate: Candidate) -> None:
         """Set what the criteria make of the model, in one pass over the data."""
         assert candidate.model is not None
-        p = candidate.model.parameters_
-        log_likelihood = entropy = total = 0.0
-        count = 0
-        step = max(LARGEST_BLOCK // p.n_components, 1)
-        mixture = (p.pi_logits, p.means, p.scale)
-        for rows, given in self.data.blocks():
-            count += len(rows)
-            for first in range(0, len(rows), step):
-                part = rows[first : first + step]
-                weight = np.ones(len(part)) if given is None else given[first : first + step]
-                used = weight > 0  # what has no weight may have no density
-                part, weight = part[used], weight[used]
-                if len(part) == 0:
-                    continue
-                total += float(weight.sum())
-                log_likelihood += float(weight @ log_prob(part, *mixture, family=p.family))
-                resp = responsibilities(part, *mixture, family=p.family)  # [n, K]
-                entropy += float(weight @ entr(resp).sum(axis=1))
-        candidate.n_samples = count
+        p, parts = candidate.model.parameters_, self.data.parts
+        sums = _sums(self.data, p) if parts is None else parts.reduce(_sums_of, p)
+        log_likelihood, total, entropy, count = map(float, sums)
+        candidate.n_samples = int(count)
         candidate.criteria = criteria(
             -log_likelihood / total, total, candidate.n_parameters, entropy
         )
+
+
+def _sums(data: Data, parameters: Parameters) -> FloatArray:
+    """Return log-likelihood, weight, entropy of responsibilities, and rows, in one pass."""
+    p, sums = parameters, np.zeros(4)
+    step = max(LARGEST_BLOCK // p.n_components, 1)
+    mixture = (p.pi_logits, p.means, p.scale)
+    for rows, given in data.blocks():
+        sums[3] += len(rows)
+        for first in range(0, len(rows), step):
+            part = rows[first : first + step]
+            weight = np.ones(len(part)) if given is None else given[first : first + step]
+            used = weight > 0  # what has no weight may have no density
+            part, weight = part[used], weight[used]
+            if len(part) == 0:
+                continue
+            resp = responsibilities(part, *mixture, family=p.family)  # [n, K]
+            sums[0] += weight @ log_prob(part, *mixture, family=p.family)
+            sums[1] += weight.sum()
+            sums[2] += weight @ entr(resp).sum(axis=1)
+    return sums
+
+
+def _sums_of(part: Part, parameters: Parameters) -> FloatArray:
+    return _sums(Data(part.x, part.weight, some=False), parameters)
 
 
 def _check_sizes(n_components: Any) -> list[int]:

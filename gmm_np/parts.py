@@ -24,6 +24,19 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 FAN_IN: Final = 8
 
 
+class NoRowsError(ValueError):
+    """A stream without any block of rows, which as one part of many is nothing wrong."""
+
+
+class PlacedError(ValueError):
+    """An error in data that says itself where it is, as the file and the line."""
+
+
+def no_blocks() -> NoRowsError:
+    """Return the error for a stream without any block."""
+    return NoRowsError("x is an iterable without any block of rows: give at least one.")
+
+
 class Executor(Protocol):
     """Whatever has a `map` as the built-in one, of one iterable; results come in its order."""
 
@@ -163,8 +176,8 @@ class Parts(ABC):
         Raises
         ------
         TypeError, ValueError, OverflowError
-            That of the first part in which there was one; the message names the part. If no part
-            has a row.
+            That of the first part in which there was one; the message names the part, or the file
+            that it is read from. If no part has a row.
         """
         found = self._reduce(function, shared, add)
         if isinstance(found, Fault):
@@ -307,6 +320,10 @@ def _on_part(function: Callable[..., Any], shared: tuple[Any, ...], part: Sequen
         if _is_empty(own.x):
             return None
         return function(own if own.chosen is None else _picked(own), *shared)
+    except NoRowsError:
+        return None
+    except PlacedError as error:
+        return Fault(type(error), str(error))
     except (TypeError, ValueError, OverflowError) as error:
         kinds = (TypeError, ValueError, OverflowError)
         kind = next(kind for kind in kinds if isinstance(error, kind))

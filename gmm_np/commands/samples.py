@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from gmm_np.checks import FloatArray, counted
 from gmm_np.commands.options import open_data, read_data
-from gmm_np.model_selection import count_distinct
 from gmm_np.progress import Progress
 from gmm_np.solvers import Data
-from gmm_np.solvers.results import variances
+from gmm_np.solvers.results import count_distinct, variances
 from gmm_np.tables import Table, TableError
 
 _LARGEST: Final = 1e150  # its square, and a sum of many of these, is a double

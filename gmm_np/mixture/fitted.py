@@ -132,12 +132,12 @@ class FittedMixture(Estimator):
 
     def log_prob_grad(self, X: Any) -> FloatArray:
         """[+] Return the gradient of each row's log-likelihood in the row itself, [N, D]."""
-        p, rows = self.parameters_, self._check_data(X)
+        p, rows = self.parameters_, self._check_rows(X)
         return log_prob_grad(rows, p.pi_logits, p.means, p.scale, family=p.family)
 
     def log_prob_hess(self, X: Any) -> FloatArray:
         """[+] Return the Hessian of each row's log-likelihood in the row itself, [N, D, D]."""
-        p, rows = self.parameters_, self._check_data(X)
+        p, rows = self.parameters_, self._check_rows(X)
         return log_prob_hess(rows, p.pi_logits, p.means, p.scale, family=p.family)
 
     def modes(self) -> Modes:

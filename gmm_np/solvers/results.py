@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_np.checks import FloatArray, check_rows, check_sample_weight, not_finite
-from gmm_np.hessian import Information, information
-from gmm_np.likelihood import checked_statistics, no_weight, statistics
+from gmm_np.hessian import Information, information, summed_information
+from gmm_np.likelihood import checked_statistics, statistics
 from gmm_np.parameters import Gradients, Parameters
-from gmm_np.parts import Executor, Part, Parts, in_step, is_stream, parts_of
+from gmm_np.parts import Executor, Part, Parts, in_step, is_stream, no_blocks, parts_of
 from gmm_np.priors import Prior
 from gmm_np.second_order import TangentStatistics, tangent_statistics
 from gmm_np.sufficient_statistics import Statistics
@@ -158,6 +158,7 @@ class Data:
         self.x: Any = x
         self.weight: Any = sample_weight
         self.total_weight = 0.0  # of a stream, or parts, known from the first pass on
+        self._variances: FloatArray | None = None
         if self.parts is not None:
             return
         if self.is_stream:
@@ -209,7 +210,7 @@ class Data:
             return self.parts.n_features()
         for rows, _ in self.blocks():
             return int(rows.shape[1])
-        raise ValueError("x is an iterable without any block of rows: give at least one.")
+        raise no_blocks()
 
     def statistics(self, parameters: Parameters, method: str = "auto") -> Statistics:
         """One pass over the data."""
@@ -231,18 +232,13 @@ class Data:
     def information(self, parameters: Parameters) -> Information:
         """One pass over the data, for the Hessian."""
         if self.parts is not None:
-            found: Information = self.parts.reduce(
-                _information_of, parameters, add=Information.plus
-            )
-            if found.weight == 0:
-                raise no_weight()
-            return found
+            return summed_information(self.parts, parameters)
         total: Information | None = None
         for rows, weight in self.blocks():
             part = information(rows, parameters, weight)
             total = part if total is None else total.plus(part)
         if total is None:
-            raise ValueError("x is an iterable without any block of rows: give at least one.")
+            raise no_blocks()
         return total
 
     def fingerprint(self) -> bytes:
@@ -296,10 +292,27 @@ class Data:
         return [_usage(*block, place) for place, block in enumerate(self.blocks())]
 
     def variances(self) -> FloatArray:
-        """Return the variance of each column, 0 of a constant one, [D]; one pass over the data."""
+        """Return the variance of each column, 0 of a constant one, [D]; one pass over the data.
+
+        A second call makes none.
+        """
+        if self._variances is None:
+            if self.parts is not None:
+                spread: Spread = self.parts.reduce(_spread_of, add=Spread.merge)
+            else:
+                spread = _spread(self.blocks())
+            self._variances = _variances(spread)
+        return np.array(self._variances)
+
+    def count_distinct(self, enough: int) -> tuple[int, int]:
+        """Count distinct rows of positive weight, and rows; there may be more of both.
+
+        Whoever counts stops at `enough` of the distinct ones in two rows.
+        """
         if self.parts is not None:
-            return _variances(self.parts.reduce(_spread_of, add=Spread.merge))
-        return variances(self.blocks())
+            found: Distinct = self.parts.reduce(_distinct_of, enough, add=Distinct.merge)
+            return min(len(found.rows), enough), found.n_rows
+        return count_distinct(self.blocks(), enough)
 
     def sample(self, rng: np.random.Generator, size: int = SAMPLE_ROWS) -> Sample:
         """Return distinct rows of positive weight; of `size` rows drawn if there are more.
@@ -345,6 +358,38 @@ class Usage(NamedTuple):
     place: int  # of the block or part
 
 
+class Distinct(NamedTuple):
+    """Distinct rows of positive weight, as bytes, and how many rows were looked at."""
+
+    rows: frozenset[bytes]
+    n_rows: int
+
+    def merge(self, other: Distinct) -> Distinct:
+        """Return those of both."""
+        return Distinct(self.rows | other.rows, self.n_rows + other.n_rows)
+
+
+def count_distinct(
+    blocks: Iterable[tuple[NDArray[Any], FloatArray | None]], enough: int
+) -> tuple[int, int]:
+    """Count distinct rows of positive weight, and rows; stop at `enough` of them in two rows."""
+    found = _distinct(blocks, enough)
+    return len(found.rows), found.n_rows
+
+
+def _distinct(blocks: Iterable[tuple[NDArray[Any], FloatArray | None]], enough: int) -> Distinct:
+    distinct: set[bytes] = set()
+    count = 0
+    for rows, weight in blocks:
+        count += len(rows)
+        used = rows if weight is None else rows[weight > 0]
+        for start in range(0, len(used), 1024):  # most data show enough at once
+            distinct.update(row.tobytes() for row in used[start : start + 1024] + 0.0)
+            if len(distinct) >= enough and count > 1:
+                return Distinct(frozenset(distinct), count)
+    return Distinct(frozenset(distinct), count)
+
+
 class Drawn(NamedTuple):
     """Rows that were drawn [M, D], their weights [M], and uniform keys [M]: the smallest stay."""
 
@@ -355,9 +400,10 @@ class Drawn(NamedTuple):
 
 def _smallest(drawn: Sequence[Drawn], size: int) -> Drawn:
     """Join draws, and keep what has the `size` smallest keys."""
-    if not drawn:
+    some = [part for part in drawn if len(part.key)] or drawn[:1]  # that of no block has no D
+    if not some:
         return Drawn(np.empty((0, 0)), np.empty(0), np.empty(0))
-    joined = Drawn(*(np.concatenate(arrays) for arrays in zip(*drawn, strict=True)))
+    joined = Drawn(*(np.concatenate(arrays) for arrays in zip(*some, strict=True)))
     if len(joined.key) > size:
         smallest = np.argpartition(joined.key, size)[:size]
         return Drawn(*(array[smallest] for array in joined))
@@ -440,10 +486,6 @@ def _here(part: Part) -> Data:
     return Data(part.x, part.weight, some=False)
 
 
-def _information_of(part: Part, parameters: Parameters) -> Information:
-    return _here(part).information(parameters)
-
-
 def _fingerprint_of(part: Part) -> bytes:
     return _here(part).fingerprint()
 
@@ -457,6 +499,10 @@ def _usage(rows: NDArray[Any], weight: FloatArray | None, place: int) -> Usage:
     if weight is None:
         return Usage(len(rows), float(len(rows)), place)
     return Usage(int(np.count_nonzero(weight)), float(weight.sum()), place)
+
+
+def _distinct_of(part: Part, enough: int) -> Distinct:
+    return _distinct(_here(part).blocks(), enough)
 
 
 def _spread_of(part: Part) -> Spread:

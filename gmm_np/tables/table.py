@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_np.parts import PlacedError
 from gmm_np.tables.cells import not_finite, read_range, short
 
 
-class TableError(ValueError):
+class TableError(PlacedError):
     """A file that is not a table of numbers: one line with the place and the remedy."""
 
 
