@@ -33,6 +33,7 @@ from gmm_np.commands.standard_errors import (
     find_errors,
 )
 from gmm_np.commands.standardize import ColumnUnits
+from gmm_np.commands.workers import add_workers, spread
 from gmm_np.inference import KINDS, StandardErrors
 from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
 from gmm_np.model_selection import CRITERIA, Candidate, Selection, SelectionInterrupted
@@ -61,6 +62,7 @@ def add_command(commands: Commands) -> None:
         gmm-np fit data.csv -k 2 --solver em+newton --errors --plot fit.png
         gmm-np fit data.csv -k 2 --errors bootstrap --bootstrap 500
         gmm-np fit large.npy -k 20 --stream --out model.npz
+        gmm-np fit 'data/*.parquet' -k 20 --workers 4 --out model.npz
         """,
     )
     add_data_options(parser)
@@ -87,6 +89,7 @@ def add_command(commands: Commands) -> None:
         help="read DATA anew in each pass, not into memory, as several files always are; .npy is "
         "the fastest",
     )
+    add_workers(parser)
     group = parser.add_argument_group("the fit")
     group.add_argument(
         "--standardize",
@@ -161,7 +164,10 @@ def add_command(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     check_bootstrap(options, options.errors, "--errors")
-    samples = load_samples(options, stream=options.stream or None)
+    elsewhere = options.workers is not None
+    samples = load_samples(options, stream=options.stream or elsewhere or None)
+    if elsewhere:
+        samples = spread(samples, options)
     units = ColumnUnits.of(samples) if options.standardize else None
     fitted_to = units.standardize(samples) if units else samples
     try:

@@ -29,6 +29,7 @@ class Samples(NamedTuple):
     notes: list[str]  # what was assumed
     log_unit: float = 0.0  # what the NLL in the data's units has beyond that of x
     finite: bool = True  # what a table gives is; what is made of it may overflow
+    parts: Sequence[Samples] = ()  # the same in parts, where others read them
 
     @property
     def labels(self) -> list[str]:
@@ -53,7 +54,17 @@ class Samples(NamedTuple):
 
     def data(self) -> Data:
         """Return them for a fit, which does not search again what the table has searched."""
-        return Data(self.x, self.weight, finite=self.finite)
+        if not self.parts:
+            return Data(self.x, self.weight, finite=self.finite)
+        from gmm_np.commands.workers import there
+
+        x = there([part.x for part in self.parts])
+        return Data(x, self.weight and there([part.weight for part in self.parts]))
+
+    def of(self, table: Table) -> Samples:
+        """Return the samples that a part of the table has, read block by block."""
+        rows, weight = (table, None) if self.weight is None else (_Features(table), _Weights(table))
+        return self._replace(table=table, x=rows, weight=weight)
 
     def some_rows(self, most: int, seed: int) -> FloatArray:
         """Return at most so many rows, chosen at random, in their order."""
@@ -138,17 +149,17 @@ def load_samples(
         notes = [*table.notes, *more]
     features = table.names
     stream = len(table.members()) > 1 if stream is None else stream
-    if weight is None:
-        return Samples(table, table if stream else read_data(table), None, features, notes)
-    table = table.choose([*table.numbers, weight])
-    rows, weights = _Features(table), _Weights(table)
+    if weight is not None:
+        table = table.choose([*table.numbers, weight])
+    samples = Samples(table, None, weight, features, notes).of(table)
     if stream:
-        return Samples(table, rows, weights, features, notes)
+        return samples
     values = read_data(table)
+    if weight is None:
+        return samples._replace(x=values)
     if (values[:, -1] < 0).any():
-        list(weights)  # raises, and names the place
-    x, own = np.ascontiguousarray(values[:, :-1]), values[:, -1].copy()
-    return Samples(table, x, own, features, notes)
+        list(samples.weight)  # raises, and names the place
+    return samples._replace(x=np.ascontiguousarray(values[:, :-1]), weight=values[:, -1].copy())
 
 
 def names_to_save(table: Table, names: list[str]) -> list[str] | None:
@@ -228,7 +239,7 @@ def check_range(samples: Samples) -> None:
 
 def column_variances(samples: Samples) -> FloatArray:
     """Return the variance of each column, [D]; TableError where a value is too large."""
-    found = variances(samples.blocks())
+    found = samples.data().variances() if samples.parts else variances(samples.blocks())
     if not np.isfinite(found).all():
         check_range(samples)
     return found

@@ -61,12 +61,15 @@ def find_errors(
         warnings.simplefilter("always")
         in_memory = isinstance(samples.x, np.ndarray)
         rows = _Counted(samples.x, None if by_fits else line)
+        where, weight = samples.x if in_memory else rows, samples.weight
+        if samples.parts and not by_fits:  # fits to other weights read the rows here
+            where, weight = samples.data(), None
         try:
             errors = standard_errors(
-                samples.x if in_memory else rows,
+                where,
                 parameters,
                 kind=kind,
-                sample_weight=samples.weight,
+                sample_weight=weight,
                 n_bootstrap=n_bootstrap,
                 random_state=options.seed,
                 callback=lambda *_: line.advance(),

@@ -48,7 +48,9 @@ class ColumnUnits:
         """Return the samples in these units; what a stream held is read anew in each pass."""
         scaled = _Scaled(samples.x, self)
         x = next(iter(scaled)) if isinstance(samples.x, np.ndarray) else scaled
-        return samples._replace(x=x, log_unit=float(np.log(self.std).sum()), finite=False)
+        parts = [self.standardize(part) for part in samples.parts]
+        log_unit = float(np.log(self.std).sum())
+        return samples._replace(x=x, parts=parts, log_unit=log_unit, finite=False)
 
     def restore(self, candidate: Candidate) -> None:
         """Bring a mixture that was fitted in these units, and its loss, into those of the data.
