@@ -24,6 +24,7 @@ from gmm_np.mixture.sklearn_compat import convergence_warning
 from gmm_np.mixture.validation import as_data, as_generator, check_hyperparameters
 from gmm_np.parameters import Parameters
 from gmm_np.parts import Part
+from gmm_np.solvers.checkpoint import Checkpoint
 from gmm_np.solvers.floor import relative_floor
 from gmm_np.solvers.results import CollapseError, Data
 from gmm_np.solvers.splitting import split_starts
@@ -225,6 +226,7 @@ def select(
     tol: float = 1e-6,
     max_iter: int = 1000,
     callback: Report | None = None,
+    checkpoint: Checkpoint | None = None,
     **options: Any,
 ) -> Selection:
     """Fit mixtures of several sizes and families, and choose one by a criterion.
@@ -262,6 +264,8 @@ def select(
     max_iter : int
     callback : callable, optional
         Called with the candidate, the iteration, from 1, and the loss.
+    checkpoint : gmm_np.solvers.Checkpoint, optional
+        Where to go on from, to the same bits, and whom to tell the state after each iteration.
     **options
         Other parameters of `GaussianMixture`, as `solver`, `priors` or `on_collapse`.
 
@@ -317,7 +321,8 @@ def select(
     options |= {"reg_covar": reg_covar, "tol": tol, "max_iter": max_iter}
     options |= {"n_init": n_init, "random_state": random_state}
     check_hyperparameters(GaussianMixture(sizes[0], covariance_type=kinds[0], **options))
-    run = _Run(data, options, callback, allow_collapsed)
+    checkpoint = Checkpoint() if checkpoint is None else checkpoint
+    run = _Run(data, options, callback, allow_collapsed, checkpoint)
     done: list[Candidate] = []
     distinct, _ = data.count_distinct(max(sizes))
     for candidate in [Candidate(kind, k) for kind in kinds for k in sizes]:
@@ -349,6 +354,7 @@ class _Run(NamedTuple):
     options: dict[str, Any]  # of the estimator
     callback: Report | None
     allow_collapsed: bool
+    checkpoint: Checkpoint
 
     def fit(self, candidate: Candidate, others: list[Candidate]) -> None:
         """Fit a candidate from all its starts; `others` are the smaller ones of its family."""
@@ -408,7 +414,8 @@ class _Run(NamedTuple):
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                model.fit(self.data, callback=report, start=start)
+                own = self.checkpoint.child()
+                model.fit(self.data, callback=report, start=start, checkpoint=own)
             warned = [warning.message for warning in caught]
         except CollapseError as error:
             dropped[len(candidate.histories) - 1] = error
@@ -443,8 +450,11 @@ class _Run(NamedTuple):
     def _measure(self, candidate: Candidate) -> None:
         """Set what the criteria make of the model, in one pass over the data."""
         assert candidate.model is not None
-        p, parts = candidate.model.parameters_, self.data.parts
-        sums = _sums(self.data, p) if parts is None else parts.reduce(_sums_of, p)
+        p, parts, own = candidate.model.parameters_, self.data.parts, self.checkpoint.child()
+        sums = own.state.get("sums")
+        if sums is None:
+            sums = _sums(self.data, p) if parts is None else parts.reduce(_sums_of, p)
+            own.keep(p, lambda: {"sums": sums})
         log_likelihood, total, entropy, count = map(float, sums)
         candidate.n_samples = int(count)
         candidate.criteria = criteria(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from gmm_np.checks import FloatArray, name_components
+from gmm_np.commands.checkpoint import open_checkpoint
 from gmm_np.commands.options import in_options, tell
 from gmm_np.commands.report import SOLVERS, reached
 from gmm_np.commands.samples import Samples, check_distinct, check_range, column_variances
@@ -22,6 +23,7 @@ from gmm_np.model_selection import (
     SelectionInterrupted,
     select,
 )
+from gmm_np.parameters import Parameters
 from gmm_np.progress import Progress
 from gmm_np.solvers.floor import RELATIVE, relative_floor
 from gmm_np.solvers.results import CollapseError
@@ -29,8 +31,12 @@ from gmm_np.solvers.results import CollapseError
 SEVERAL_STARTS = 3  # of each candidate, where there are several
 
 
-def fit_candidates(samples: Samples, options: argparse.Namespace) -> Selection:
+def fit_candidates(
+    samples: Samples, options: argparse.Namespace, restore: Callable[[Parameters], Parameters]
+) -> Selection:
     """Fit each family with each number of components, and choose among them.
+
+    `restore` brings parameters into the units of the data.
 
     Of several, one that cannot be fitted is left with its error; of one, the error is raised. An
     interruption is raised with what there is, if there is anything.
@@ -40,6 +46,7 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> Selection:
     floor = relative_floor(spread) if options.reg_covar is None else options.reg_covar
     several = len(options.family) * len(options.components) > 1
     n_init = options.n_init or (SEVERAL_STARTS if several else 1)
+    checkpoint = open_checkpoint(samples, spread, options, restore)
     with (
         warnings.catch_warnings(record=True) as caught,
         closing(_Lines(samples.log_unit)) as lines,
@@ -60,6 +67,7 @@ def fit_candidates(samples: Samples, options: argparse.Namespace) -> Selection:
                 solver=options.solver,
                 on_collapse=options.on_collapse,
                 callback=lines,
+                checkpoint=checkpoint,
             )
         except SelectionInterrupted as stop:
             if not stop.selection.candidates:

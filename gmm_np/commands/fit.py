@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gmm_np.checks import counted
 from gmm_np.commands.candidates import SEVERAL_STARTS, fit_candidates
+from gmm_np.commands.checkpoint import add_checkpoint, checkpoint_file
 from gmm_np.commands.fit_report import draw_fit, fit_document, fit_text
 from gmm_np.commands.models import save_model
 from gmm_np.commands.options import (
@@ -24,7 +25,7 @@ from gmm_np.commands.options import (
     tell,
     whole_number,
 )
-from gmm_np.commands.report import json_text, tolerance_help
+from gmm_np.commands.report import describe, json_text, mixture_document, tolerance_help
 from gmm_np.commands.samples import Samples, load_samples, names_to_save
 from gmm_np.commands.standard_errors import (
     TO_THE_MAXIMUM,
@@ -52,8 +53,8 @@ def add_command(commands: Commands) -> None:
         usage="DATA -k K",
         description="""Fit K Gaussians to the rows of a table, print the mixture, and write it to
         MODEL for the other commands. With several K or families each is fitted, and a criterion
-        chooses among those without a collapsed component. Ctrl-C ends the fit; with --out the best
-        model so far is kept.""",
+        chooses among those without a collapsed component. Ctrl-C ends the fit; the best model so
+        far is printed, or with --out written.""",
         examples="""
         gmm-np fit data.csv -k 3
         gmm-np fit data.csv -k 3 --family diag --out model.npz --plot fit.png
@@ -62,7 +63,8 @@ def add_command(commands: Commands) -> None:
         gmm-np fit data.csv -k 2 --solver em+newton --errors --plot fit.png
         gmm-np fit data.csv -k 2 --errors bootstrap --bootstrap 500
         gmm-np fit large.npy -k 20 --stream --out model.npz
-        gmm-np fit 'data/*.parquet' -k 20 --workers 4 --out model.npz
+        gmm-np fit 'data/*.parquet' -k 20 --workers 4 --checkpoint so_far.npz --out model.npz
+        gmm-np fit 'data/*.parquet' -k 20 --workers 4 --resume so_far.npz --out model.npz
         """,
     )
     add_data_options(parser)
@@ -142,6 +144,7 @@ def add_command(commands: Commands) -> None:
     group = parser.add_argument_group("what is written")
     model_file = new_file(".npz", what="a model is an .npz file; name it so,")
     group.add_argument("--out", type=model_file, metavar="MODEL", help="the model, an .npz file")
+    add_checkpoint(group)
     group.add_argument(
         "--errors",
         type=_kind,
@@ -171,9 +174,12 @@ def _run(options: argparse.Namespace) -> int:
     units = ColumnUnits.of(samples) if options.standardize else None
     fitted_to = units.standardize(samples) if units else samples
     try:
-        selection = fit_candidates(fitted_to, options)
+        restore = units.restore_parameters if units else _as_it_is
+        selection = fit_candidates(fitted_to, options, restore)
     except SelectionInterrupted as stop:
         _save(stop.selection, samples, options, units)
+        if options.out is None:
+            print(_so_far(stop.selection, samples, options))
         raise KeyboardInterrupt(_what_is_kept(stop.selection, options)) from None
     best, model = selection.best, selection.model
     found = model.parameters_  # in the units of the fit
@@ -236,12 +242,27 @@ def _save(
         vars(selection.model).pop("feature_names_in_", None)
 
 
+def _so_far(selection: Selection, samples: Samples, options: argparse.Namespace) -> str:
+    """Return what is printed of the best model so far."""
+    model = selection.model
+    if not options.json:
+        return describe(model.parameters_, samples.labels)
+    reached = {"nll": -model.lower_bound_, "converged": False, "n_iter": model.n_iter_}
+    document = mixture_document(model) | reached | {"interrupted": True, "columns": samples.names}
+    return json_text(document)
+
+
 def _what_is_kept(selection: Selection, options: argparse.Namespace) -> str:
-    if options.out is None:
-        return "nothing is kept: --out MODEL keeps the best model so far"
     k, n_iter = selection.best.n_components, counted(selection.model.n_iter_, "iteration")
     which = f"{selection.best.family}, K = {k}, after {n_iter}"
-    return f"the best model so far ({which}) is in {options.out}"
+    where = f"in {options.out}" if options.out else "printed; --out MODEL would keep it"
+    said = f"the best model so far ({which}) is {where}"
+    resume = checkpoint_file(options)
+    return said if resume is None else f"{said}; --resume {resume} goes on with the fit"
+
+
+def _as_it_is(parameters: Parameters) -> Parameters:
+    return parameters
 
 
 def _numbers(text: str) -> list[int]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gmm_np.parameters import Parameters
-from gmm_np.solvers.results import Callback
+from gmm_np.solvers.checkpoint import State, parameters_of, state_of
+from gmm_np.solvers.results import Callback, CollapseError
 
 
 class Fit(NamedTuple):
@@ -27,6 +28,33 @@ class Fit(NamedTuple):
         return bool(self.lower_bounds) and self.lower_bounds[-1] > best.lower_bounds[-1]
 
 
+def state_of_end(found: Fit | CollapseError) -> State:
+    """Return what a start came to as the state of a checkpoint."""
+    if isinstance(found, CollapseError):
+        return {"collapsed": list(found.components), "message": str(found)}
+    bounds = np.array(found.lower_bounds)
+    return found._asdict() | {"parameters": state_of(found.parameters), "lower_bounds": bounds}
+
+
+def recall_end(state: State) -> Fit:
+    """Return what a start came to.
+
+    Raises
+    ------
+    CollapseError
+        If that was one.
+    """
+    if "message" in state:
+        raise CollapseError(state["message"], tuple(state["collapsed"]))
+    return Fit(
+        parameters_of(state["parameters"]),
+        state["lower_bounds"].tolist(),
+        state["converged"],
+        tuple(state["collapsed"]),
+        tuple(state["reseeded"]),
+    )
+
+
 class FitLog:
     """Prints what `verbose` asks for, in scikit-learn's words, and calls the user's callback."""
 
@@ -34,10 +62,12 @@ class FitLog:
         self.verbose, self.interval, self.callback = int(verbose), interval, callback
         self.started = self.last = perf_counter()
         self.value = np.inf
+        self.values: list[float] = []  # of each iteration
 
     def __call__(self, iteration: int, value: float) -> None:
         """Take note of an iteration and its objective."""
         change, self.value = self.value - value, value
+        self.values.append(value)
         if self.verbose and iteration % self.interval == 0:
             line = f"  Iteration {iteration}"
             if self.verbose > 1:

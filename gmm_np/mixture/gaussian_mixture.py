@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from gmm_np.checks import name_components
 from gmm_np.likelihood import statistics
 from gmm_np.mixture import findings, model_file
-from gmm_np.mixture.fit_log import Fit, FitLog
+from gmm_np.mixture.fit_log import Fit, FitLog, recall_end, state_of_end
 from gmm_np.mixture.fitted import FittedMixture
 from gmm_np.mixture.sklearn_compat import RegCovarWarning, convergence_warning
 from gmm_np.mixture.validation import (
@@ -32,6 +32,15 @@ from gmm_np.parameters import Parameters, check_covariances
 from gmm_np.parts import is_stream
 from gmm_np.priors import Prior
 from gmm_np.solvers.adam import fit_adam
+from gmm_np.solvers.checkpoint import (
+    Checkpoint,
+    State,
+    parameters_of,
+    recall,
+    set_generator,
+    state_of,
+    state_of_generator,
+)
 from gmm_np.solvers.em import EM
 from gmm_np.solvers.floor import find_held_up
 from gmm_np.solvers.initialization import make_start, sample_for
@@ -272,6 +281,7 @@ class GaussianMixture(FittedMixture):
         *,
         callback: Callback | None = None,
         start: Parameters | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> GaussianMixture:
         """Fit the mixture.
 
@@ -289,6 +299,9 @@ class GaussianMixture(FittedMixture):
             [+] Called with the iteration, from 1, and the mean negative log-likelihood.
         start : Parameters, optional
             [+] Start there, and there alone, in place of what the parameters of the class say.
+        checkpoint : gmm_np.solvers.Checkpoint, optional
+            [+] Where to go on from, to the same bits, and whom to tell the state after each
+            iteration.
 
         Returns
         -------
@@ -325,12 +338,12 @@ class GaussianMixture(FittedMixture):
         dropped = []
         given_start = self.parameters_ if resume else start
         n_starts = self.n_init if given_start is None else 1
+        checkpoint = Checkpoint() if checkpoint is None else checkpoint
         for start_index in range(n_starts):
             log = FitLog(self.verbose, self.verbose_interval, callback)
             log.begin(start_index)
-            first = self._start(data, rng) if given_start is None else given_start
             try:
-                found = self._solve(data, first, rng, before, log)
+                found = self._fit_start(data, given_start, rng, before, log, checkpoint.child())
             except CollapseError as error:
                 collapse = error
                 dropped.append(start_index)
@@ -432,8 +445,55 @@ class GaussianMixture(FittedMixture):
             raise ValueError("fit_predict needs an array: call fit, then predict for each block.")
         return self.fit(X, y, sample_weight, callback=callback, start=start).predict(X)
 
+    def _fit_start(
+        self,
+        data: Data,
+        given: Parameters | None,
+        rng: np.random.Generator,
+        before: float,
+        log: FitLog,
+        checkpoint: Checkpoint,
+    ) -> Fit:
+        """Fit from one start, a given one or one of the data; or recall what it came to."""
+        state = checkpoint.state
+        if state:
+            set_generator(rng, state["rng"])
+        if "end" in state:
+            data.total_weight = state["weight"]
+            recall(state["history"].tolist(), log)
+            return recall_end(state["end"])
+        if state:
+            start = parameters_of(state["start"])
+        else:
+            start = self._start(data, rng) if given is None else given
+            now = {"start": state_of(start), "rng": state_of_generator(rng)}
+            checkpoint.keep(start, lambda: now)
+
+        def end(found: Fit | CollapseError) -> State:
+            return {
+                "end": state_of_end(found),
+                "history": np.array(log.values),
+                "weight": data.total_weight,
+                "rng": state_of_generator(rng),
+            }
+
+        try:
+            found = self._solve(data, start, rng, before, log, checkpoint)
+        except CollapseError as error:
+            collapse = error
+            checkpoint.keep(start, lambda: end(collapse))
+            raise
+        checkpoint.keep(found.parameters, lambda: end(found))
+        return found
+
     def _solve(
-        self, data: Data, start: Parameters, rng: np.random.Generator, before: float, log: FitLog
+        self,
+        data: Data,
+        start: Parameters,
+        rng: np.random.Generator,
+        before: float,
+        log: FitLog,
+        checkpoint: Checkpoint,
     ) -> Fit:
         """Fit from one start."""
         if self.max_iter == 0:
@@ -442,12 +502,13 @@ class GaussianMixture(FittedMixture):
         limits: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "callback": log}
         if self.solver.startswith("em"):
             run = EM(data, start, on_collapse=self.on_collapse, rng=rng, **remedies)
-            run.iterate(before=before, **limits)
+            run.iterate(before=before, checkpoint=checkpoint.child(), **limits)
             bounds = [-value for value in run.history]
             by_em = Fit(run.parameters, bounds, run.converged, run.held(), tuple(run.reseeded))
             if self.solver == "em" or not by_em.converged or by_em.collapsed:
                 return by_em
-            return self._finish(data, by_em, log)
+            return self._finish(data, by_em, log, checkpoint.child())
+        limits["checkpoint"] = checkpoint.child()
         if self.solver == "lbfgs":
             found = fit_lbfgs(data, start, **remedies, **limits)
         else:
@@ -462,7 +523,7 @@ class GaussianMixture(FittedMixture):
         bounds = [-value for value in found.history or (found.nll,)]
         return Fit(found.parameters, bounds, found.converged, found.collapsed)
 
-    def _finish(self, data: Data, by_em: Fit, log: FitLog) -> Fit:
+    def _finish(self, data: Data, by_em: Fit, log: FitLog, checkpoint: Checkpoint) -> Fit:
         """Go on by Newton's method from where EM ended; there is no floor on the way."""
         done = len(by_em.lower_bounds)
         on = by_em.parameters.weights() > 0
@@ -475,6 +536,7 @@ class GaussianMixture(FittedMixture):
             tol=NEWTON_TOL,
             max_iter=max(self.max_iter - done, 1),
             callback=lambda iteration, value: log(done + iteration, value),
+            checkpoint=checkpoint,
         )
         if found.collapsed:
             return by_em
@@ -572,8 +634,11 @@ class GaussianMixture(FittedMixture):
         Parameters that are numbers, texts or None are kept; arrays that start a fit, generators
         and priors are not.
         """
+        model_file.save(path, self._stored())
+
+    def _stored(self) -> model_file.Stored:
         self._check_is_fitted()
-        stored = model_file.Stored(
+        return model_file.Stored(
             self.get_params(),
             self.parameters_,
             getattr(self, "feature_names_in_", None),
@@ -583,7 +648,6 @@ class GaussianMixture(FittedMixture):
             float(getattr(self, "_weight_seen", 0.0)),
             list(getattr(self, "collapsed_", [])),
         )
-        model_file.save(path, stored)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> GaussianMixture:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,7 @@ from gmm_np.files import atomic_write
 from gmm_np.parameters import Parameters
 
 FORMAT: Final = "gmm_np.GaussianMixture/1"
+STATE: Final = "state."  # begins the names of what else a file may hold: the state of a fit
 # Members of a file: the kinds of dtype that each may have, and its number of axes.
 MEMBERS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
     "format": ("U", (0,)),
@@ -46,8 +48,13 @@ class Stored(NamedTuple):
     collapsed: list[int]
 
 
-def save(path: str | PathLike[str], stored: Stored) -> None:
-    """Write a fitted mixture; of its hyperparameters those that are numbers, texts or None."""
+def save(
+    path: str | PathLike[str], stored: Stored, state: Mapping[str, NDArray[Any]] | None = None
+) -> None:
+    """Write a fitted mixture; of its hyperparameters those that are numbers, texts or None.
+
+    `state`, of the fit that it is of, is for `load_state`, and nothing to `load`.
+    """
     given = dict(stored.hyperparameters)
     if np.ndim(given["reg_covar"]) == 1:  # the floor is for the next block too
         given["reg_covar"] = [float(value) for value in given["reg_covar"]]
@@ -74,6 +81,7 @@ def save(path: str | PathLike[str], stored: Stored) -> None:
         "weight_seen": np.float64(stored.weight_seen),
         "collapsed": np.array(stored.collapsed, dtype=np.int64),
     }
+    members |= {f"{STATE}{name}": array for name, array in (state or {}).items()}
     with atomic_write(path) as stream:
         np.savez(stream, **members)
 
@@ -134,8 +142,19 @@ def load(path: str | PathLike[str], names: set[str]) -> Stored:
     )
 
 
-def _read(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
-    """Return the members of an .npz file that has those of `MEMBERS`, and no others."""
+def load_state(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
+    """Return the state of a fit that `save` wrote beside the mixture, empty if it wrote none.
+
+    Raises
+    ------
+    ValueError, OSError
+        As `load` does.
+    """
+    return _read(path, state=True)
+
+
+def _read(path: str | PathLike[str], *, state: bool = False) -> dict[str, NDArray[Any]]:
+    """Return the members of an .npz file that has those of `MEMBERS`, or the state beside them."""
     with Path(path).open("rb") as stream:
         try:
             archive = np.load(stream, allow_pickle=False)
@@ -144,9 +163,13 @@ def _read(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
             with archive:
                 # Files of before do not say which components collapsed.
                 found = {"collapsed": np.zeros(0, dtype=np.int64)}
-                if sorted({*found, *archive.files}) != sorted(MEMBERS):
+                own = [name for name in archive.files if not name.startswith(STATE)]
+                if sorted({*found, *own}) != sorted(MEMBERS):
                     raise _wrong(path, f"its members are {sorted(archive.files)}")
-                return found | {name: archive[name] for name in archive.files}
+                if state:
+                    more = (name for name in archive.files if name.startswith(STATE))
+                    return {name[len(STATE) :]: archive[name] for name in more}
+                return found | {name: archive[name] for name in own}
         except (zipfile.BadZipFile, EOFError, KeyError) as error:
             raise _wrong(path, str(error)) from None
         except ValueError as error:

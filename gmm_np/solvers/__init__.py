@@ -1,12 +1,14 @@
 """The solvers: from data and a start to the parameters of the smallest negative log-likelihood.
 
-In the order in which its modules import one another: what every solver takes and returns,
+In the order in which its modules import one another: states from which a fit goes on, what every
+solver takes and returns,
 covariances as people state them, starts, those that split a component of a fit, EM, EM's memory of
 data that pass by once, the objective of a vector, and what lowers it: L-BFGS, Newton's method,
 Adam.
 """
 
 from gmm_np.solvers.adam import fit_adam
+from gmm_np.solvers.checkpoint import Checkpoint
 from gmm_np.solvers.em import EM, fit_em
 from gmm_np.solvers.initialization import kmeans_start, make_start
 from gmm_np.solvers.results import Callback, CollapseError, Data, FitInterrupted, FitResult, Trace
@@ -15,6 +17,7 @@ from gmm_np.solvers.scipy_solvers import fit_lbfgs, fit_newton
 __all__ = [
     "EM",
     "Callback",
+    "Checkpoint",
     "CollapseError",
     "Data",
     "FitInterrupted",

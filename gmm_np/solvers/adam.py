@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 from gmm_np.parameters import Parameters
 from gmm_np.parts import Executor
 from gmm_np.priors import Prior
+from gmm_np.solvers.checkpoint import (
+    Checkpoint,
+    State,
+    recall,
+    set_generator,
+    state_of_generator,
+)
 from gmm_np.solvers.objective import Objective
 from gmm_np.solvers.results import Callback, Data, FitInterrupted, FitResult, Trace
 
@@ -44,6 +52,7 @@ def fit_adam(
     callback: Callback | None = None,
     trace: Trace | None = None,
     rng: np.random.Generator | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> FitResult:
     """Fit by Adam on the log-diagonal Cholesky vector.
 
@@ -77,6 +86,8 @@ def fit_adam(
         Called with the pass, from 1, and the parameters after it.
     rng : numpy.random.Generator, optional
         Of the batches.
+    checkpoint : Checkpoint, optional
+        Where to go on from, to the same bits, and whom to tell the state after each pass.
 
     Returns
     -------
@@ -93,14 +104,21 @@ def fit_adam(
         raise ValueError(f"batch_size must be at least 1, or None for all rows; got {batch_size}.")
     data = Data.of(x, sample_weight, start.n_features, executor)
     objective = Objective(data, start, reg_covar=reg_covar, priors=priors)
-    batches = Batches(data, batch_size, np.random.default_rng() if rng is None else rng)
+    rng = np.random.default_rng() if rng is None else rng
+    batches = Batches(data, batch_size, rng)
     step_size = np.where(objective.is_logit, step_logits, step_components)
     vector = np.maximum(np.zeros_like(objective.origin), objective.floor)
     mean, square = np.zeros_like(vector), np.zeros_like(vector)
     history: list[float] = []
     n_steps, step, message = max_iter * batches.count, 0, "max_iter passes were made"
+    checkpoint = Checkpoint() if checkpoint is None else checkpoint
+    if state := checkpoint.state:
+        vector, mean, square = (state[name] for name in ("vector", "mean", "square"))
+        step, history = state["step"], state["history"].tolist()
+        set_generator(rng, state["rng"])
     try:
-        for iteration in range(1, max_iter + 1):
+        recall(history, callback)
+        for iteration in range(len(history) + 1, max_iter + 1):
             total = 0.0
             largest = math.inf
             for batch in batches:
@@ -127,9 +145,15 @@ def fit_adam(
             if batches.whole and largest <= tol:
                 message = "the gradient is within the tolerance"
                 break
+            now: State = {"vector": vector, "mean": mean, "square": square, "step": step}
+            checkpoint.keep(objective.parameters(vector), partial(_with, now, history, rng))
     except KeyboardInterrupt:
         raise FitInterrupted(objective.parameters(vector), tuple(history)) from None
     return objective.result(vector, n_iter=len(history), tol=tol, message=message, history=history)
+
+
+def _with(state: State, history: list[float], rng: np.random.Generator) -> State:
+    return state | {"history": np.array(history), "rng": state_of_generator(rng)}
 
 
 class Batches:

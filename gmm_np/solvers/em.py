@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,15 @@ from gmm_np.covariance.sums import Bools
 from gmm_np.parameters import Parameters
 from gmm_np.parts import Executor
 from gmm_np.priors import Prior, conjugate
+from gmm_np.solvers.checkpoint import (
+    Checkpoint,
+    State,
+    parameters_of,
+    recall,
+    set_generator,
+    state_of,
+    state_of_generator,
+)
 from gmm_np.solvers.floor import deviations, find_held_up
 from gmm_np.solvers.results import (
     Callback,
@@ -58,6 +68,7 @@ def fit_em(
     callback: Callback | None = None,
     trace: Trace | None = None,
     rng: np.random.Generator | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> FitResult:
     """Fit by expectation-maximisation, equation (27).
 
@@ -89,6 +100,8 @@ def fit_em(
         Called with the iteration, from 1, and the parameters after it.
     rng : numpy.random.Generator, optional
         For "reseed".
+    checkpoint : Checkpoint, optional
+        Where to go on from, to the same bits, and whom to tell the state after each iteration.
 
     Returns
     -------
@@ -104,7 +117,7 @@ def fit_em(
     """
     data = Data.of(x, sample_weight, start.n_features, executor)
     run = EM(data, start, reg_covar=reg_covar, priors=priors, on_collapse=on_collapse, rng=rng)
-    run.iterate(tol=tol, max_iter=max_iter, callback=callback, trace=trace)
+    run.iterate(tol=tol, max_iter=max_iter, callback=callback, trace=trace, checkpoint=checkpoint)
     final = data.statistics(run.parameters)
     gradient = gradients(run.parameters, final)
     return FitResult(
@@ -175,10 +188,19 @@ class EM:
         callback: Callback | None = None,
         trace: Trace | None = None,
         before: float = math.inf,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
-        """Iterate until the objective changes by less than `tol`; `before` is its last value."""
-        self.converged = False
-        for iteration in range(1, max_iter + 1):
+        """Iterate until the objective changes by less than `tol`; `before` is its last value.
+
+        With the state of a `checkpoint`, go on from there.
+        """
+        checkpoint = Checkpoint() if checkpoint is None else checkpoint
+        self.converged, done = False, 0
+        if checkpoint.state:
+            before = self._restore(checkpoint.state)
+            done = len(self.history)
+            recall(self.history, callback)
+        for iteration in range(done + 1, max_iter + 1):
             n_reseeded = len(self.reseeded)
             try:
                 value = self.step()
@@ -196,6 +218,31 @@ class EM:
                 return
             # After a fresh start the objective is another's.
             before = value if len(self.reseeded) == n_reseeded else math.inf
+            if iteration < max_iter:  # whoever goes on makes one iteration, and sees how it ended
+                checkpoint.keep(self.parameters, partial(self._state, before))
+
+    def _state(self, before: float) -> State:
+        """Return all that the next iteration depends on."""
+        return {
+            "parameters": state_of(self.parameters),
+            "history": np.array(self.history),
+            "before": before,
+            "reseeded": list(self.reseeded),
+            "kept": sorted(self.kept),
+            "waiting": self._waiting,
+            "sample": None if self._sample is None else list(self._sample),
+            "rng": state_of_generator(self.rng),
+        }
+
+    def _restore(self, state: State) -> float:
+        """Go back to a state; return the last value of the objective."""
+        self.parameters = parameters_of(state["parameters"])
+        self.history = state["history"].tolist()
+        self.reseeded, self.kept = list(state["reseeded"]), set(state["kept"])
+        self._waiting = state["waiting"]
+        self._sample = None if state["sample"] is None else Sample(*state["sample"])
+        self.rng = set_generator(self.rng, state["rng"])
+        return float(state["before"])
 
     def step(self) -> float:
         """Make one iteration; return the objective before its update."""

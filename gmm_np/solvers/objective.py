@@ -68,7 +68,8 @@ class Objective:
         reg_covar: ArrayLike = 0.0,
         priors: Sequence[Prior] = (),
     ) -> None:
-        self.data, self.priors, self.reg_covar = data, tuple(priors), reg_covar
+        self.data, self.start, self.reg_covar = data, start, reg_covar
+        self.priors = tuple(priors)
         self.space = LogCholesky.of(start)
         self.origin = self.space.pack(start)
         self.unit, self.is_log_diagonal = _units(self.space, start)

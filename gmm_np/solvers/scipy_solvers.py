@@ -15,6 +15,7 @@ from gmm_np.checks import FloatArray
 from gmm_np.parameters import Parameters
 from gmm_np.parts import Executor
 from gmm_np.priors import Prior
+from gmm_np.solvers.checkpoint import Answers, Checkpoint, State, parameters_of, recall, state_of
 from gmm_np.solvers.objective import Evaluation, Objective
 from gmm_np.solvers.results import Callback, Data, FitInterrupted, FitResult, Trace
 
@@ -34,6 +35,7 @@ def fit_lbfgs(
     max_iter: int = 2000,
     callback: Callback | None = None,
     trace: Trace | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> FitResult:
     """Fit by L-BFGS on the log-diagonal Cholesky vector, with the hand-written gradient.
 
@@ -59,6 +61,9 @@ def fit_lbfgs(
         Called with the iteration, from 1, and the mean negative log-likelihood.
     trace : callable, optional
         Called with the iteration, from 1, and the parameters after it.
+    checkpoint : Checkpoint, optional
+        Where to go on from, to the same bits, and whom to tell the state after each iteration. It
+        grows by a gradient, or a Hessian, for each evaluation since the last start.
 
     Returns
     -------
@@ -91,7 +96,7 @@ def fit_lbfgs(
         bounds = Bounds(objective.floor, np.inf) if has_floor else None
         return {"method": "L-BFGS-B", "options": limits, "bounds": bounds}
 
-    return _minimize(objective, tol, max_iter, callback, trace, options)
+    return _minimize(objective, tol, max_iter, callback, trace, options, checkpoint)
 
 
 def fit_newton(
@@ -105,6 +110,7 @@ def fit_newton(
     max_iter: int = 200,
     callback: Callback | None = None,
     trace: Trace | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> FitResult:
     """Fit by Newton's method in a trust region, on the same vector as `fit_lbfgs`.
 
@@ -112,7 +118,7 @@ def fit_newton(
 
     Parameters
     ----------
-    x, start, sample_weight, executor, priors, callback, trace
+    x, start, sample_weight, executor, priors, callback, trace, checkpoint
         As for `fit_lbfgs`.
     tol : float
         As for `fit_lbfgs`. The gradient is brought below it also where the objective has settled
@@ -163,7 +169,7 @@ def fit_newton(
             return said | {"hess": lambda vector: objective.hessian(at(vector))}
         return said | {"hessp": lambda vector, step: objective.times_hessian(at(vector), step)}
 
-    result = _minimize(objective, tol, max_iter, callback, trace, options)
+    result = _minimize(objective, tol, max_iter, callback, trace, options, checkpoint)
     if result.collapsed or result.n_iter >= max_iter:
         return result
     return _polish(objective.at(result.parameters), result, tol, is_small)
@@ -217,6 +223,7 @@ def _minimize(
     callback: Callback | None,
     trace: Trace | None,
     options: Callable[[Objective, float, int], dict[str, Any]],
+    checkpoint: Checkpoint | None,
 ) -> FitResult:
     """Call scipy.optimize.minimize until the gradient is small where it stops, or that is in vain.
 
@@ -227,7 +234,25 @@ def _minimize(
 
     history: list[float] = []
     n_iter, gtol, before = 0, tol, np.inf
+    checkpoint = Checkpoint() if checkpoint is None else checkpoint
+    answers = Answers()
+    if state := checkpoint.state:
+        objective, answers = objective.at(parameters_of(state["start"])), Answers(state["answers"])
+        history, n_iter = state["history"].tolist(), state["n_iter"]
+        gtol, before = state["gtol"], state["before"]
+        recall(history, callback)
+    n_before = len(history)
     latest = np.zeros_like(objective.origin)
+
+    def now() -> State:
+        return {
+            "start": state_of(objective.start),
+            "history": np.array(history[:n_before]),
+            "n_iter": n_iter,
+            "gtol": gtol,
+            "before": before,
+            "answers": answers.state(),
+        }
 
     def report(intermediate_result: Any) -> None:
         nonlocal latest
@@ -238,11 +263,16 @@ def _minimize(
             callback(len(history), history[-1])
         if trace is not None:
             trace(len(history), objective.parameters(latest))
+        if not answers.are_old:
+            checkpoint.keep(objective.parameters(latest), now)
 
     while True:
         latest = np.maximum(np.zeros_like(objective.origin), objective.floor)
         try:
             said = {"fun": objective.value_and_grad} | options(objective, gtol, max_iter - n_iter)
+            said["fun"] = answers.of_value_and_grad(said["fun"])
+            for name in said.keys() & {"hess", "hessp"}:
+                said[name] = answers.of_curvature(said[name])
             best = minimize(x0=latest, jac=True, callback=report, **said)
         except KeyboardInterrupt:
             parameters = objective.evaluate(latest).parameters
@@ -263,4 +293,4 @@ def _minimize(
         # Units of a vector are those of no component in particular, so that its gradient may be
         # smaller than tol where that of the fit is not.
         gtol = min(gtol, 0.5 * float(np.abs(found.gradient).max()) / excess)
-        objective = objective.at(found.parameters)
+        objective, answers, n_before = objective.at(found.parameters), Answers(), len(history)

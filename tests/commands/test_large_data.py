@@ -10,6 +10,7 @@ import pytest
 
 from gmm_np import GaussianMixture
 from gmm_np.cli import main
+from gmm_np.mixture import model_file
 from gmm_np.tables import write_table
 
 N = 600
@@ -113,3 +114,96 @@ def test_lines_of_several_files_are_not_mixed(capsys):
     assert "score one file at a time" in printed.err
     run(capsys, "score", "m.npz", "part-*.csv", "--out", "rows.csv")
     assert len(Path("rows.csv").read_text(encoding="utf-8").splitlines()) == 1 + N
+
+
+# --- checkpoints --------------------------------------------------------------------------------
+
+
+def bits(path):
+    p = GaussianMixture.load(path).parameters_
+    return b"".join(array.tobytes() for array in (p.pi_logits, p.means, p.scale))
+
+
+class Killed(BaseException):
+    """What nobody catches."""
+
+
+def kill_after(monkeypatch, n_writes):
+    """Let the process die after so many checkpoints."""
+    save, written = model_file.save, []
+
+    def dying(*arguments):
+        save(*arguments)
+        written.append(1)
+        if len(written) == n_writes:
+            raise Killed
+
+    monkeypatch.setattr("gmm_np.mixture.model_file.save", dying)
+
+
+@pytest.mark.usefixtures("directory")
+@pytest.mark.parametrize("options", [[], ["--stream"], ["--standardize", "--solver", "em+newton"]])
+def test_a_fit_that_was_killed_resumes_to_the_same_bits(capsys, monkeypatch, options):
+    options = ["fit", "all.csv", "-k", "1-3", "--n-init", "2", *options]
+    expected = run(capsys, *options, "--out", "one.npz").out
+    for n_writes in (1, 7):
+        with monkeypatch.context() as patch:
+            kill_after(patch, n_writes)
+            with pytest.raises(Killed):
+                main([*options, "--checkpoint", "c.npz"])
+        # It is a model, of the rows in their own units.
+        assert float(json.loads(run(capsys, "score", "c.npz", "all.csv", "--json").out)["nll"]) < 6
+        assert "a  " in run(capsys, "info", "c.npz").out
+        out = run(capsys, *options, "--resume", "c.npz", "--out", "two.npz").out
+        assert out == expected.replace("one.npz", "two.npz")
+        assert bits("two.npz") == bits("one.npz")
+
+
+@pytest.mark.usefixtures("directory")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["all.csv", "-k", "3"],
+            "of another fit: --components was 2, and is 3; repeat the command",
+        ),
+        (["all.csv", "-k", "2", "--family", "diag"], "--family was full, and is diag"),
+        (["all.csv", "-k", "2", "--columns", "a"], "--columns was a,b, and is a"),
+        (["all.csv", "-k", "2", "--tol", "1e-3"], "--tol was left out, and is 0.001"),
+        (["part-3.csv", "-k", "2"], "the rows of DATA are others: their variances differ"),
+        (["all.csv", "-k", "2", "--stream"], "DATA were read in memory, and are read as a stream"),
+    ],
+)
+def test_a_checkpoint_of_another_fit_is_refused(capsys, options, message):
+    run(capsys, "fit", "all.csv", "-k", "2", "--checkpoint", "c.npz", "--out", "m.npz")
+    printed = run(capsys, "fit", *options, "--resume", "c.npz", code=2)
+    assert printed.err.startswith("gmm-np: error: c.npz: is of another fit: ")
+    assert message in printed.err
+    printed = run(capsys, "fit", "all.csv", "-k", "2", "--resume", "m.npz", code=2)
+    assert "m.npz: is a model without the state of a fit; give a file that" in printed.err
+    printed = run(capsys, "fit", "all.csv", "-k", "2", "--resume", "none.npz", code=2)
+    assert "none.npz: no such file" in printed.err
+
+
+@pytest.mark.usefixtures("directory")
+@pytest.mark.parametrize("more", [[], ["--json"], ["--checkpoint", "c.npz", "--standardize"]])
+def test_an_interrupted_fit_without_out_prints_the_best_so_far(capsys, monkeypatch, more):
+    def stop(self, steps=1, note=""):
+        del steps, note
+        self.done += 1
+        if self.done == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("gmm_np.commands.candidates.Progress.advance", stop)
+    options = ["fit", "all.csv", "-k", "2", "--stream", "--tol", "0", "--seed", "1"]
+    printed = run(capsys, *options, *more, code=130)
+    which = "interrupted; the best model so far (full, K = 2, after 3 iterations) is printed; --out"
+    assert printed.err.startswith(f"gmm-np: {which}")
+    if "--json" in more:
+        assert json.loads(printed.out)["interrupted"] is True
+        assert len(json.loads(printed.out)["means"]) == 2
+    else:
+        assert printed.out.count("weight 0.") == 2
+        assert " 1.9" in printed.out or " 2.0" in printed.out  # in the units of the data
+    if "c.npz" in more:
+        assert printed.err.endswith("; --resume c.npz goes on with the fit\n")

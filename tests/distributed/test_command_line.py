@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +15,11 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from checkout import ROOT
 
 from gmm_np import GaussianMixture
 from gmm_np.cli import main
+from gmm_np.mixture import model_file
 
 pytestmark = [
     pytest.mark.needs_extras,
@@ -123,6 +128,7 @@ def test_ctrl_c_ends_all_processes_and_keeps_the_best_model_so_far():
 import signal, sys
 import gmm_np.commands.candidates as candidates
 from gmm_np.cli import main
+from gmm_np.mixture import model_file
 from gmm_np.progress import Progress
 
 class Told(Progress):
@@ -157,3 +163,40 @@ if __name__ == '__main__':
     left = [p for p in psutil.process_iter() if group_of(p.pid) == process.pid]
     assert not psutil.wait_procs(left, timeout=10)[1]  # Python's own helper ends after it
     assert GaussianMixture.load("m.npz").n_iter_ >= 3
+
+
+def test_a_fit_by_workers_that_was_killed_resumes_to_the_same_bits(capsys, monkeypatch):
+    """Whatever the number of the workers that go on."""
+    save, written = model_file.save, []
+
+    def copying(path, *arguments):
+        save(path, *arguments)
+        written.append(path)
+        if len(written) == 4:  # what is there if the process dies now
+            shutil.copy(path, "c.npz")
+
+    options = ["fit", "*.parquet", "--columns", "a,b", "-k", "2", "--tol", "1e-9"]
+    with monkeypatch.context() as patch:
+        patch.setattr("gmm_np.mixture.model_file.save", copying)
+        run(capsys, *options, "--workers", 1, "--checkpoint", "all.npz", "--out", "one.npz")
+    assert len(written) > 5
+    run(capsys, *options, "--workers", 2, "--resume", "c.npz", "--out", "two.npz")
+    assert bits("two.npz") == bits("one.npz")
+    printed = run(capsys, *options, "--resume", "c.npz", code=2)
+    assert "DATA were read by --workers, and are read as a stream" in printed.err
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(tmp_path, capsys):
+    page = (ROOT / "docs/distributed.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sh\n(.*?)```", page, re.S)
+    first, *commands = block.splitlines()
+    assert first == "mkdir -p data"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "gmm_np").symlink_to(ROOT / "gmm_np")
+    smaller = {"60000": "600", "40000": "400"}
+    for line in commands:
+        name, *arguments = shlex.split(line)
+        assert name == "gmm-np"
+        run(capsys, *(smaller.get(argument, argument) for argument in arguments))
+    assert bits("resumed.npz") == bits("by_workers.npz")
