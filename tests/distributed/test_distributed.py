@@ -502,12 +502,33 @@ def test_the_code_of_the_page_runs_one_block_after_the_other(tmp_path, monkeypat
     assert statistics(names["parts_of_files"], names["start"]).count == len(names["rows"])
 
 
+def benchmark(*options):
+    command = [sys.executable, ROOT / "scripts/benchmark_distributed.py", *map(str, options)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+SMALL = ("--rows", 2000, "--columns", 2, "--components", 2, "--parts", 4, "--iterations", 1)
+
+
 def test_the_benchmark_prints_each_number_of_workers_and_the_same_objective():
-    command = [sys.executable, ROOT / "scripts/benchmark_distributed.py", "--rows", "2000"]
-    options = ["--columns", "2", "--components", "2", "--parts", "4", "--iterations", "1"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
-    rows = [line.split() for line in lines if re.match(r" +[12] ", line)]
+    out = benchmark(*SMALL)
+    rows = [line.split() for line in out.splitlines() if re.match(r" +[12] ", line)]
     assert [row[0] for row in rows] == ["1", "2"]
     assert rows[0][-1] == rows[1][-1]  # the same bits
-    assert "not measured" in done.stdout
+    assert "8 K (1 + D + D(D+1)/2) = 96 bytes" in out
+    assert re.search(r"^500 +[0-9]+ +[0-9]+$\n^2000 +[0-9]+ +[0-9]+$", out, re.M)
+    assert re.search(r"not measured.*\n.*\n.*\n1e\+10 +100 +1000 +[0-9.]+ +0\.1$", out, re.M)
+
+
+def test_the_benchmark_streams_files_and_leaves_none(tmp_path):
+    out = benchmark("--stream", 3000, "--components", 2, "--iterations", 2, "--directory", tmp_path)
+    assert "3000 rows of 8 columns in 1 Parquet files" in out
+    assert re.search(r"^ +2 +[0-9.]+ +[0-9.e+]+$\n^peak memory: [0-9]+ MB; objective", out, re.M)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_at_any_time_costs_no_bit():
+    out = benchmark("--kill", 3, "--rows", 40_000, "--columns", 4, "--components", 4)
+    assert out.splitlines()[-1] == "3 of 3 tries came to the same bits"
+    assert len(re.findall(r"^ +[123] .* yes$", out, re.M)) == 3
