@@ -33,15 +33,13 @@ def add_checkpoint(group: Any) -> None:
         "--checkpoint",
         type=file,
         metavar="FILE",
-        help="write the mixture so far and the state of the fit after each iteration, an .npz file "
-        "that is a MODEL, too",
+        help="the mixture so far and the state of the fit, after each iteration",
     )
     group.add_argument(
         "--resume",
         type=Path,
         metavar="FILE",
-        help="go on from a checkpoint of the same fit to the same data, to the same bits; further "
-        "ones are written to it, or to --checkpoint",
+        help="go on from a checkpoint of the same fit, to the same bits; it is written on",
     )
 
 

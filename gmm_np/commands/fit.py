@@ -62,9 +62,7 @@ def add_command(commands: Commands) -> None:
         gmm-np fit data.csv -k 2 --columns eruptions,waiting --json
         gmm-np fit data.csv -k 2 --solver em+newton --errors --plot fit.png
         gmm-np fit data.csv -k 2 --errors bootstrap --bootstrap 500
-        gmm-np fit large.npy -k 20 --stream --out model.npz
         gmm-np fit 'data/*.parquet' -k 20 --workers 4 --checkpoint so_far.npz --out model.npz
-        gmm-np fit 'data/*.parquet' -k 20 --workers 4 --resume so_far.npz --out model.npz
         """,
     )
     add_data_options(parser)
@@ -88,8 +86,7 @@ def add_command(commands: Commands) -> None:
     parser.add_argument(
         "--stream",
         action="store_true",
-        help="read DATA anew in each pass, not into memory, as several files always are; .npy is "
-        "the fastest",
+        help="read DATA anew in each pass, as several files are; .npy is the fastest",
     )
     add_workers(parser)
     group = parser.add_argument_group("the fit")
@@ -126,8 +123,7 @@ def add_command(commands: Commands) -> None:
         metavar="WHAT",
         help="what em does with a component whose rows span less than all dimensions where "
         "--reg-covar is too small to hold it up: raise an error, reseed it at a random row, or "
-        "keep its covariance (default: %(default)s; the default --reg-covar holds it up, and a "
-        "warning names it)",
+        "keep its covariance (default: %(default)s; the default one holds it up, with a warning)",
     )
     group.add_argument(
         "--criterion",
@@ -157,7 +153,7 @@ def add_command(commands: Commands) -> None:
     add_bootstrap(group)
     add_picture_options(
         group,
-        plot="a picture of data and mixture, with the errors of the means if there are --errors",
+        plot="a picture of data and mixture, and of the errors of the means, if any",
         plot_history="a picture of the loss by iteration",
         plot_responsibilities="a picture of which component made which row",
         plot_bic="a picture of the criterion by K and family",

@@ -122,8 +122,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="DATA",
         help="a table, a row a sample: text (.csv, .tsv, .txt; also .gz, .bz2, .xz), a NumPy array "
-        "(.npy, .npz), or .parquet; - for the standard input. Or several files of the same "
-        "columns, by names or by patterns in quotes, as 'data/*.parquet'",
+        "(.npy, .npz), or .parquet; several, as 'data/*.csv'; - for the standard input",
     )
     group = parser.add_argument_group("reading DATA")
     group.add_argument(
@@ -178,15 +177,14 @@ def add_solver_options(group: Any, default: str) -> list[argparse.Action]:
             default=default,
             metavar="S",
             help=f"{', '.join(names)} or {last}; em+newton goes on from where em ended by Newton's "
-            "method, to the last digits of the maximum, without a floor (default: %(default)s)",
+            "method, to the last digits, without a floor (default: %(default)s)",
         ),
         group.add_argument(
             "--max-iter",
             type=whole_number(1),
             default=1000,
             metavar="N",
-            help="iterations of each start at most, for adam passes over the data (default: "
-            "%(default)s)",
+            help="iterations of each start at most, of adam passes (default: %(default)s)",
         ),
     ]
 

@@ -23,8 +23,7 @@ def add_workers(parser: Any) -> None:
         "--workers",
         type=whole_number(1),
         metavar="N",
-        help="read DATA in parts, anew in each pass, in N processes of one core each, which Dask "
-        "starts; the number of processes does not change a bit of the result",
+        help="read DATA in parts, anew in each pass, in N processes of one core each",
     )
 
 
