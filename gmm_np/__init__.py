@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from gmm_np import parametrizations, priors
 from gmm_np.gradcheck import BlockCheck, GradientReport, check_grad
 from gmm_np.likelihood import log_prob, nll, nll_value_and_grad, responsibilities, statistics
+from gmm_np.missing import impute
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.sufficient_statistics import Statistics, em_step, gradients
 
@@ -46,6 +47,7 @@ __all__ = [
     "datasets",
     "em_step",
     "gradients",
+    "impute",
     "interop",
     "log_prob",
     "log_prob_grad",

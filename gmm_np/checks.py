@@ -106,23 +106,28 @@ def check_rows(x: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
     return array
 
 
-def not_finite(x: NDArray[Any], rows: int = 2**16) -> ValueError:
+def not_finite(x: NDArray[Any], rows: int = 2**16, *, missing: bool = False) -> ValueError:
     """Return the error for data that are known to hold a value that is not finite.
 
-    Reads `rows` rows at a time, so that it needs no memory of the size of the data.
+    Reads `rows` rows at a time, so that it needs no memory of the size of the data. `missing`:
+    whether NaN stands for a missing value, so that infinite ones alone are wrong.
     """
-    count, first = 0, ""
+    count, first, any_nan = 0, "", False
     for start in range(0, len(x), rows):
-        bad = ~np.isfinite(x[start : start + rows])
+        part = x[start : start + rows]
+        bad = np.isinf(part) if missing else ~np.isfinite(part)
+        any_nan = any_nan or bool(np.isnan(part).any())
         if not first and bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
             value = float(x[start + row, column])
             first = f"the first {value!r} at row {start + row}, column {column}"
         count += int(bad.sum())
-    return ValueError(
-        f"x has values that are not finite: {count} of {x.size}, {first}. Drop or impute these "
-        "rows."
-    )
+    what, remedy = "not finite", "Drop or impute these rows."
+    if missing:
+        what, remedy = "infinite", "Drop these rows, or set NaN where a value is missing."
+    elif any_nan:
+        remedy = 'Drop or impute these rows, or set missing="marginal" if NaN is a missing value.'
+    return ValueError(f"x has values that are {what}: {count} of {x.size}, {first}. {remedy}")
 
 
 def check_sample_weight(

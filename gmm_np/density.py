@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_np.checks import FloatArray, check_rows, first_of
+from gmm_np.checks import FloatArray, check_choice, check_rows, first_of
 from gmm_np.covariance import FAMILIES
 from gmm_np.estep import Block, EStep, PreparedMixture, ResidualKernel
 from gmm_np.likelihood import log_prob, responsibilities, rows_of_parts
+from gmm_np.missing import MISSING, MarginalEStep, out_of_range
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.parts import parts_of
 
@@ -54,18 +55,20 @@ def log_prob_grad(
     scale: ArrayLike,
     *,
     family: str = "full",
+    missing: str = "error",
 ) -> FloatArray:
     """Gradient of each sample's log-likelihood in the sample itself: (18) and (19).
 
     Parameters
     ----------
-    x, pi_logits, means, scale, family
+    x, pi_logits, means, scale, family, missing
         As in `nll`.
 
     Returns
     -------
     gradient : ndarray, shape [N, D]
-        In float64; infinite where it is beyond the range of a double. Of Dask's data a Dask array.
+        In float64; infinite where it is beyond the range of a double, and zero where a value is
+        missing. Of Dask's data a Dask array.
 
     Raises
     ------
@@ -82,9 +85,9 @@ def log_prob_grad(
     parts = parts_of(x)
     if parts is not None:
         tail = (parameters.n_features,)
-        there: FloatArray = rows_of_parts(parts, _grad, parameters, tail=tail)
+        there: FloatArray = rows_of_parts(parts, _grad, parameters, missing, tail=tail)
         return there
-    return _grad(x, parameters)
+    return _grad(x, parameters, missing)
 
 
 def log_prob_hess(
@@ -182,21 +185,26 @@ def modes(
     return Modes(points[found], height[found])
 
 
-def _grad(x: ArrayLike, parameters: Parameters) -> FloatArray:
+def _grad(x: ArrayLike, parameters: Parameters, missing: str = "error") -> FloatArray:
+    check_choice("missing", missing, MISSING)
     rows = check_rows(x, parameters.n_features)
     out = np.empty(rows.shape)
     mixture = PreparedMixture.of(parameters)
 
     def write(block: Block) -> None:
-        part = slice(block.start, block.stop)
         if block.kernel is None:
-            out[part] = _grad_by_reference(block.samples.T, parameters)
+            if np.isnan(rows[block.rows]).any():
+                raise out_of_range()
+            out[block.rows] = _grad_by_reference(block.samples.T, parameters)
         else:
             resp, z = _residuals(block)
             z *= resp[:, None]
-            out[part] = -mixture.family.structure.total_pull(mixture.inverse, z).T  # (19)
+            out[block.rows] = -mixture.family.structure.total_pull(mixture.inverse, z).T  # (19)
 
-    EStep(mixture, "direct", gradient=True, n_samples=len(rows)).each(rows, write)
+    kind = MarginalEStep if missing == "marginal" else EStep
+    kind(mixture, "direct", gradient=True, n_samples=len(rows)).each(rows, write)
+    if missing == "marginal":
+        out[np.isnan(rows)] = 0.0  # but for rounding
     return out
 
 
@@ -237,7 +245,7 @@ def _hess(x: ArrayLike, parameters: Parameters) -> FloatArray:
 def _residuals(block: Block) -> tuple[FloatArray, FloatArray]:
     """Return responsibilities [K, B] of a block, and its residuals z [K, D, B], to be changed."""
     assert isinstance(block.kernel, ResidualKernel)
-    return block.exponentials / block.total, block.kernel.z
+    return block.exponentials / block.total, block.kernel.lifted()
 
 
 def _grad_by_reference(x: FloatArray, parameters: Parameters) -> FloatArray:

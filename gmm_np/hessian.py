@@ -10,18 +10,27 @@ vector, L of them that one component depends on.
 from __future__ import annotations
 
 import threading
-from functools import reduce
+from collections.abc import Sequence
+from functools import cached_property, reduce
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_np.checks import FloatArray, as_scalar_reduction, check_rows, check_sample_weight
+from gmm_np.checks import (
+    FloatArray,
+    as_scalar_reduction,
+    check_choice,
+    check_rows,
+    check_sample_weight,
+)
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.sums import Sums
 from gmm_np.estep import Block, EStep, PreparedMixture, ResidualKernel, Tangent
 from gmm_np.likelihood import no_weight, of_each_block, rows_of_parts
 from gmm_np.linalg import triangles
+from gmm_np.linalg.factors import triangle_places
+from gmm_np.missing import MISSING, MarginalEStep, by_covariance, out_of_range
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.parametrizations import Cholesky
 from gmm_np.parts import Part, Parts, no_blocks, parts_of
@@ -37,12 +46,13 @@ def scores(
     scale: ArrayLike,
     *,
     family: str = "full",
+    missing: str = "error",
 ) -> FloatArray:
     """Gradient of the log-likelihood of each sample, as a row: s_n of equation (65).
 
     Parameters
     ----------
-    x, pi_logits, means, scale, family
+    x, pi_logits, means, scale, family, missing
         As in `nll`.
 
     Returns
@@ -66,26 +76,29 @@ def scores(
     parts = parts_of(x)
     if parts is not None:
         tail = (Cholesky.of(parameters).size,)
-        there: FloatArray = rows_of_parts(parts, _scores, parameters, tail=tail)
+        there: FloatArray = rows_of_parts(parts, _scores, parameters, missing, tail=tail)
         return there
-    return _scores(x, parameters)
+    return _scores(x, parameters, missing)
 
 
-def _scores(x: ArrayLike, parameters: Parameters) -> FloatArray:
+def _scores(x: ArrayLike, parameters: Parameters, missing: str) -> FloatArray:
     rows = check_rows(x, parameters.n_features)
     layout = _Layout(parameters)
     out = np.empty((len(rows), layout.size))
 
     def write(block: Block) -> None:
-        part = slice(block.start, block.stop)
+        part = block.rows
         if block.kernel is None:
+            if np.isnan(rows[block.rows]).any():
+                raise out_of_range()
             out[part] = _scores_by_reference(block.samples, parameters)
         else:
             resp, local = layout.local_scores(block)
-            out[part] = layout.total(resp, local).T
-            out[part, : parameters.n_components] -= layout.weights
+            found = layout.total(resp, local).T
+            found[:, : parameters.n_components] -= layout.weights
+            out[part] = found
 
-    layout.engine(len(rows)).each(rows, write)
+    layout.engine(len(rows), missing).each(rows, write)
     return out
 
 
@@ -98,12 +111,13 @@ def nll_hessian(
     family: str = "full",
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
+    missing: str = "error",
 ) -> FloatArray:
     """Hessian of the negative log-likelihood in its parameters, equation (65).
 
     Parameters
     ----------
-    x, pi_logits, means, scale, family, sample_weight
+    x, pi_logits, means, scale, family, sample_weight, missing
         As in `nll`.
     reduction : {"mean", "sum"}
         Weighted mean (the default) or weighted sum over samples.
@@ -136,10 +150,11 @@ def nll_hessian(
     parameters = Parameters(pi_logits, means, scale, family)
     parts = parts_of(x, sample_weight)
     if parts is not None:
-        found = summed_information(parts, parameters)
+        found = summed_information(parts, parameters, missing)
     else:
         rows = check_rows(x, parameters.n_features)
-        found = information(rows, parameters, check_sample_weight(sample_weight, len(rows)))
+        weight = check_sample_weight(sample_weight, len(rows))
+        found = information(rows, parameters, weight, missing)
     return found.hessian / found.weight if reduction == "mean" else found.hessian
 
 
@@ -174,7 +189,10 @@ class Information(NamedTuple):
 
 
 def information(
-    rows: NDArray[np.generic], parameters: Parameters, weight: FloatArray | None
+    rows: NDArray[np.generic],
+    parameters: Parameters,
+    weight: FloatArray | None,
+    missing: str = "error",
 ) -> Information:
     """Observed information, and the sum of outer products of scores, equation (65).
 
@@ -188,7 +206,7 @@ def information(
         If a second derivative, or a step to it, is beyond the range of a double.
     """
     layout = _Layout(parameters)
-    engine = layout.engine(len(rows))
+    engine = layout.engine(len(rows), missing)
     # sum w r h h^T, which is of one component after the other, and sum w s s^T, (65)
     within, between = np.zeros((2, layout.size, layout.size))
     score = np.zeros(layout.size)
@@ -197,14 +215,15 @@ def information(
     def add(block: Block) -> None:
         if block.kernel is None:
             raise _out_of_range()
-        own = np.ones_like(block.total) if weight is None else weight[block.start : block.stop]
+        own = np.ones_like(block.total) if weight is None else weight[block.rows]
         resp, local = layout.local_scores(block)
         scores = layout.total(resp, local)
         outer = np.empty(between.shape)
         triangles.multiply(scores * own, scores.T, out=outer)
         squares = np.empty((len(local), local.shape[1], local.shape[1]))
         triangles.multiply(local * (own * resp)[:, None], local.swapaxes(1, 2), out=squares)
-        block.kernel.add(block.exponentials, own / block.total)
+        if missing == "error":
+            block.kernel.add(block.exponentials, own / block.total)
         with lock:
             np.add(between, outer, out=between)
             np.add(score, scores @ own, out=score)
@@ -212,8 +231,13 @@ def information(
 
     engine.each(rows, add)
     with np.errstate(all="ignore"):
+        spreads: list[Sums] = []
+        if missing == "marginal":  # whose moments are those of patterns, and not of blocks
+            marginal = layout.marginal(len(rows), layout.tangents)
+            marginal.add(rows, weight)
+            engine, spreads = marginal, marginal.spreads()
         sums = engine.sums()
-        hessian = layout.of_fixed_responsibilities(sums) - within + between
+        hessian = layout.of_fixed_responsibilities(sums, spreads) - within + between
         # Scores in the logits are r - pi, and were r so far.
         total, shift = float(sums.mass.sum()), np.zeros(layout.size)
         shift[: parameters.n_components] = layout.weights
@@ -226,7 +250,9 @@ def information(
     return Information(found, score, 0.5 * (hessian + hessian.T), 0.5 * (outer + outer.T))
 
 
-def summed_information(parts: Parts, parameters: Parameters) -> Information:
+def summed_information(
+    parts: Parts, parameters: Parameters, missing: str = "error"
+) -> Information:
     """Return what the rows of all parts say.
 
     Raises
@@ -234,16 +260,19 @@ def summed_information(parts: Parts, parameters: Parameters) -> Information:
     TypeError, ValueError, OverflowError
         As `nll_hessian` does.
     """
-    found: Information = parts.reduce(_information_of, parameters, add=Information.plus)
+    found: Information = parts.reduce(
+        _information_of, parameters, missing, add=Information.plus
+    )
     if found.weight == 0:
         raise no_weight()
     return found
 
 
-def _information_of(part: Part, parameters: Parameters) -> Information:
+def _information_of(part: Part, parameters: Parameters, missing: str) -> Information:
     def of_rows(block: ArrayLike, given: ArrayLike | None) -> Information:
         rows = check_rows(block, parameters.n_features)
-        return information(rows, parameters, check_sample_weight(given, len(rows), some=False))
+        weight = check_sample_weight(given, len(rows), some=False)
+        return information(rows, parameters, weight, missing)
 
     found = of_each_block(of_rows, part.x, part.weight)
     total = next(found, None)
@@ -273,9 +302,18 @@ class _Layout:
         )
         self.on = np.flatnonzero(self.mixture.on)
 
-    def engine(self, n_samples: int) -> EStep:
+    def engine(self, n_samples: int, missing: str) -> EStep:
         """Return an E-step by the kernel that keeps residuals."""
+        check_choice("missing", missing, MISSING)
+        if missing == "marginal":
+            return self.marginal(n_samples)
         return EStep(self.mixture, "direct", gradient=True, n_samples=n_samples)
+
+    def marginal(self, n_samples: int, directions: Sequence[Tangent] = ()) -> MarginalEStep:
+        """Return one that takes missing values, and what they add along directions."""
+        return MarginalEStep(
+            self.mixture, "direct", gradient=True, n_samples=n_samples, directions=directions
+        )
 
     def local_scores(self, block: Block) -> tuple[FloatArray, FloatArray]:
         """Return responsibilities [K, B] of a block, and gradients of its terms [K, L, B].
@@ -284,14 +322,27 @@ class _Layout:
         """
         kernel, m = block.kernel, self.mixture
         assert isinstance(kernel, ResidualKernel)
-        z = kernel.z
+        z = kernel.lifted()
         local = np.empty((*z.shape[:1], self.places.shape[1], z.shape[2]))
         pulled = self.family.structure.pull_residuals(m.inverse, z)
         local[:, 0] = 1.0
         local[:, 1 : m.n_dims + 1] = pulled
         if self.n_scale:
             local[:, m.n_dims + 1 :] = self.family.structure.scale_scores(m.scale, z, pulled)
+            if kernel.hidden is not None:
+                local[:, m.n_dims + 1 :] += self._hidden_scores(kernel.hidden)[..., None]
         return block.exponentials / block.total, local
+
+    def _hidden_scores(self, hidden: FloatArray) -> FloatArray:
+        """Return what second moments that are not seen add to scores in the scale, [G, S]: (71)."""
+        m, family = self.mixture, self.family
+        scale, inverse = (by_covariance(array, family) for array in (m.scale, m.inverse))
+        second = np.array(np.broadcast_to(hidden, scale.shape))
+        found = -family.structure.gradient(scale, inverse, np.zeros(len(scale)), second, m.n_dims)
+        if not family.has_factors:
+            return found.reshape(len(scale), -1)
+        rows, columns = triangle_places(m.n_dims)
+        return np.asarray(found[:, rows, columns])
 
     def total(self, resp: FloatArray, local: FloatArray) -> FloatArray:
         """Return the sum of r h at the places of the vector, [V, B]."""
@@ -306,22 +357,29 @@ class _Layout:
             places = self.places[k]
             out[np.ix_(places, places)] += matrix
 
-    def of_fixed_responsibilities(self, sums: Sums) -> FloatArray:
+    @cached_property
+    def tangents(self) -> list[Tangent]:
+        """Directions, each of one entry of what all components depend on, after the logit."""
+        p = self.parameters
+        zero = Gradients(*(np.zeros(array.shape) for array in (p.pi_logits, p.means, p.scale)))
+        inverses = self.mixture.all_inverses
+        n_local = p.n_features + self.n_scale
+        return [Tangent.of(p, inverses, self._direction(zero, j)) for j in range(n_local)]
+
+    def of_fixed_responsibilities(self, sums: Sums, spreads: Sequence[Sums] = ()) -> FloatArray:
         """Return the curvature of the summed loss from r H_k alone, equation (67): [V, V].
 
         Component by component it is a matrix, of which one direction gives a column for all.
+        `spreads`: what missing values add for each of the `tangents`, equation (73).
         """
         p, k, d = self.parameters, *self.parameters.means.shape
-        scale = p.scale.astype(np.float64)
-        zero = Gradients(np.zeros(k), np.zeros((k, d)), np.zeros(scale.shape))
         nothing = Sums(*(np.zeros_like(part) for part in sums))
         out = np.zeros((self.size, self.size))
         pi = self.weights
         out[:k, :k] = sums.mass.sum() * (np.diag(pi) - np.outer(pi, pi))
-        for j in range(d + self.n_scale):
-            direction = self._direction(zero, j)
-            tangent = Tangent.of(p, self.mixture.all_inverses, direction)
-            found = curvature(p, self.mixture.all_inverses, tangent, sums, nothing)
+        for j, tangent in enumerate(self.tangents):
+            own = spreads[j] if spreads else nothing
+            found = curvature(p, self.mixture.all_inverses, tangent, sums, own)
             column = self.places[:, 1 + j]
             for i in range(d):
                 row = self.places[:, 1 + i]

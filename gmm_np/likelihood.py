@@ -24,7 +24,7 @@ from gmm_np.checks import (
 )
 from gmm_np.covariance import FAMILIES
 from gmm_np.estep import METHODS, Block, EStep, Method, PreparedMixture, few_samples, numpy_settings
-from gmm_np.estep.few_samples import are_few
+from gmm_np.missing import MISSING, Groups, MarginalEStep, out_of_range
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.parts import (
     DaskParts,
@@ -53,6 +53,7 @@ def nll(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
     method: str = "auto",
+    missing: str = "error",
 ) -> Any:
     """Negative log-likelihood of a Gaussian mixture, equation (3).
 
@@ -78,6 +79,10 @@ def nll(
     method : {"auto", "direct", "moments"}
         Kernel. "auto" takes the faster one wherever a bound promises it ten digits, and the
         accurate one, "direct", elsewhere.
+    missing : {"error", "marginal"}
+        What NaN in x is: an error, or a value that is missing. A row then has the density of what
+        is seen of it, equation (68); one of which nothing is seen has the density 1, and counts
+        as a row.
 
     Returns
     -------
@@ -108,8 +113,8 @@ def nll(
     parameters = Parameters(pi_logits, means, scale, family)
     parts = parts_of(x, sample_weight)
     if parts is not None:
-        return _nll_of_parts(parts, parameters, reduce, method)
-    log_likelihood, weight = _log_likelihood(x, parameters, sample_weight, method)
+        return _nll_of_parts(parts, parameters, reduce, method, missing)
+    log_likelihood, weight = _log_likelihood(x, parameters, sample_weight, method, missing)
     weight = np.ones(len(log_likelihood)) if weight is None else weight
     return reduce_loss(log_likelihood, weight, reduce)[0]
 
@@ -140,6 +145,7 @@ def nll_value_and_grad(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
     method: str = "auto",
+    missing: str = "error",
 ) -> tuple[float, Gradients]:
     """Negative log-likelihood of a Gaussian mixture and its gradient: (3), (16), (22), (23).
 
@@ -147,7 +153,7 @@ def nll_value_and_grad(
 
     Parameters
     ----------
-    x, pi_logits, means, scale, family, sample_weight, method
+    x, pi_logits, means, scale, family, sample_weight, method, missing
         As in `nll`.
     reduction : {"mean", "sum"}
         Weighted mean (the default) or weighted sum over samples.
@@ -188,13 +194,15 @@ def nll_value_and_grad(
     parameters = Parameters(pi_logits, means, scale, family)
     parts = parts_of(x, sample_weight)
     if parts is not None:
-        found_there = statistics(parts, parameters, method=method)
+        found_there = statistics(parts, parameters, method=method, missing=missing)
         weight_there = found_there.weight if reduction == "mean" else 1.0
         d_parameters = gradients(parameters, found_there, reduction=reduction)
         return found_there.loss / weight_there, d_parameters
     rows = check_rows(x, parameters.means.shape[1])
     weight = check_sample_weight(sample_weight, len(rows))
-    return checked_value_and_grad(rows, weight, parameters, mean=reduction == "mean", method=method)
+    return checked_value_and_grad(
+        rows, weight, parameters, mean=reduction == "mean", method=method, missing=missing
+    )
 
 
 def checked_value_and_grad(
@@ -204,21 +212,25 @@ def checked_value_and_grad(
     *,
     mean: bool,
     method: str,
+    missing: str = "error",
     finite: bool = False,
 ) -> tuple[float, Gradients]:
     """Value and gradient for rows [N, D] that were checked; `finite`: also for NaN and infinity."""
-    check_choice("method", method, METHODS)
-    if are_few(len(rows), parameters, method):
+    if _are_few(rows, parameters, method, missing):
         few = few_samples.value_and_grad(rows, parameters, weight, mean=mean)
         if few is not None:
             return few
     exponent = 0 if weight is None or not mean else unit_exponent(weight)
-    engine = _engine(parameters, method, gradient=True, n_samples=len(rows), finite=finite)
+    engine = _engine(
+        parameters, method, missing, gradient=True, n_samples=len(rows), finite=finite
+    )
     engine.add(rows, weight, exponent)
     total = engine.weight if mean else 1.0
     found = assemble_gradients(parameters, engine.sums(), engine.mixture.all_inverses, total)
     if found is not None:
         return engine.loss / total, found
+    if missing == "marginal" and np.isnan(rows).any():
+        raise out_of_range()
     return _by_reference(rows, parameters, weight, exponent, total)
 
 
@@ -230,12 +242,13 @@ def log_prob(
     *,
     family: str = "full",
     method: str = "auto",
+    missing: str = "error",
 ) -> FloatArray:
     """Log-likelihood of each sample, equation (10).
 
     Parameters
     ----------
-    x, pi_logits, means, scale, family, method
+    x, pi_logits, means, scale, family, method, missing
         As in `nll`.
 
     Returns
@@ -257,9 +270,9 @@ def log_prob(
     parameters = Parameters(pi_logits, means, scale, family)
     parts = parts_of(x)
     if parts is not None:
-        there: FloatArray = rows_of_parts(parts, _log_prob, parameters, method)
+        there: FloatArray = rows_of_parts(parts, _log_prob, parameters, method, missing)
         return there
-    return _log_likelihood(x, parameters, None, method)[0]
+    return _log_likelihood(x, parameters, None, method, missing)[0]
 
 
 def responsibilities(
@@ -270,12 +283,13 @@ def responsibilities(
     *,
     family: str = "full",
     method: str = "auto",
+    missing: str = "error",
 ) -> FloatArray:
     """Responsibilities of the components for each sample, equation (14).
 
     Parameters
     ----------
-    x, pi_logits, means, scale, family, method
+    x, pi_logits, means, scale, family, method, missing
         As in `nll`.
 
     Returns
@@ -300,19 +314,25 @@ def responsibilities(
     if parts is not None:
         tail = (parameters.n_components,)
         there: FloatArray = rows_of_parts(
-            parts, _responsibilities_of, parameters, method, tail=tail
+            parts, _responsibilities_of, parameters, method, missing, tail=tail
         )
         return there
-    return _responsibilities(check_rows(x, parameters.n_features), parameters, method)
+    return _responsibilities(check_rows(x, parameters.n_features), parameters, method, missing)
 
 
-def _responsibilities(rows: NDArray[Any], parameters: Parameters, method: str) -> FloatArray:
-    engine = _engine(parameters, method, gradient=False, n_samples=len(rows))
+def _responsibilities(
+    rows: NDArray[Any], parameters: Parameters, method: str, missing: str
+) -> FloatArray:
+    engine = _engine(parameters, method, missing, gradient=False, n_samples=len(rows))
     resp = np.zeros((len(rows), parameters.n_components))
     on = np.flatnonzero(engine.mixture.on)
 
     def write(block: Block) -> None:
-        resp[block.start : block.stop, on] = (block.exponentials / block.total).T
+        own = (block.exponentials / block.total).T
+        if block.order is None:
+            resp[block.start : block.stop, on] = own
+        else:
+            resp[block.order[:, None], on] = own
 
     engine.each(rows, write)
     return resp
@@ -324,6 +344,7 @@ def statistics(
     *,
     sample_weight: ArrayLike | Iterable[Any] | None = None,
     method: str = "auto",
+    missing: str = "error",
     executor: Executor | None = None,
 ) -> Statistics:
     """Sufficient statistics of data for the gradient and for EM, equation (25). They add.
@@ -338,7 +359,9 @@ def statistics(
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
         For Dask's data an array of theirs, a series, or a list of one item a part.
     method : {"auto", "direct", "moments"}
-        As in `nll`.
+    missing : {"error", "marginal"}
+        Both as in `nll`. Those of rows with missing values are what is expected of complete ones,
+        equation (70).
     executor : object with a method ``map(function, items)``, optional
         Each item of the list x, an array or a stream such as an open table, is a part that goes
         through it: processes of `concurrent.futures`, MPI, or what else there is.
@@ -368,17 +391,17 @@ def statistics(
     check_choice("method", method, METHODS)
     parts = parts_of(x, sample_weight, executor)
     if parts is None:
-        return _statistics_of(Part(x, sample_weight), parameters, method, some=True)
-    total: Statistics = parts.reduce(_statistics_of, parameters, method)
+        return _statistics_of(Part(x, sample_weight), parameters, method, missing, some=True)
+    total: Statistics = parts.reduce(_statistics_of, parameters, method, missing)
     if total.weight == 0:
         raise no_weight()
     return total
 
 
 def _statistics_of(
-    part: Part, parameters: Parameters, method: str, *, some: bool = False
+    part: Part, parameters: Parameters, method: str, missing: str, *, some: bool = False
 ) -> Statistics:
-    engine = _engine(parameters, method, gradient=True, central=True)
+    engine = _engine(parameters, method, missing, gradient=True, central=True)
     add_rows(engine, part.x, part.weight, some=some)
     return _statistics(parameters, engine)
 
@@ -477,7 +500,12 @@ def no_weight() -> ValueError:
 
 
 def summed_loss(
-    parts: Parts, parameters: Parameters, method: str = "auto", *, entropy: bool = False
+    parts: Parts,
+    parameters: Parameters,
+    method: str = "auto",
+    missing: str = "error",
+    *,
+    entropy: bool = False,
 ) -> FloatArray:
     """Return weighted sums over the rows of parts, in nats.
 
@@ -488,13 +516,15 @@ def summed_loss(
     TypeError, ValueError
         As `nll` does.
     """
-    found: FloatArray = parts.reduce(_sums_of_part, parameters, method, entropy)
+    found: FloatArray = parts.reduce(_sums_of_part, parameters, method, missing, entropy)
     if found[1] == 0:
         raise no_weight()
     return found
 
 
-def _sums_of_part(part: Part, parameters: Parameters, method: str, entropy: bool) -> FloatArray:
+def _sums_of_part(
+    part: Part, parameters: Parameters, method: str, missing: str, entropy: bool
+) -> FloatArray:
     from scipy.special import entr
 
     def sums(block: Any, given: ArrayLike | None) -> FloatArray:
@@ -503,12 +533,12 @@ def _sums_of_part(part: Part, parameters: Parameters, method: str, entropy: bool
         losses, entropies = np.zeros((2, len(rows)))
 
         def write(block: Block) -> None:
-            own = slice(block.start, block.stop)
-            losses[own] = -block.log_likelihood
+            losses[block.rows] = -block.log_likelihood
             if entropy:
-                entropies[own] = entr(block.exponentials / block.total).sum(axis=0)
+                entropies[block.rows] = entr(block.exponentials / block.total).sum(axis=0)
 
-        _engine(parameters, method, gradient=False, n_samples=len(rows)).each(rows, write)
+        engine = _engine(parameters, method, missing, gradient=False, n_samples=len(rows))
+        engine.each(rows, write)
         own = np.ones(len(rows)) if weight is None else weight
         with np.errstate(invalid="ignore"):  # a weight of zero leaves out what is infinite
             weighted = np.where(own == 0, 0.0, own * losses)
@@ -517,12 +547,14 @@ def _sums_of_part(part: Part, parameters: Parameters, method: str, entropy: bool
     return np.asarray(sum(of_each_block(sums, part.x, part.weight), np.zeros(3)))
 
 
-def _nll_of_parts(parts: Parts, parameters: Parameters, reduction: str, method: str) -> Any:
+def _nll_of_parts(
+    parts: Parts, parameters: Parameters, reduction: str, method: str, missing: str
+) -> Any:
     if reduction == "none":
         assert isinstance(parts, DaskParts)  # there is no executor
-        shared = (parameters, method)
+        shared = (parameters, method, missing)
         return parts.rows(_loss_of_part, *shared, tail=(), dtype=np.float64)
-    loss, weight, _ = map(float, summed_loss(parts, parameters, method))
+    loss, weight, _ = map(float, summed_loss(parts, parameters, method, missing))
     return loss / weight if reduction == "mean" else loss
 
 
@@ -545,28 +577,42 @@ def _joined(blocks: Iterable[FloatArray]) -> FloatArray:
     return np.concatenate(found)
 
 
-def _loss_of_part(part: Part, parameters: Parameters, method: str) -> FloatArray:
+def _loss_of_part(part: Part, parameters: Parameters, method: str, missing: str) -> FloatArray:
     def loss(block: Any, given: ArrayLike | None) -> FloatArray:
-        found, weight = _log_likelihood(block, parameters, given, method, some=False)
+        found, weight = _log_likelihood(block, parameters, given, method, missing, some=False)
         return -found if weight is None else np.where(weight == 0, 0.0, -weight * found)
 
     return _joined(of_each_block(loss, part.x, part.weight))
 
 
-def _log_prob(rows: ArrayLike, parameters: Parameters, method: str) -> FloatArray:
-    return _log_likelihood(rows, parameters, None, method)[0]
+def _log_prob(
+    rows: ArrayLike, parameters: Parameters, method: str, missing: str
+) -> FloatArray:
+    return _log_likelihood(rows, parameters, None, method, missing)[0]
 
 
-def _responsibilities_of(rows: ArrayLike, parameters: Parameters, method: str) -> FloatArray:
-    return _responsibilities(check_rows(rows, parameters.n_features), parameters, method)
+def _responsibilities_of(
+    rows: ArrayLike, parameters: Parameters, method: str, missing: str
+) -> FloatArray:
+    return _responsibilities(check_rows(rows, parameters.n_features), parameters, method, missing)
 
 
 def checked_statistics(
     rows: NDArray[Any], weight: FloatArray | None, parameters: Parameters, method: str
 ) -> Statistics:
     """Statistics of rows [N, D] that were checked and searched for what is not finite."""
-    engine = _engine(parameters, method, gradient=True, central=True, finite=True)
+    engine = _engine(parameters, method, "error", gradient=True, central=True, finite=True)
     engine.add(rows, weight)
+    return _statistics(parameters, engine)
+
+
+def grouped_statistics(
+    groups: Groups, weight: FloatArray | None, parameters: Parameters, method: str
+) -> Statistics:
+    """Statistics of rows that were checked and grouped by what is missing; weights are theirs."""
+    mixture = PreparedMixture.of(parameters)
+    engine = MarginalEStep(mixture, cast(Method, method), gradient=True, central=True)
+    engine.add(groups, weight)
     return _statistics(parameters, engine)
 
 
@@ -577,6 +623,7 @@ def _statistics(parameters: Parameters, engine: EStep) -> Statistics:
 def _engine(
     parameters: Parameters,
     method: str,
+    missing: str,
     *,
     gradient: bool,
     central: bool = False,
@@ -584,14 +631,22 @@ def _engine(
     finite: bool = False,
 ) -> EStep:
     check_choice("method", method, METHODS)
+    check_choice("missing", missing, MISSING)
+    prepared, kernels = PreparedMixture.of(parameters), cast(Method, method)
+    if missing == "marginal":
+        return MarginalEStep(
+            prepared, kernels, gradient=gradient, central=central, n_samples=n_samples
+        )
     return EStep(
-        PreparedMixture.of(parameters),
-        cast(Method, method),
-        gradient=gradient,
-        central=central,
-        n_samples=n_samples,
-        finite=finite,
+        prepared, kernels, gradient=gradient, central=central, n_samples=n_samples, finite=finite
     )
+
+
+def _are_few(rows: NDArray[Any], parameters: Parameters, method: str, missing: str) -> bool:
+    check_choice("method", method, METHODS)
+    check_choice("missing", missing, MISSING)
+    few = few_samples.are_few(len(rows), parameters, method)
+    return few and (missing == "error" or not np.isnan(rows).any())
 
 
 def _log_likelihood(
@@ -599,20 +654,20 @@ def _log_likelihood(
     parameters: Parameters,
     sample_weight: ArrayLike | None,
     method: str,
+    missing: str,
     *,
     some: bool = True,
 ) -> tuple[FloatArray, FloatArray | None]:
     rows = check_rows(x, parameters.n_features)
     weight = check_sample_weight(sample_weight, len(rows), some=some)
-    check_choice("method", method, METHODS)
-    if are_few(len(rows), parameters, method):
+    if _are_few(rows, parameters, method, missing):
         few = few_samples.forward(rows, parameters)
         if few is not None:
             return few.log_likelihood, weight
     log_likelihood = np.empty(len(rows))
 
     def write(block: Block) -> None:
-        log_likelihood[block.start : block.stop] = block.log_likelihood
+        log_likelihood[block.rows] = block.log_likelihood
 
-    _engine(parameters, method, gradient=False, n_samples=len(rows)).each(rows, write)
+    _engine(parameters, method, missing, gradient=False, n_samples=len(rows)).each(rows, write)
     return log_likelihood, weight

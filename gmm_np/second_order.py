@@ -21,6 +21,7 @@ from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.sums import Sums
 from gmm_np.estep import METHODS, Method, PreparedMixture, Tangent, TangentEStep
 from gmm_np.likelihood import add_rows, no_weight
+from gmm_np.missing import MISSING, MarginalTangentEStep
 from gmm_np.parameters import Gradients, Parameters, check_direction
 from gmm_np.parts import Executor, Part, Parts, is_stream, parts_of
 
@@ -97,6 +98,7 @@ def nll_hvp(
     sample_weight: ArrayLike | Iterable[Any] | None = None,
     reduction: str = "mean",
     method: str = "auto",
+    missing: str = "error",
 ) -> Gradients:
     """Hessian-vector product of the negative log-likelihood in its parameters: (65) to (67).
 
@@ -107,7 +109,7 @@ def nll_hvp(
     ----------
     x : array_like of shape [N, D], or iterable of such blocks of rows
         As for `gmm_np.statistics`.
-    pi_logits, means, scale, family, method
+    pi_logits, means, scale, family, method, missing
         As in `nll`.
     direction : Gradients
         How fast each entry moves: pi_logits [K], means [K, D] and scale (in its own shape; of
@@ -147,7 +149,9 @@ def nll_hvp(
     """
     reduce = as_scalar_reduction(reduction)
     parameters = Parameters(pi_logits, means, scale, family)
-    found = tangent_statistics(x, parameters, direction, sample_weight=sample_weight, method=method)
+    found = tangent_statistics(
+        x, parameters, direction, sample_weight=sample_weight, method=method, missing=missing
+    )
     return hvp(parameters, found, reduction=reduce)
 
 
@@ -158,6 +162,7 @@ def tangent_statistics(
     *,
     sample_weight: ArrayLike | Iterable[Any] | None = None,
     method: str = "auto",
+    missing: str = "error",
     executor: Executor | None = None,
 ) -> TangentStatistics:
     """Sum up data for a Hessian-vector product, equations (66) and (67). The sums add.
@@ -170,6 +175,8 @@ def tangent_statistics(
     direction : Gradients
         As for `nll_hvp`.
     method : {"auto", "direct", "moments"}
+    missing : {"error", "marginal"}
+        Both as in `nll`.
 
     Returns
     -------
@@ -197,18 +204,25 @@ def tangent_statistics(
     [[0.25]]
     """
     check_choice("method", method, METHODS)
+    check_choice("missing", missing, MISSING)
     moves = _check_direction(parameters, direction)
     parts = parts_of(x, sample_weight, executor)
     if parts is None:
-        return _tangents_of(Part(x, sample_weight), parameters, moves, method, some=True)
-    total: TangentStatistics = parts.reduce(_tangents_of, parameters, moves, method)
+        return _tangents_of(Part(x, sample_weight), parameters, moves, method, missing, some=True)
+    total: TangentStatistics = parts.reduce(_tangents_of, parameters, moves, method, missing)
     if total.weight == 0:
         raise no_weight()
     return total
 
 
 def _tangents_of(
-    part: Part, parameters: Parameters, moves: Gradients, method: str, *, some: bool = False
+    part: Part,
+    parameters: Parameters,
+    moves: Gradients,
+    method: str,
+    missing: str,
+    *,
+    some: bool = False,
 ) -> TangentStatistics:
     mixture = PreparedMixture.of(parameters)
     beyond, lock = _zeros(parameters), threading.Lock()
@@ -226,7 +240,8 @@ def _tangents_of(
     if not is_stream(x):
         x = check_rows(cast(ArrayLike, x), parameters.n_features)
         n_samples = len(x)
-    engine = TangentEStep(mixture, cast(Method, method), tangent, by_reference, n_samples=n_samples)
+    kind = MarginalTangentEStep if missing == "marginal" else TangentEStep
+    engine = kind(mixture, cast(Method, method), tangent, by_reference, n_samples=n_samples)
     add_rows(engine, x, part.weight, some=some)
     sums, tangents = engine.sums_and_tangents()
     return TangentStatistics(parameters, moves, engine.weight, engine.count, sums, tangents, beyond)

@@ -30,6 +30,7 @@ ORDER = (
     "files",
     "sufficient_statistics",
     "estep",
+    "missing",
     "parts",
     "likelihood",
     "priors",

@@ -53,7 +53,7 @@ class Sums(NamedTuple):
 
     def _shifted(self, family: Family, sign: float) -> Sums:
         with np.errstate(all="ignore"):
-            outer = sign * family.outer(_inverse_or_zero(self.mass), self.first)
+            outer = sign * family.outer(inverse_or_zero(self.mass), self.first)
             second = np.where(np.isfinite(outer), self.second + outer, self.second)
         return Sums(self.mass, self.first, second)
 
@@ -61,10 +61,10 @@ class Sums(NamedTuple):
 def merge(family: Family, left: Sums, right: Sums) -> Sums:
     """Add sums with central second moments, without the cancellation that raw ones have."""
     with np.errstate(all="ignore"):
-        step = left.first * _inverse_or_zero(left.mass)[:, None]
-        step -= right.first * _inverse_or_zero(right.mass)[:, None]
+        step = left.first * inverse_or_zero(left.mass)[:, None]
+        step -= right.first * inverse_or_zero(right.mass)[:, None]
         mass = left.mass + right.mass
-        share = left.mass * right.mass * _inverse_or_zero(mass)
+        share = left.mass * right.mass * inverse_or_zero(mass)
         between = family.outer(share, np.where(share[:, None] > 0, step, 0.0))
         second = np.asarray(left.second + right.second + between)
     if np.isnan(second).any():  # infinities of both signs
@@ -72,7 +72,7 @@ def merge(family: Family, left: Sums, right: Sums) -> Sums:
     return Sums(mass, left.first + right.first, second)
 
 
-def _inverse_or_zero(mass: FloatArray) -> FloatArray:
+def inverse_or_zero(mass: FloatArray) -> FloatArray:
     """1 / mass, and 0 where there is none."""
     return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
 

@@ -59,6 +59,7 @@ class Block(NamedTuple):
 
     Responsibilities are exponentials / total. The kernel is None where a distance left the range
     of a double; exponentials and total are then responsibilities and ones, from the reference.
+    Rows that were taken in another order have their numbers in `order`.
     """
 
     start: int
@@ -68,6 +69,12 @@ class Block(NamedTuple):
     exponentials: FloatArray  # [K, B]
     total: FloatArray  # [B]
     kernel: Kernel | None
+    order: NDArray[np.intp] | None = None  # [B]
+
+    @property
+    def rows(self) -> slice | NDArray[np.intp]:
+        """Which rows of the data these are."""
+        return slice(self.start, self.stop) if self.order is None else self.order
 
 
 class EStep:

@@ -71,6 +71,15 @@ class ResidualKernel:
         mass = exponentials.sum(axis=1)
         self.residuals.add(mass, self._parts(exponentials, mass))
 
+    def lifted(self) -> FloatArray:
+        """Return the residuals z of the block [K, D, B], those expected where not all is seen."""
+        return self.z
+
+    @property
+    def hidden(self) -> FloatArray | None:
+        """Second moments of what the samples leave open of these, if they do: [G or 1, ...]."""
+        return None
+
     def merge(self, other: ResidualKernel) -> None:
         """Add what another kernel for the same mixture added."""
         self.residuals.merge(other.residuals)
