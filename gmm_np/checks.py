@@ -329,6 +329,17 @@ def find_non_number(value: ArrayLike) -> NonNumber | None:
     return NonNumber(array[index], index, int(bad.sum()), any_missing, first)
 
 
+def with_nan(value: Any) -> Any:
+    """Return data with NaN where they are masked, None, NaT or pandas.NA; others as they are."""
+    if isinstance(value, np.ma.MaskedArray):
+        plain = value.dtype.kind in "fiub"
+        return np.ma.filled(value.astype(np.float64), np.nan) if plain else value
+    array = np.asarray(value)
+    if array.dtype.kind != "O":
+        return value
+    return np.where(_each(_is_missing, array), np.nan, array)
+
+
 def _each(holds: Callable[[object], bool], array: NDArray[Any]) -> NDArray[np.bool_]:
     return np.array([holds(entry) for entry in array.flat], dtype=bool).reshape(array.shape)
 

@@ -135,6 +135,7 @@ def standard_errors(
     *,
     kind: str = "hessian",
     sample_weight: ArrayLike | Iterable[ArrayLike] | None = None,
+    missing: str = "error",
     n_bootstrap: int = 200,
     random_state: int | np.random.Generator | None = 0,
     callback: Callable[[int, int], object] | None = None,
@@ -154,6 +155,8 @@ def standard_errors(
     sample_weight : array_like of shape [N], or iterable of arrays, one a block, optional
         How often each row counts: a weight of 2 is as good as the row twice. Weights that are
         shares of something else are to be divided by their mean.
+    missing : {"error", "marginal"}
+        As for `gmm_np.nll`. The information is then that of what is seen, which is less.
     n_bootstrap : int
         Fits of "bootstrap".
     random_state : int, numpy.random.Generator or None
@@ -196,7 +199,7 @@ def standard_errors(
     ([[0.707107]], [[[0.5]]])
     """
     check_choice("kind", kind, KINDS)
-    data = Data.of(x, sample_weight, parameters.n_features)
+    data = Data.of(x, sample_weight, parameters.n_features, missing=missing)
     free = _free(parameters)  # [V, F]
     if kind == "bootstrap":
         covariance = _bootstrap(data, parameters, n_bootstrap, random_state, callback)
@@ -308,13 +311,14 @@ def _bootstrap(
             shape = np.ones(len(rows)) if weight is None else weight
             weights.append(rng.standard_gamma(shape))
         single = data.is_array
+        weighted = Data(
+            blocks[0] if single else blocks,
+            weights[0] if single else weights,
+            finite=data.finite,
+            missing=data.missing,
+        )
         try:
-            fitted = fit_em(
-                blocks[0] if single else blocks,
-                parameters,
-                sample_weight=weights[0] if single else weights,
-                tol=1e-8,
-            ).parameters
+            fitted = fit_em(weighted, parameters, tol=1e-8).parameters
         except CollapseError as error:
             raise ValueError(
                 f"fit {index} of the bootstrap has no maximum: {error} Use kind='sandwich' here."

@@ -267,7 +267,7 @@ def select(
     checkpoint : gmm_np.solvers.Checkpoint, optional
         Where to go on from, to the same bits, and whom to tell the state after each iteration.
     **options
-        Other parameters of `GaussianMixture`, as `solver`, `priors` or `on_collapse`.
+        Other parameters of `GaussianMixture`, as `solver`, `priors`, `on_collapse` or `missing`.
 
     Returns
     -------
@@ -315,7 +315,7 @@ def select(
     for name in ("n_components", "covariance_type", "warm_start"):
         if name in options:
             raise TypeError(f"select makes its own {name}: leave it out.")
-    data = as_data(x, sample_weight)
+    data = as_data(x, sample_weight, options.get("missing", "error"))
     if reg_covar is None:
         reg_covar = relative_floor(data.variances())
     options |= {"reg_covar": reg_covar, "tol": tol, "max_iter": max_iter}
@@ -453,7 +453,7 @@ class _Run(NamedTuple):
         p, parts, own = candidate.model.parameters_, self.data.parts, self.checkpoint.child()
         sums = own.state.get("sums")
         if sums is None:
-            sums = _sums(self.data, p) if parts is None else parts.reduce(_sums_of, p)
+            sums = _sums(self.data, p) if parts is None else parts.reduce(_sums_of, self.data.missing, p)
             own.keep(p, lambda: {"sums": sums})
         log_likelihood, total, entropy, count = map(float, sums)
         candidate.n_samples = int(count)
@@ -467,6 +467,7 @@ def _sums(data: Data, parameters: Parameters) -> FloatArray:
     p, sums = parameters, np.zeros(4)
     step = max(LARGEST_BLOCK // p.n_components, 1)
     mixture = (p.pi_logits, p.means, p.scale)
+    how = {"family": p.family, "missing": data.missing}
     for rows, given in data.blocks():
         sums[3] += len(rows)
         for first in range(0, len(rows), step):
@@ -476,15 +477,15 @@ def _sums(data: Data, parameters: Parameters) -> FloatArray:
             part, weight = part[used], weight[used]
             if len(part) == 0:
                 continue
-            resp = responsibilities(part, *mixture, family=p.family)  # [n, K]
-            sums[0] += weight @ log_prob(part, *mixture, family=p.family)
+            resp = responsibilities(part, *mixture, **how)  # [n, K]
+            sums[0] += weight @ log_prob(part, *mixture, **how)
             sums[1] += weight.sum()
             sums[2] += weight @ entr(resp).sum(axis=1)
     return sums
 
 
-def _sums_of(part: Part, parameters: Parameters) -> FloatArray:
-    return _sums(Data(part.x, part.weight, some=False), parameters)
+def _sums_of(part: Part, missing: str, parameters: Parameters) -> FloatArray:
+    return _sums(Data(part.x, part.weight, some=False, missing=missing), parameters)
 
 
 def _check_sizes(n_components: Any) -> list[int]:

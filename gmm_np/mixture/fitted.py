@@ -22,6 +22,7 @@ from gmm_np.covariance.conversions import (
 from gmm_np.density import Modes, log_prob_grad, log_prob_hess, modes
 from gmm_np.inference import StandardErrors, standard_errors
 from gmm_np.likelihood import log_prob, responsibilities, summed_loss
+from gmm_np.missing import impute
 from gmm_np.mixture.criteria import criteria
 from gmm_np.mixture.sklearn_compat import Estimator, not_fitted_error
 from gmm_np.mixture.validation import as_generator, check_array, check_feature_names, check_weight
@@ -33,6 +34,7 @@ class FittedMixture(Estimator):
     """A mixture that has `weights_`, `means_` and `precisions_cholesky_`, once it is fitted."""
 
     covariance_type: str
+    missing: str
     random_state: Any
     weights_: FloatArray
     means_: FloatArray
@@ -75,6 +77,17 @@ class FittedMixture(Estimator):
             hasattr(self, f"{name}_") for name in ("weights", "means", "precisions_cholesky")
         )
 
+    def _model(self) -> dict[str, Any]:
+        """Return the arguments of the functions of `gmm_np` after x."""
+        p = self.parameters_
+        return {
+            "pi_logits": p.pi_logits,
+            "means": p.means,
+            "scale": p.scale,
+            "family": p.family,
+            "missing": self.missing,
+        }
+
     def _check_is_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
             raise not_fitted_error()(
@@ -86,7 +99,7 @@ class FittedMixture(Estimator):
         """Return rows to be used with a fitted mixture."""
         names = getattr(self, "feature_names_in_", None)
         check_feature_names(names, X)
-        return check_array(X, self.parameters_.n_features)
+        return check_array(X, self.parameters_.n_features, missing=self.missing)
 
     def _check_parts(self, X: Any, sample_weight: Any = None) -> Parts | None:
         """Return data that lie in parts, None where they are here."""
@@ -103,8 +116,7 @@ class FittedMixture(Estimator):
 
     def score_samples(self, X: Any) -> FloatArray:
         """Return the log-likelihood of each row, [N], in nats; + of Dask's data a Dask array."""
-        p = self.parameters_
-        return log_prob(self._check_rows(X), p.pi_logits, p.means, p.scale, family=p.family)
+        return log_prob(self._check_rows(X), **self._model())
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the mean log-likelihood of the rows, in nats a sample; higher is better.
@@ -124,19 +136,25 @@ class FittedMixture(Estimator):
         del y
         parts = self._check_parts(X, sample_weight)
         if parts is not None:
-            loss, total, _ = map(float, summed_loss(parts, self.parameters_))
+            sums = summed_loss(parts, self.parameters_, missing=self.missing)
+            loss, total, _ = map(float, sums)
             return -loss / total
         log_likelihood = self.score_samples(X)
         weight = check_weight(sample_weight, len(log_likelihood))
         return float(np.average(log_likelihood, weights=weight))
 
     def log_prob_grad(self, X: Any) -> FloatArray:
-        """[+] Return the gradient of each row's log-likelihood in the row itself, [N, D]."""
-        p, rows = self.parameters_, self._check_rows(X)
-        return log_prob_grad(rows, p.pi_logits, p.means, p.scale, family=p.family)
+        """[+] Return the gradient of each row's log-likelihood in the row itself, [N, D].
+
+        Zero where a value is missing.
+        """
+        return log_prob_grad(self._check_rows(X), **self._model())
 
     def log_prob_hess(self, X: Any) -> FloatArray:
-        """[+] Return the Hessian of each row's log-likelihood in the row itself, [N, D, D]."""
+        """[+] Return the Hessian of each row's log-likelihood in the row itself, [N, D, D].
+
+        Of complete rows.
+        """
         p, rows = self.parameters_, self._check_rows(X)
         return log_prob_hess(rows, p.pi_logits, p.means, p.scale, family=p.family)
 
@@ -183,13 +201,12 @@ class FittedMixture(Estimator):
         elif not is_stream(X):
             rows = self._check_data(X)
             weight = check_weight(sample_weight, len(rows))
-        return standard_errors(rows, self.parameters_, kind=kind, sample_weight=weight, **options)
+        options = {"kind": kind, "sample_weight": weight, "missing": self.missing, **options}
+        return standard_errors(rows, self.parameters_, **options)
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Return the probability of each component for each row, [N, K]; + lazily for Dask's."""
-        p = self.parameters_
-        rows = self._check_rows(X)
-        return responsibilities(rows, p.pi_logits, p.means, p.scale, family=p.family)
+        return responsibilities(self._check_rows(X), **self._model())
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return the most probable component of each row, [N]; + of Dask's data a Dask array."""
@@ -201,10 +218,36 @@ class FittedMixture(Estimator):
             return there
         step = max(2**20 // p.n_components, 1)  # no N x K array
         parts = (rows[start : start + step] for start in range(0, len(rows), step))
+        model = self._model()
+        return np.concatenate([responsibilities(part, **model).argmax(axis=1) for part in parts])
+
+    def impute(self, X: Any, *, draws: int | None = None, random_state: Any = None) -> FloatArray:
+        """+ Fill in what is missing, NaN in X: by what is expected given what is seen, or draws.
+
+        Parameters
+        ----------
+        X : array_like, shape [N, D]
+            Whatever `missing` says.
+        draws : int, optional
+            How many draws are wanted in place of the mean, which varies less than values do.
+        random_state : int, numpy.random.Generator, numpy.random.RandomState or None
+            Of the draws; that of the mixture by default.
+
+        Returns
+        -------
+        filled : ndarray, shape [N, D], or [draws, N, D]
+
+        Raises
+        ------
+        TypeError, ValueError, OverflowError
+            As `gmm_np.impute` does, or if there was no fit.
+        """
+        p = self.parameters_
+        check_feature_names(getattr(self, "feature_names_in_", None), X)
+        rows = check_array(X, p.n_features, missing="marginal")
+        rng = as_generator(self.random_state if random_state is None else random_state)
         model = (p.pi_logits, p.means, p.scale)
-        return np.concatenate(
-            [responsibilities(part, *model, family=p.family).argmax(axis=1) for part in parts]
-        )
+        return impute(rows, *model, family=p.family, draws=draws, random_state=rng)
 
     def sample(self, n_samples: int = 1) -> tuple[FloatArray, NDArray[np.int64]]:
         """Draw rows from the mixture.
@@ -307,7 +350,9 @@ class FittedMixture(Estimator):
     ) -> dict[str, float]:
         parts = self._check_parts(X, sample_weight)
         if parts is not None:
-            sums = summed_loss(parts, self.parameters_, entropy=entropy is not None)
+            sums = summed_loss(
+                parts, self.parameters_, missing=self.missing, entropy=entropy is not None
+            )
             loss, weight, found = map(float, sums)
             entropy = None if entropy is None else found
             return criteria(loss / weight, weight, self._n_parameters(), entropy)

@@ -105,6 +105,10 @@ class GaussianMixture(FittedMixture):
     priors : sequence of Wishart, Dirichlet or Normal, optional
         [+] Of `gmm_np.priors`: the fit is then the maximum of the posterior density, and the lower
         bounds have its logarithm, over the weight of the data, in place of the log-likelihood.
+    missing : {"error", "marginal"}
+        + What NaN in X is: an error, or a value that is missing. Each row then counts by the
+        density of what is seen of it, in fits and scores alike, and nothing is filled in; a row of
+        which nothing is seen has the density 1. `impute` fills gaps by a fitted mixture.
 
     Attributes
     ----------
@@ -195,6 +199,7 @@ class GaussianMixture(FittedMixture):
         solver: str = "em",
         on_collapse: str = "raise",
         priors: Sequence[Prior] | None = None,
+        missing: str = "error",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -213,6 +218,7 @@ class GaussianMixture(FittedMixture):
         self.solver = solver
         self.on_collapse = on_collapse
         self.priors = priors
+        self.missing = missing
 
     @classmethod
     def from_parameters(
@@ -412,7 +418,7 @@ class GaussianMixture(FittedMixture):
         if not hasattr(self, "lower_bounds_"):  # attributes were set by hand, without a fit
             self._set_fit([], converged=False, weight_seen=0.0)
         parameters, reg_covar = self.parameters_, self.reg_covar
-        block = statistics(rows, parameters, sample_weight=weight)
+        block = statistics(rows, parameters, sample_weight=weight, missing=self.missing)
         seen = self._weight_seen
         memory = remember(parameters, weight_of_memory(seen, block.weight), reg_covar)
         total = memory + block
@@ -678,7 +684,7 @@ class GaussianMixture(FittedMixture):
 
     def _check_fit_data(self, X: Any, sample_weight: Any) -> Data:
         """Return data to fit to, and set what they say about features."""
-        data = as_data(X, sample_weight)
+        data = as_data(X, sample_weight, self.missing)
         n_features = data.n_features()
         if data.is_array and (n_samples := data.usage()[0].n_rows) < self.n_components:
             raise ValueError(

@@ -146,7 +146,7 @@ class Estimator:
         return utils.Tags(
             estimator_type="density_estimator",
             target_tags=utils.TargetTags(required=False),
-            input_tags=utils.InputTags(),
+            input_tags=utils.InputTags(allow_nan=getattr(self, "missing", None) == "marginal"),
         )
 
     # --- metadata routing ---------------------------------------------------------------------

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_np import parameters
-from gmm_np.checks import FloatArray, find_non_number
+from gmm_np.checks import FloatArray, find_non_number, with_nan
 from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.conversions import factor_of_precisions
+from gmm_np.missing import MISSING
 from gmm_np.parts import is_stream, parts_of
 from gmm_np.priors import Dirichlet, Normal, Wishart
 from gmm_np.solvers.em import ON_COLLAPSE
@@ -41,6 +42,7 @@ _CHOICES: Final = {
     "init_params": STARTS,
     "solver": SOLVERS,
     "on_collapse": ON_COLLAPSE,
+    "missing": MISSING,
 }
 
 
@@ -101,10 +103,13 @@ def check_feature_names(seen: NDArray[Any] | None, x: object) -> None:
     raise ValueError(message)
 
 
-def check_array(x: Any, n_features: int | None = None, *, least: int = 1) -> NDArray[Any]:
+def check_array(
+    x: Any, n_features: int | None = None, *, least: int = 1, missing: str = "error"
+) -> NDArray[Any]:
     """Return data [N, D] as an array of floats, or refuse them in scikit-learn's words.
 
-    Float arrays are returned as they are, others as float64.
+    Float arrays are returned as they are, others as float64. With missing="marginal" masked
+    values, None and pandas.NA are NaN, which is no error.
 
     Raises
     ------
@@ -113,6 +118,8 @@ def check_array(x: Any, n_features: int | None = None, *, least: int = 1) -> NDA
     ValueError
         If they are complex, text, of another rank or width, too few, or not finite.
     """
+    if missing == "marginal" and not hasattr(x, "tocsr"):  # that is sparse
+        x = with_nan(x)
     if hasattr(x, "tocsr"):
         raise TypeError(
             "Sparse data was passed for X, but dense data is required. Use '.toarray()' to "
@@ -120,8 +127,8 @@ def check_array(x: Any, n_features: int | None = None, *, least: int = 1) -> NDA
         )
     if isinstance(x, np.ma.MaskedArray) and np.ma.getmaskarray(x).any():
         raise ValueError(
-            "Input X contains NaN, or masked values. Drop these rows, or fill them with "
-            "X.filled(value)."
+            "Input X contains NaN, or masked values. Drop these rows, fill them with "
+            'X.filled(value), or set missing="marginal".'
         )
     array = as_floats("X", x)
     if array.ndim < 2:
@@ -146,11 +153,11 @@ def check_array(x: Any, n_features: int | None = None, *, least: int = 1) -> NDA
             f"X has {array.shape[1]} features, but {NAME} is expecting {n_features} features as "
             "input."
         )
-    check_finite("X", array)
+    check_finite("X", array, missing)
     return array
 
 
-def as_data(x: Any, sample_weight: Any = None) -> Data:
+def as_data(x: Any, sample_weight: Any = None, missing: str = "error") -> Data:
     """Return data to fit to: an array checked in scikit-learn's words, `Data` as they are.
 
     Raises
@@ -159,16 +166,17 @@ def as_data(x: Any, sample_weight: Any = None) -> Data:
         As `check_array`, `check_weight` and `Data` do.
     """
     if isinstance(x, Data):
-        return Data.of(x, sample_weight)
+        return Data.of(x, sample_weight, missing=missing)
     parts = parts_of(x, sample_weight)
     if parts is not None:
-        data = Data(parts)
+        data = Data(parts, missing=missing)
         data.feature_names = feature_names(parts.named)
         return data
     if is_stream(x) and not hasattr(x, "tocsr"):  # that is sparse
-        return Data(x, sample_weight)
-    rows = check_array(x, least=2)
-    data = Data(rows, check_weight(sample_weight, len(rows)), finite=True)
+        return Data(x, sample_weight, missing=missing)
+    rows = check_array(x, least=2, missing=missing)
+    weight = check_weight(sample_weight, len(rows))
+    data = Data(rows, weight, finite=True, missing=missing)
     data.feature_names = feature_names(x)
     return data
 
@@ -210,21 +218,24 @@ def as_floats(name: str, value: Any) -> NDArray[Any]:
     )
 
 
-def check_finite(name: str, array: NDArray[Any]) -> None:
-    """Raise ValueError if a value is NaN or infinite; reads an array in parts."""
+def check_finite(name: str, array: NDArray[Any], missing: str = "error") -> None:
+    """Raise ValueError if a value is infinite, or NaN and not a missing value, in parts."""
     for start in range(0, len(array), 2**16):
         part = array[start : start + 2**16]
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(part.sum(dtype=np.float64)) or np.isfinite(part).all():
                 continue
-        bad = np.argwhere(~np.isfinite(part))[0]
+        wrong = np.isinf(part) if missing == "marginal" else ~np.isfinite(part)
+        if not wrong.any():
+            continue
+        bad = np.argwhere(wrong)[0]
         value, place = part[tuple(bad)], (start + int(bad[0]), *(int(i) for i in bad[1:]))
-        what = (
-            "NaN" if np.isnan(part).any() else f"infinity or a value too large for {part.dtype!r}"
-        )
+        what, remedy = f"infinity or a value too large for {part.dtype!r}", ""
+        if np.isnan(part[wrong]).any():
+            what, remedy = "NaN", ', or set missing="marginal"' if name == "X" else ""
         raise ValueError(
             f"Input {name} contains {what}. The first such value is {float(value)!r} at "
-            f"{list(place)}: drop or impute these rows."
+            f"{list(place)}: drop or impute these rows{remedy}."
         )
 
 

@@ -187,12 +187,14 @@ class Batches:
         elif self.data.parts is not None:
             for use in self.usage:
                 for chosen in self._cut(np.arange(use.n_rows), self.size):
-                    yield Data(self.data.parts.pick(use.place, chosen))
+                    part = self.data.parts.pick(use.place, chosen)
+                    yield Data(part, missing=self.data.missing)
         else:
             for rows, weight in self.data.blocks():
                 used = np.arange(len(rows)) if weight is None else np.flatnonzero(weight)
                 for chosen in self._cut(used, self.size):
-                    yield Data(rows[chosen], None if weight is None else weight[chosen])
+                    own = None if weight is None else weight[chosen]
+                    yield Data(rows[chosen], own, missing=self.data.missing)
 
     def _cut(self, used: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
         """Shuffle, and yield batch by batch."""

@@ -16,14 +16,21 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_np.checks import FloatArray, check_rows, check_sample_weight, not_finite
+from gmm_np.checks import (
+    FloatArray,
+    check_choice,
+    check_rows,
+    check_sample_weight,
+    not_finite,
+)
 from gmm_np.hessian import Information, information, summed_information
-from gmm_np.likelihood import checked_statistics, statistics
+from gmm_np.likelihood import checked_statistics, grouped_statistics, statistics
+from gmm_np.missing import MISSING, Groups, group_rows, impute
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.parts import Executor, Part, Parts, in_step, is_stream, no_blocks, parts_of
 from gmm_np.priors import Prior
 from gmm_np.second_order import TangentStatistics, tangent_statistics
-from gmm_np.sufficient_statistics import Statistics
+from gmm_np.sufficient_statistics import Statistics, em_step
 
 Callback = Callable[[int, float], object]
 Trace = Callable[[int, Parameters], object]
@@ -33,6 +40,10 @@ Trace = Callable[[int, Parameters], object]
 LARGEST_COPY: Final = 2**23
 # Starts and reseeding look at so many rows at most.
 SAMPLE_ROWS: Final = 2**16
+# For starts, missing values are filled in by a normal distribution: after so many steps of EM, with
+# so much of each column's variance as a floor.
+FILL_STEPS: Final = 10
+FILL_RIDGE: Final = 1e-6
 
 
 class CollapseError(ValueError):
@@ -133,6 +144,8 @@ class Data:
         As for `gmm_np.statistics`.
     some : bool
         Whether a row has to have a positive weight, as one of all parts has to.
+    missing : {"error", "marginal"}
+        What NaN is, as for `gmm_np.nll`: solvers take missing values in these data.
 
     Raises
     ------
@@ -152,7 +165,11 @@ class Data:
         finite: bool = False,
         executor: Executor | None = None,
         some: bool = True,
+        missing: str = "error",
     ) -> None:
+        check_choice("missing", missing, MISSING)
+        self.missing = missing
+        self.groups: Groups | None = None  # of an array of moderate size with missing values
         self.parts: Parts | None = parts_of(x, sample_weight, executor)
         self.is_stream, self.finite = self.parts is None and is_stream(x), finite
         self.x: Any = x
@@ -176,10 +193,12 @@ class Data:
             chunk = self.x[start : start + SAMPLE_ROWS]
             with np.errstate(over="ignore", invalid="ignore"):
                 suspicious = not math.isfinite(chunk.sum(dtype=np.float64))
-            if suspicious and not np.isfinite(chunk).all():
-                raise not_finite(self.x)
+            if suspicious and _is_wrong(chunk, missing):
+                raise not_finite(self.x, missing=missing == "marginal")
         if self.x.size <= LARGEST_COPY and not isinstance(self.x, np.memmap):
             self.x = np.asfortranarray(self.x, np.float64)
+            if missing == "marginal":
+                self.groups = group_rows(self.x)
         self.weight = check_sample_weight(sample_weight, len(self.x), some=some)  # type: ignore[arg-type]
         self.total_weight = float(len(self.x) if self.weight is None else self.weight.sum())
 
@@ -190,11 +209,14 @@ class Data:
         sample_weight: Any = None,
         n_features: int | None = None,
         executor: Executor | None = None,
+        missing: str = "error",
     ) -> Data:
         """Return data that were checked before as they are, others checked."""
         if not isinstance(x, Data):
-            return cls(x, sample_weight, n_features, executor=executor)
-        for name, given in (("sample_weight", sample_weight), ("executor", executor)):
+            return cls(x, sample_weight, n_features, executor=executor, missing=missing)
+        other = None if missing in ("error", x.missing) else missing
+        named = (("sample_weight", sample_weight), ("executor", executor), ("missing", other))
+        for name, given in named:
             if given is not None:
                 raise TypeError(f"{name} belongs into Data, where x is Data.")
         return x
@@ -214,28 +236,32 @@ class Data:
 
     def statistics(self, parameters: Parameters, method: str = "auto") -> Statistics:
         """One pass over the data."""
-        if self.parts is not None:
-            found = statistics(self.parts, parameters, method=method)
-        elif self.is_stream:
-            found = statistics(self.x, parameters, sample_weight=self.weight, method=method)
-        else:
+        if self.groups is not None:
+            found = grouped_statistics(self.groups, self.weight, parameters, method)
+        elif self.is_array and self.missing == "error":
             found = checked_statistics(self.x, self.weight, parameters, method)
+        else:
+            x, weight = (self.x, self.weight) if self.parts is None else (self.parts, None)
+            found = statistics(
+                x, parameters, sample_weight=weight, method=method, missing=self.missing
+            )
         self.total_weight = found.weight
         return found
 
     def tangent_statistics(self, parameters: Parameters, direction: Gradients) -> TangentStatistics:
         """One pass over the data, for a Hessian-vector product."""
-        if self.parts is not None:
-            return tangent_statistics(self.parts, parameters, direction)
-        return tangent_statistics(self.x, parameters, direction, sample_weight=self.weight)
+        x, weight = (self.x, self.weight) if self.parts is None else (self.parts, None)
+        return tangent_statistics(
+            x, parameters, direction, sample_weight=weight, missing=self.missing
+        )
 
     def information(self, parameters: Parameters) -> Information:
         """One pass over the data, for the Hessian."""
         if self.parts is not None:
-            return summed_information(self.parts, parameters)
+            return summed_information(self.parts, parameters, self.missing)
         total: Information | None = None
         for rows, weight in self.blocks():
-            part = information(rows, parameters, weight)
+            part = information(rows, parameters, weight, self.missing)
             total = part if total is None else total.plus(part)
         if total is None:
             raise no_blocks()
@@ -247,7 +273,7 @@ class Data:
         Takes one reading, of which the blocks of a stream make no difference; parts do.
         """
         if self.parts is not None:
-            digests: bytes = self.parts.reduce(_fingerprint_of)
+            digests: bytes = self.parts.reduce(_fingerprint_of, self.missing)
             return hashlib.blake2b(digests, digest_size=32).digest()
         rows_seen, weights_seen = (hashlib.blake2b(digest_size=16) for _ in range(2))
         for rows, weight in self.blocks():
@@ -277,8 +303,8 @@ class Data:
         for index, (block, given) in enumerate(in_step(self.x, self.weight)):
             try:
                 rows = check_rows(block)
-                if not (self.finite or np.isfinite(rows).all()):
-                    raise not_finite(rows)
+                if not self.finite and _is_wrong(rows, self.missing):
+                    raise not_finite(rows, missing=self.missing == "marginal")
                 weight = check_sample_weight(given, len(rows), some=False)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"block {index} of x: {error}") from None
@@ -287,18 +313,18 @@ class Data:
     def usage(self) -> list[Usage]:
         """Return how many rows each block, or part, has of positive weight, and that weight."""
         if self.parts is not None:
-            found: list[Usage] = self.parts.reduce(_usage_of)
+            found: list[Usage] = self.parts.reduce(_usage_of, self.missing)
             return found
         return [_usage(*block, place) for place, block in enumerate(self.blocks())]
 
     def variances(self) -> FloatArray:
         """Return the variance of each column, 0 of a constant one, [D]; one pass over the data.
 
-        A second call makes none.
+        Of the values that there are. A second call makes none.
         """
         if self._variances is None:
             if self.parts is not None:
-                spread: Spread = self.parts.reduce(_spread_of, add=Spread.merge)
+                spread: Spread = self.parts.reduce(_spread_of, self.missing, add=Spread.merge)
             else:
                 spread = _spread(self.blocks())
             self._variances = _variances(spread)
@@ -310,7 +336,9 @@ class Data:
         Whoever counts stops at `enough` of the distinct ones in two rows.
         """
         if self.parts is not None:
-            found: Distinct = self.parts.reduce(_distinct_of, enough, add=Distinct.merge)
+            found: Distinct = self.parts.reduce(
+                _distinct_of, self.missing, enough, add=Distinct.merge
+            )
             return min(len(found.rows), enough), found.n_rows
         return count_distinct(self.blocks(), enough)
 
@@ -318,17 +346,21 @@ class Data:
         """Return distinct rows of positive weight; of `size` rows drawn if there are more.
 
         The order of the rows, whether a row is repeated or has a weight, and the parts, make no
-        difference as long as all rows are taken.
+        difference as long as all rows are taken. Missing values are what one normal distribution,
+        fitted to the rows, expects; a row without any value is none.
         """
         if self.parts is None:
             drawn = self._draw(rng, size, always=self.is_stream)
         else:
             # Of the generator nothing is taken, so that it goes on as with an array.
             seed = int(copy.deepcopy(rng).integers(2**63))
-            drawn = self.parts.reduce(_draw_of, seed, size, add=partial(_add_draws, size=size))
+            add = partial(_add_draws, size=size)
+            drawn = self.parts.reduce(_draw_of, self.missing, seed, size, add=add)
         kept, weights, _ = drawn
         if len(kept) == 0:
             raise ValueError("x has no row of positive weight: give at least one.")
+        if np.isnan(kept).any():
+            kept, weights = _filled(kept, weights)
         distinct, inverse = np.unique(kept, axis=0, return_inverse=True)
         return Sample(
             distinct, np.bincount(inverse.reshape(-1), weights=weights).astype(np.float64)
@@ -413,28 +445,30 @@ def _smallest(drawn: Sequence[Drawn], size: int) -> Drawn:
 class Spread(NamedTuple):
     """Of columns: their means, sums of squares about them, and largest values; they merge."""
 
-    weight: float
+    weight: FloatArray  # [D], of the values that there are
     mean: FloatArray  # [D]
     square: FloatArray  # [D]
     largest: FloatArray  # [D]
 
     def merge(self, other: Spread) -> Spread:
         """Return that of both."""
-        if self.weight == 0:
-            return other
-        if other.weight == 0:
-            return self
-        total, weight = other.weight, self.weight
-        with np.errstate(over="ignore", invalid="ignore"):  # of values whose squares overflow
+        weight, total = self.weight, other.weight
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # squares may overflow
             moved = other.mean - self.mean
             # sums of squares about the means of both parts, and what these are apart
             apart = moved**2 * (total * (weight / (weight + total)))
-            return Spread(
+            both = Spread(
                 weight + total,
                 self.mean + moved * (total / (weight + total)),
                 self.square + other.square + apart,
                 np.maximum(self.largest, other.largest),
             )
+        return Spread(
+            *(
+                np.where(total == 0, mine, np.where(weight == 0, theirs, joined))
+                for mine, theirs, joined in zip(self, other, both, strict=True)
+            )
+        )
 
 
 def variances(
@@ -442,19 +476,19 @@ def variances(
 ) -> FloatArray:
     """Return the variance of each column of rows and their weights in blocks, [D].
 
-    It is zero where rounding of the column's values could have made it.
+    Of the values that are not NaN. It is zero where rounding of them could have made it.
 
     Raises
     ------
     ValueError
-        If no row has a positive weight.
+        If no row has a positive weight, or a column no value in these.
     """
     return _variances(_spread(blocks))
 
 
 def _spread(blocks: Iterable[tuple[NDArray[Any], FloatArray | None]]) -> Spread:
     zero = np.zeros(())
-    found = Spread(0.0, zero, zero, zero)
+    found = Spread(zero, zero, zero, zero)
     for rows, given in blocks:
         for start in range(0, len(rows), SAMPLE_ROWS):
             part = np.asarray(rows[start : start + SAMPLE_ROWS], np.float64)
@@ -463,35 +497,78 @@ def _spread(blocks: Iterable[tuple[NDArray[Any], FloatArray | None]]) -> Spread:
                 part, own = part[own > 0], own[own > 0]
             if len(part) == 0:
                 continue
-            total = float(own.sum())
-            with np.errstate(over="ignore", invalid="ignore"):  # of values whose squares overflow
-                middle = (own / total) @ part
+            gaps = np.isnan(part)
+            total = np.full(part.shape[1], own.sum())
+            if gaps.any():
+                total -= own @ gaps
+                total[gaps.all(axis=0)] = 0.0  # but for rounding
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                share = own / float(own.sum())
+                middle = share @ np.where(gaps, 0.0, part)
+                if gaps.any():
+                    middle *= own.sum() / total
+                    part = np.where(gaps, middle, part)
                 square = own @ np.square(part - middle)
             found = found.merge(Spread(total, middle, square, np.abs(part).max(axis=0)))
     return found
 
 
 def _variances(spread: Spread) -> FloatArray:
-    if spread.weight == 0:
+    if not spread.weight.any():
         raise ValueError("x has no row of positive weight: give at least one.")
+    if not spread.weight.all():
+        raise no_value(spread.weight == 0)
     found = spread.square / spread.weight
     constant = np.sqrt(found) <= 64 * np.finfo(np.float64).eps * spread.largest
     return np.asarray(np.where(constant, 0.0, found))
 
 
+def _is_wrong(rows: NDArray[Any], missing: str) -> bool:
+    """Whether a value is infinite, or NaN and not a missing value."""
+    return bool(np.isinf(rows).any() if missing == "marginal" else not np.isfinite(rows).all())
+
+
+def no_value(empty: NDArray[np.bool_]) -> ValueError:
+    """Return the error for columns [D] of which some have no value at all."""
+    return ValueError(
+        f"x has no value in column {int(np.argmax(empty))}, counted from 0, in any row of positive "
+        "weight, so that nothing can be fitted there: leave the column out."
+    )
+
+
+def _filled(rows: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return rows [M, D] that have a value, and their weights, with what is missing filled in.
+
+    By what one normal distribution expects, after some steps of EM: for starts alone.
+    """
+    used = ~np.isnan(rows).all(axis=1)
+    rows, weight = rows[used], weight[used]
+    if len(rows) == 0:
+        raise no_value(np.ones(rows.shape[1], dtype=bool))
+    spread = _spread([(rows, weight)])
+    variance = _variances(spread)
+    floor = np.where(variance > 0, FILL_RIDGE * variance, 1.0)
+    p = Parameters([0.0], spread.mean[None], np.diag(np.sqrt(variance + floor))[None])
+    groups = group_rows(rows)
+    for _ in range(FILL_STEPS):
+        found = grouped_statistics(groups, weight, p, "auto")
+        p = em_step(p, found, reg_covar=floor)
+    return impute(rows, p.pi_logits, p.means, p.scale), weight
+
+
 # --- what is asked of a part, where it is -------------------------------------------------------
 
 
-def _here(part: Part) -> Data:
-    return Data(part.x, part.weight, some=False)
+def _here(part: Part, missing: str) -> Data:
+    return Data(part.x, part.weight, some=False, missing=missing)
 
 
-def _fingerprint_of(part: Part) -> bytes:
-    return _here(part).fingerprint()
+def _fingerprint_of(part: Part, missing: str) -> bytes:
+    return _here(part, missing).fingerprint()
 
 
-def _usage_of(part: Part) -> list[Usage]:
-    found = _here(part).usage()
+def _usage_of(part: Part, missing: str) -> list[Usage]:
+    found = _here(part, missing).usage()
     return [Usage(sum(u.n_rows for u in found), sum(u.weight for u in found), part.place)]
 
 
@@ -501,17 +578,17 @@ def _usage(rows: NDArray[Any], weight: FloatArray | None, place: int) -> Usage:
     return Usage(int(np.count_nonzero(weight)), float(weight.sum()), place)
 
 
-def _distinct_of(part: Part, enough: int) -> Distinct:
-    return _distinct(_here(part).blocks(), enough)
+def _distinct_of(part: Part, missing: str, enough: int) -> Distinct:
+    return _distinct(_here(part, missing).blocks(), enough)
 
 
-def _spread_of(part: Part) -> Spread:
-    return _spread(_here(part).blocks())
+def _spread_of(part: Part, missing: str) -> Spread:
+    return _spread(_here(part, missing).blocks())
 
 
-def _draw_of(part: Part, seed: int, size: int) -> Drawn:
+def _draw_of(part: Part, missing: str, seed: int, size: int) -> Drawn:
     rng = np.random.default_rng([seed, part.place])
-    return _here(part)._draw(rng, size, always=True)
+    return _here(part, missing)._draw(rng, size, always=True)
 
 
 def _add_draws(left: Drawn, right: Drawn, *, size: int) -> Drawn:
