@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -47,7 +48,8 @@ def add_command(commands: Commands) -> None:
         the row's log density in nats, and its outlier score: the share of {DRAWS} rows drawn from
         the model whose density is lower, near 0 for an outlier. Columns are found as by `gmm-np
         score`. With --missing drop a row with a missing value is kept, and its new cells are
-        empty.""",
+        empty; with --missing marginal they are by what there is of the row, but for the outlier
+        score, which only a complete row has.""",
         examples="""
         gmm-np assign model.npz data.csv --out assigned.csv
         gmm-np assign model.npz data.csv --all | head
@@ -74,7 +76,7 @@ class Found(NamedTuple):
     component: Any  # [n], from 0
     probabilities: FloatArray  # [n, K]
     log_density: FloatArray  # [n]
-    outlier_score: FloatArray  # [n]
+    outlier_score: FloatArray  # [n], NaN of an incomplete row
 
 
 class Summary:
@@ -82,12 +84,13 @@ class Summary:
 
     def __init__(self, n_components: int) -> None:
         self.counts = np.zeros(n_components, np.int64)
-        self.n_outliers = 0
+        self.n_outliers = self.n_scored = 0
 
     def add(self, found: Found) -> None:
         """Count more rows."""
         self.counts += np.bincount(found.component, minlength=len(self.counts))
         self.n_outliers += int((found.outlier_score < _FEW).sum())
+        self.n_scored += int(np.isfinite(found.outlier_score).sum())
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -97,6 +100,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json and options.out is None:
         raise ValueError("--json prints a summary; add --out FILE for the rows, or leave it out")
     tell(samples.notes)
+    model.set_params(missing=samples.missing)
     draws = density_of_draws(model, options.seed)
     summary = Summary(n_components)
     lines = _lines(model, samples, draws, summary, options)
@@ -128,7 +132,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"and {rest} of fewer; --json has all")
     print(
         f"\noutlier score below {_FEW:g}: {counted(summary.n_outliers, 'row')}, where the model "
-        f"expects {_FEW * n_samples:.3g}\nRows: {options.out}"
+        f"expects {_FEW * summary.n_scored:.3g}\nRows: {options.out}"
     )
     return 0
 
@@ -143,8 +147,9 @@ def density_of_draws(model: Any, seed: int) -> FloatArray:
 
 def _measure(model: Any, rows: FloatArray, draws: FloatArray) -> Found:
     probabilities, log_density = model.predict_proba(rows), model.score_samples(rows)
-    lower = np.searchsorted(draws, log_density, side="left")
-    return Found(probabilities.argmax(axis=1), probabilities, log_density, lower / len(draws))
+    score = np.searchsorted(draws, log_density, side="left") / len(draws)
+    score[np.isnan(rows).any(axis=1)] = np.nan  # a density of fewer columns is no match for these
+    return Found(probabilities.argmax(axis=1), probabilities, log_density, score)
 
 
 def _lines(
@@ -190,7 +195,8 @@ def _rows(
                 own = [k, p[k], *(p if each else []), float(found.log_density[i])]
                 for at, row in cells:
                     if at == place:
-                        yield row, [*own, float(found.outlier_score[i])]
+                        score = float(found.outlier_score[i])
+                        yield row, [*own, None if math.isnan(score) else score]
                         break
                     yield row, None
         for _, row in cells:

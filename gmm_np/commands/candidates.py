@@ -66,6 +66,7 @@ def fit_candidates(
                 max_iter=options.max_iter,
                 solver=options.solver,
                 on_collapse=options.on_collapse,
+                missing=samples.missing,
                 callback=lines,
                 checkpoint=checkpoint,
             )

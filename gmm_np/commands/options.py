@@ -133,10 +133,11 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--missing",
-        choices=("error", "drop"),
+        choices=("error", "drop", "marginal"),
         default="error",
         metavar="WHAT",
-        help="rows with a missing value: error, or drop them (default: error)",
+        help="rows with a missing value: error, drop them, or marginal: each counts by the density "
+        "of what is there of it (default: error)",
     )
     group.add_argument(
         "--header",

@@ -32,14 +32,20 @@ class Samples(NamedTuple):
     parts: Sequence[Samples] = ()  # the same in parts, where others read them
 
     @property
+    def missing(self) -> str:
+        """What NaN is, as for `gmm_np.nll`."""
+        return "marginal" if self.table.missing == "marginal" else "error"
+
+    @property
     def labels(self) -> list[str]:
         """How people are told of the columns: those without a name by their number."""
         return self.names if self.table.named else [f"column {name}" for name in self.names]
 
     def summary(self, n_samples: int) -> str:
         """Return what was read, for people."""
-        left_out = self.table.n_dropped
+        left_out, incomplete = self.table.n_dropped, self.table.n_incomplete
         more = f"; left out for a missing value: {left_out}" if left_out else ""
+        more += f"; with a missing value: {incomplete}" if incomplete else ""
         return f"{self.table.file}: {counted(n_samples, 'row')} of {', '.join(self.labels)}{more}"
 
     def blocks(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
@@ -55,11 +61,12 @@ class Samples(NamedTuple):
     def data(self) -> Data:
         """Return them for a fit, which does not search again what the table has searched."""
         if not self.parts:
-            return Data(self.x, self.weight, finite=self.finite)
+            return Data(self.x, self.weight, finite=self.finite, missing=self.missing)
         from gmm_np.commands.workers import there
 
         x = there([part.x for part in self.parts])
-        return Data(x, self.weight and there([part.weight for part in self.parts]))
+        weight = self.weight and there([part.weight for part in self.parts])
+        return Data(x, weight, missing=self.missing)
 
     def of(self, table: Table) -> Samples:
         """Return the samples that a part of the table has, read block by block."""
@@ -67,9 +74,9 @@ class Samples(NamedTuple):
         return self._replace(table=table, x=rows, weight=weight)
 
     def some_rows(self, most: int, seed: int) -> FloatArray:
-        """Return at most so many rows, chosen at random, in their order."""
+        """Return at most so many rows, chosen at random, in their order; complete ones alone."""
         if isinstance(self.x, np.ndarray):
-            return self.x  # the pictures choose for themselves
+            return self._complete(self.x)  # the pictures choose for themselves
         rng = np.random.default_rng(seed)
         kept, keys = np.empty((0, len(self.names))), np.empty(0)
         for block in self.x:  # of uniform keys, the rows of the smallest are a fair draw
@@ -78,7 +85,16 @@ class Samples(NamedTuple):
             if len(keys) > most:
                 smallest = np.sort(np.argpartition(keys, most)[:most])
                 kept, keys = kept[smallest], keys[smallest]
-        return kept
+        return self._complete(kept)
+
+    def _complete(self, rows: FloatArray) -> FloatArray:
+        complete = ~np.isnan(rows).any(axis=1)
+        if complete.all():
+            return rows
+        if not complete.any():
+            what = "no row is complete, so that there is none to draw; leave the picture out"
+            raise TableError(f"{self.table.file}: {what}")
+        return rows[complete]
 
 
 class _Features:
@@ -93,7 +109,7 @@ class _Features:
 
 
 class _Weights:
-    """Their weights, in blocks [n]; TableError where one is negative."""
+    """Their weights, in blocks [n]; TableError where one is negative, or missing."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -102,9 +118,11 @@ class _Weights:
         first = 0
         for block in self.table:
             values = block[:, -1].copy()
-            if (values < 0).any():
-                row = int((values < 0).argmax())
-                what = f"the weight {values[row]} is negative; a weight of 0 leaves a row out"
+            if not (values >= 0).all():
+                row = int((~(values >= 0)).argmax())
+                what = "the weight is missing" if np.isnan(values[row]) else ""
+                what = what or f"the weight {values[row]} is negative"
+                what += "; a weight of 0 leaves a row out"
                 raise self.table.error(first + row, what, self.table.numbers[-1:])
             first += len(values)
             yield values
@@ -157,7 +175,7 @@ def load_samples(
     values = read_data(table)
     if weight is None:
         return samples._replace(x=values)
-    if (values[:, -1] < 0).any():
+    if not (values[:, -1] >= 0).all():
         list(samples.weight)  # raises, and names the place
     return samples._replace(x=np.ascontiguousarray(values[:, :-1]), weight=values[:, -1].copy())
 
@@ -255,6 +273,7 @@ class Score(NamedTuple):
 
 def score(model: Any, samples: Samples) -> Score:
     """Score samples in one pass."""
+    model.set_params(missing=samples.missing)
     total, weight, n_samples = 0.0, 0.0, 0
     with Progress("score", unit="row") as line:
         for rows, own in samples.blocks():

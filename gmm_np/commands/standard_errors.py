@@ -70,6 +70,7 @@ def find_errors(
                 parameters,
                 kind=kind,
                 sample_weight=weight,
+                missing=samples.missing,
                 n_bootstrap=n_bootstrap,
                 random_state=options.seed,
                 callback=lambda *_: line.advance(),

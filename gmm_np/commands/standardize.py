@@ -30,27 +30,33 @@ class ColumnUnits:
     mean: FloatArray  # [D]
     std: FloatArray  # [D]
     weight: float  # of all rows
+    seen: FloatArray  # [D], the share of it that has a value
 
     @classmethod
     def of(cls, samples: Samples) -> ColumnUnits:
         """Find them in two passes over the data; TableError where a value is too large."""
         check_distinct(samples, 1)  # there are rows of positive weight
         variance = column_variances(samples)
-        total, weight = np.zeros(len(variance)), 0.0
+        total, seen, weight = np.zeros(len(variance)), np.zeros(len(variance)), 0.0
         for rows, own in samples.blocks():
-            share = np.ones(len(rows)) if own is None else own
-            total += share @ rows
+            share, gaps = np.ones(len(rows)) if own is None else own, np.isnan(rows)
+            total += share @ np.where(gaps, 0.0, rows)
+            seen += share @ ~gaps
             weight += float(share.sum())
         std = np.sqrt(np.where(variance > 0, variance, 1.0))
-        return cls(total / weight, std, weight)
+        return cls(total / seen, std, weight, seen / weight)
+
+    @property
+    def log_unit(self) -> float:
+        """What the mean NLL in the units of the data has beyond that in these."""
+        return float(self.seen @ np.log(self.std))
 
     def standardize(self, samples: Samples) -> Samples:
         """Return the samples in these units; what a stream held is read anew in each pass."""
         scaled = _Scaled(samples.x, self)
         x = next(iter(scaled)) if isinstance(samples.x, np.ndarray) else scaled
         parts = [self.standardize(part) for part in samples.parts]
-        log_unit = float(np.log(self.std).sum())
-        return samples._replace(x=x, parts=parts, log_unit=log_unit, finite=False)
+        return samples._replace(x=x, parts=parts, log_unit=self.log_unit, finite=False)
 
     def restore(self, candidate: Candidate) -> None:
         """Bring a mixture that was fitted in these units, and its loss, into those of the data.
@@ -66,7 +72,7 @@ class ColumnUnits:
         floor = as_floor(model.reg_covar, p) * std**2  # [D]
         model.set_params(covariance_type=restored.family, reg_covar=floor)
         model._set_parameters(restored)
-        unit = float(np.log(std).sum())
+        unit = self.log_unit
         model.lower_bounds_ = [bound - unit for bound in model.lower_bounds_]
         model.lower_bound_ -= unit
         candidate.histories = [[loss + unit for loss in one] for one in candidate.histories]

@@ -56,8 +56,9 @@ def open_table(
         where it is the only one without a name, or the header leaves it out and it counts the rows
         or holds words; in Parquet the index that pandas stored. Others may hold anything.
     missing : str
-        "error", or "drop" to leave out rows in which a chosen column has no value: an empty cell,
-        NaN, or a usual mark (NA, ?, -, #N/A, n.d., <0.1, ...).
+        Of rows in which a chosen column has no value, that is an empty cell, NaN, or a usual mark
+        (NA, ?, -, #N/A, n.d., <0.1, ...): "error", "drop" to leave them out, or "marginal" to have
+        NaN there.
     key : str, optional
         Which array of a `.npz` file; by default the only one, or the one named ``x``.
     delimiter : str, optional
@@ -92,8 +93,8 @@ def open_table(
         raise table_error(file, what)
     if block_rows < 1:
         raise ValueError(f"block_rows must be at least 1; got {block_rows}.")
-    if missing not in ("error", "drop"):
-        raise ValueError(f"missing must be 'error' or 'drop'; got {missing!r}.")
+    if missing not in ("error", "drop", "marginal"):
+        raise ValueError(f"missing must be 'error', 'drop' or 'marginal'; got {missing!r}.")
     if decimal not in (None, ".", ","):
         raise ValueError(f"decimal must be '.' or ','; got {decimal!r}.")
     try:
@@ -107,7 +108,7 @@ def open_table(
         raise table_error(file, "only an .npz file has arrays to choose from; leave out --key")
     if skip_lines and suffix in (".npy", ".npz", ".parquet"):
         raise table_error(file, "only a text has lines to skip; leave out --skip-lines")
-    options: dict[str, Any] = {"drop": missing == "drop", "block_rows": block_rows}
+    options: dict[str, Any] = {"missing": missing, "block_rows": block_rows}
     with readable(file):
         mode = source.stat().st_mode
         if stat.S_ISDIR(mode):

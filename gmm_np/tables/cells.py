@@ -22,6 +22,7 @@ _MARKS: Final = frozenset(
 _LIMIT: Final = re.compile(r"[<>≤≥]=?\s*[0-9][0-9.,]*")
 _RANGE: Final = re.compile(r"\s*([0-9]{1,6})\s*-\s*([0-9]{1,6})\s*")
 _NAN: Final = re.compile(r"[+-]?nan", re.IGNORECASE | re.ASCII)
+_REMEDY: Final = "--missing drop, or marginal to keep it"
 
 
 def is_missing(cell: str) -> bool:
@@ -81,14 +82,14 @@ def short(value: object) -> str:
 
 def not_finite(shown: str, *, missing: bool, what: str = "finite number") -> str:
     """Return that something is no number, and what helps."""
-    return f"{shown} is not a {what}; mend it or drop the row" + " (--missing drop)" * missing
+    return f"{shown} is not a {what}; mend it or drop the row" + f" ({_REMEDY})" * missing
 
 
 def fault(cell: str, decimal: str | None) -> str:
     """Return what is wrong with a cell that is no finite number, and what helps."""
     text, shown = cell.strip(), short(cell)
     if not text:
-        return "the cell is empty; fill it in or drop the row (--missing drop)"
+        return f"the cell is empty; fill it in or drop the row ({_REMEDY})"
     if is_missing(cell):
         what = "finite number" if _NAN.fullmatch(text) else "number"
         return not_finite(shown, missing=True, what=what)

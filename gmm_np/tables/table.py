@@ -56,6 +56,8 @@ class Table:
         Cells of the first line of a text, whether they are names or numbers.
     n_dropped : int
         Rows with a missing value that the last complete reading left out.
+    n_incomplete : int
+        Those that it kept.
     """
 
     unit, delimiter, decimal = "row", ",", "."
@@ -63,9 +65,9 @@ class Table:
     first_line: Sequence[str] = ()
     _is_part = False  # of a table: another part may have the rows that this one lacks
 
-    def __init__(self, path: Path, file: str, *, drop: bool, block_rows: int) -> None:
-        self.path, self.file, self.drop, self.block_rows = path, file, drop, block_rows
-        self.n_dropped = 0
+    def __init__(self, path: Path, file: str, *, missing: str, block_rows: int) -> None:
+        self.path, self.file, self.missing, self.block_rows = path, file, missing, block_rows
+        self.n_dropped = self.n_incomplete = 0
 
     def _set_columns(
         self, names: Sequence[str], *, named: bool, row_names: Sequence[int] = ()
@@ -213,36 +215,40 @@ class Table:
             At a fault, or after the last row, if every row was left out; a part of a table may have
             none.
         """
-        n_rows = n_dropped = 0
+        n_rows = n_dropped = n_incomplete = 0
         for table in self.members():
             for block in table._finite_blocks():
                 n_rows += len(block.values)
                 yield block
             n_dropped += table.n_dropped
+            n_incomplete += table.n_incomplete
         if not n_rows and not self._is_part:
             what = "every row has a missing value; fill them in, or choose other columns"
             raise self._error(what)
-        self.n_dropped = n_dropped
+        self.n_dropped, self.n_incomplete = n_dropped, n_incomplete
 
     def _finite_blocks(self) -> Iterator[Block]:
         """Yield the rows of one file in blocks, none empty; TableError at a fault."""
-        n_dropped = 0
+        n_dropped = n_incomplete = 0
         with readable(self.file):
             for values, places in self._read([number - 1 for number in self.numbers]):
                 finite = np.isfinite(values)
                 if not finite.all():
-                    bad = np.isinf(values) if self.drop else ~finite
+                    bad = ~finite if self.missing == "error" else np.isinf(values)
                     if bad.any():
                         row, j = (int(i) for i in np.argwhere(bad)[0])
                         place, number = places[row], self.numbers[j]
                         what = self._fault(place, number, values[row, j])
                         raise self._error(what, f"{self.unit} {place}", self._columns([number]))
                     kept = np.flatnonzero(finite.all(axis=1))
-                    n_dropped += len(values) - len(kept)
-                    values, places = values[kept], [places[int(i)] for i in kept]
+                    if self.missing == "marginal":
+                        n_incomplete += len(values) - len(kept)
+                    else:
+                        n_dropped += len(values) - len(kept)
+                        values, places = values[kept], [places[int(i)] for i in kept]
                 if len(values):
                     yield Block(values, places)
-        self.n_dropped = n_dropped
+        self.n_dropped, self.n_incomplete = n_dropped, n_incomplete
 
     def cells(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each row as it is written, all columns, with its place in the file."""
@@ -251,7 +257,10 @@ class Table:
                 yield from table._cells()
 
     def __iter__(self) -> Iterator[NDArray[np.float64]]:
-        """Yield float64 blocks [<= block_rows, D] of finite numbers; TableError at a fault."""
+        """Yield float64 blocks [<= block_rows, D] of finite numbers; TableError at a fault.
+
+        With missing="marginal" NaN is a missing value.
+        """
         for block in self.blocks():
             yield block.values
 

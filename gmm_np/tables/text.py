@@ -300,7 +300,7 @@ class TextTable(Table):
         value = read_number(cell, self._decimal)
         if value is not None:
             return value
-        return math.nan if self.drop and is_missing(cell) else math.inf
+        return math.nan if self.missing != "error" and is_missing(cell) else math.inf
 
     def _fault(self, place: int, number: int, value: Any) -> str:  # noqa: ARG002
         cell = next(cells[number - 1] for line, cells in self.cells() if line == place)

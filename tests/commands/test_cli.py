@@ -701,7 +701,7 @@ def test_dropped_rows_are_counted_in_every_command(tmp_path, capsys, stream, suf
         np.save(path, x)
     else:
         path.write_text("\n".join(",".join(map(repr, row)) for row in x.tolist()))
-    assert "(--missing drop)" in refusal(capsys, "fit", path, "-k", 1, *stream)
+    assert "(--missing drop, " in refusal(capsys, "fit", path, "-k", 1, *stream)
     drop = ["--missing", "drop", "--weights", 3]
     said = document(capsys, "fit", path, "-k", 1, *drop, *stream, "--out", model)
     assert (said["n_samples"], said["n_dropped"]) == (47, 3)

@@ -172,7 +172,7 @@ def test_a_first_row_with_a_mark_is_data_with_a_missing_value(write, mark, place
     said = f"data.csv, line 1, column {place + 1} ('{place + 1}'): "
     message = refusal(path, delimiter=";")
     assert message.startswith(said)
-    assert message.endswith("drop the row (--missing drop)")
+    assert message.endswith("drop the row (--missing drop, or marginal to keep it)")
     table = open_table(path, missing="drop", delimiter=";")
     assert table.read().tolist() == [[1, 2], [3, 4]]
     assert (table.n_dropped, table.names, table.notes) == (2, ["1", "2"], [])
@@ -695,7 +695,7 @@ def test_lines_to_skip_where_there_are_none_are_refused(write, name):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"missing": "impute"}, "missing must be 'error' or 'drop'; got 'impute'"),
+        ({"missing": "impute"}, "missing must be 'error', 'drop' or 'marginal'; got 'impute'"),
         ({"decimal": ";"}, "decimal must be '.' or ','; got ';'"),
         ({"block_rows": 0}, "block_rows must be at least 1; got 0"),
         ({"block_rows": -1}, "block_rows must be at least 1; got -1"),
