@@ -65,7 +65,7 @@ def impute(
     draws: int | None = None,
     random_state: int | np.random.Generator | None = None,
 ) -> FloatArray:
-    """Fill in missing values: by what is expected of them given what is seen, or by draws.
+    """Fill in missing values by what is expected of them given what is seen, or draws: (74).
 
     A draw has the component that its responsibilities give it, and varies as values do; the mean
     does not. No fit needs either: `missing="marginal"` takes rows as they are.

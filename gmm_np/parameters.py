@@ -216,7 +216,7 @@ class Parameters:
         )
 
     def marginal(self, columns: ArrayLike) -> Parameters:
-        """Return the mixture of some of the columns alone.
+        """Return the mixture of some of the columns alone, equation (68).
 
         Each component loses rows of its mean and of its factor, which QR makes a factor again.
 
@@ -252,7 +252,7 @@ class Parameters:
         )
 
     def conditional(self, columns: ArrayLike, values: ArrayLike) -> Parameters | RowParameters:
-        """Return the mixture of the other columns where some have these values.
+        """Return the mixture of the other columns where some have these values, equation (74).
 
         With a factor in blocks, A of the known columns, B below it and C of the others, and
         z = A^-1 (values - mean of the known), component k has the log weight log pi_k +

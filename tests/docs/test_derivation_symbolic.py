@@ -924,6 +924,99 @@ def test_hessian_of_one_term_along_a_direction(d):
         assert same(rate(sp.diff(term, a[j])), -pi[j] * (dotted(a[j]) - mean))
 
 
+# --- section 14: parts of a mixture --------------------------------------------------------------
+
+# Which of the columns are seen: of two, before and after what is missing, and of three. Rates of
+# more than two columns take minutes.
+PATTERNS = pytest.mark.parametrize("seen", [(0,), (1,)])
+
+
+class Seen:
+    """What is seen of a row, without the roots in A and R: of R only R^T R and R^T u are needed.
+
+    R^T A^-1 = L_o^T Sigma_oo^-1, since L_o = A R and Sigma_oo = A A^T.
+    """
+
+    def __init__(self, seen):
+        d = max(len(seen) + 1, seen[-1] + 1)
+        self.d, self.seen = d, list(seen)
+        self.L, self.x, self.mu = factor("L", d), vector("x", d), vector("mu", d)
+        self.rows = self.L[self.seen, :]  # L_o
+        self.covariance = self.rows * self.rows.T  # Sigma_oo
+        inverse = self.covariance.inv()
+        residual = (self.x - self.mu)[self.seen, :]
+        self.back = self.rows.T * inverse
+        self.z = self.back * residual
+        self.projection = sp.eye(d) - self.back * self.rows
+        self.term = -(residual.T * inverse * residual)[0] / 2 - sp.log(self.covariance.det()) / 2
+        self.B, self.b = self.L.inv() * dots(self.L), self.L.inv() * dots(self.mu)
+
+
+def rate_without_x(value, row):
+    """The tangent where the row stays."""
+    return rate(value).subs({dotted(v): 0 for v in row.x})
+
+
+@pytest.mark.parametrize("seen", [(0,), (1,), (2,), (0, 2)])
+def test_given_what_is_seen_the_rest_is_a_projection(seen):
+    """(69): the covariance of what is not seen of z, and the regression in units of the data."""
+    row = Seen(seen)
+    P, gone = row.projection, [i for i in range(row.d) if i not in row.seen]
+    assert same(P * P, P)
+    assert same(P, P.T)
+    assert same(row.rows * P, sp.zeros(len(seen), row.d))
+    assert same((row.L * row.z)[row.seen, :], (row.x - row.mu)[row.seen, :])
+    whole = row.L * row.L.T
+    slope = whole[gone, row.seen] * row.covariance.inv()
+    assert same((row.L * row.z)[gone, :], slope * (row.x - row.mu)[row.seen, :])
+    rest = whole[gone, gone] - slope * whole[row.seen, gone]
+    assert same((row.L * P * row.L.T)[gone, gone], rest)  # (74)
+
+
+@proves(71)
+@PATTERNS
+def test_gradient_of_what_is_seen(seen):
+    row = Seen(seen)
+    pulled = row.L.T.inv() * row.z
+    assert same([sp.diff(row.term, v) for v in row.mu], pulled)
+    assert same([sp.diff(row.term, v) for v in row.x], -pulled)
+    second = row.z * row.z.T + row.projection
+    by_hand = tril(row.L.T.inv() * second) - inverse_diagonal(row.L)
+    assert same(by_factor(row.term, row.L), by_hand)
+    short = tril(row.L.T.inv() * row.z * row.z.T) - inverse_diagonal(row.L)
+    assert not same(by_factor(row.term, row.L), short)
+
+
+@proves(72)
+@PATTERNS
+def test_marginal_along_a_direction(seen):
+    """Of A by its covariance, whose rate determines that of A; of t with R^T u and R^T R."""
+    row = Seen(seen)
+    twice = row.B + row.B.T
+    # A Phi(X) A^T and its transpose add up to A X A^T, with X = R (B + B^T) R^T and A R = L_o.
+    assert same(rate(row.covariance), row.rows * twice * row.rows.T)
+    assert same(rate(row.mu[row.seen, :]), row.rows * row.b)
+    trace = (row.B * (sp.eye(row.d) - row.projection)).trace()
+    by_hand = (row.z.T * (row.B * row.z + row.b))[0] - trace
+    assert same(rate_without_x(row.term, row), by_hand)
+    x = symmetric("X", row.d)
+    assert same(phi(x) + phi(x).T, x)
+
+
+@proves(73)
+@PATTERNS
+def test_rates_of_expected_moments(seen):
+    """And with them Louis' identity: rates of what stands in the gradient (71)."""
+    row = Seen(seen)
+    z, P, twice = row.z, row.projection, row.B + row.B.T
+    c = P * (twice * z + row.b)
+    both = c * z.T + z * c.T + P * twice * P
+    second = z * z.T + P
+    assert same(rate_without_x(z, row), c - (row.B * z + row.b))
+    drift = row.B * second + row.b * z.T
+    assert same(rate_without_x(second, row), both - drift - drift.T)
+
+
 # --- all of them --------------------------------------------------------------------------------
 
 
@@ -938,6 +1031,6 @@ def gradient_equations(blocks):
 
 def test_every_gradient_equation_of_the_document_is_proved():
     wanted = gradient_equations(MATH_BLOCKS)
-    assert wanted >= {*range(13, 14), *range(15, 24), 24, 26, 28, 29, *range(49, 68)}
+    assert wanted >= {*range(13, 14), *range(15, 24), 24, 26, 28, 29, *range(49, 68), 71, 72, 73}
     assert sorted(wanted - set(PROVED)) == []
     assert gradient_equations([r"\bar u = v \tag{99}", r"u = v \tag{98}"]) == {99}
