@@ -66,7 +66,7 @@ def check_x(x: ArrayLike, n_features: int | None = None) -> FloatArray:
     """
     array = as_float64("x", check_rows(x, n_features))
     if not is_finite(array):
-        raise not_finite(array)
+        raise not_finite(array, may=False)
     return array
 
 
@@ -106,11 +106,14 @@ def check_rows(x: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
     return array
 
 
-def not_finite(x: NDArray[Any], rows: int = 2**16, *, missing: bool = False) -> ValueError:
+def not_finite(
+    x: NDArray[Any], rows: int = 2**16, *, missing: bool = False, may: bool = True
+) -> ValueError:
     """Return the error for data that are known to hold a value that is not finite.
 
     Reads `rows` rows at a time, so that it needs no memory of the size of the data. `missing`:
-    whether NaN stands for a missing value, so that infinite ones alone are wrong.
+    whether NaN stands for a missing value, so that infinite ones alone are wrong; `may`: whether it
+    might, where the caller says so.
     """
     count, first, any_nan = 0, "", False
     for start in range(0, len(x), rows):
@@ -125,7 +128,7 @@ def not_finite(x: NDArray[Any], rows: int = 2**16, *, missing: bool = False) -> 
     what, remedy = "not finite", "Drop or impute these rows."
     if missing:
         what, remedy = "infinite", "Drop these rows, or set NaN where a value is missing."
-    elif any_nan:
+    elif any_nan and may:
         remedy = 'Drop or impute these rows, or set missing="marginal" if NaN is a missing value.'
     return ValueError(f"x has values that are {what}: {count} of {x.size}, {first}. {remedy}")
 

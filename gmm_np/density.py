@@ -16,7 +16,7 @@ from gmm_np.checks import FloatArray, check_choice, check_rows, first_of
 from gmm_np.covariance import FAMILIES
 from gmm_np.estep import Block, EStep, PreparedMixture, ResidualKernel
 from gmm_np.likelihood import log_prob, responsibilities, rows_of_parts
-from gmm_np.missing import MISSING, MarginalEStep, out_of_range
+from gmm_np.missing import MISSING, MarginalEStep, MarginalKernel, out_of_range
 from gmm_np.parameters import Gradients, Parameters
 from gmm_np.parts import parts_of
 
@@ -97,18 +97,19 @@ def log_prob_hess(
     scale: ArrayLike,
     *,
     family: str = "full",
+    missing: str = "error",
 ) -> FloatArray:
     """Hessian of each sample's log-likelihood in the sample itself, equation (65).
 
     Parameters
     ----------
-    x, pi_logits, means, scale, family
+    x, pi_logits, means, scale, family, missing
         As in `nll`.
 
     Returns
     -------
     hessian : ndarray, shape [N, D, D]
-        In float64, symmetric. Of Dask's data a Dask array.
+        In float64, symmetric; zero where a value is missing. Of Dask's data a Dask array.
 
     Raises
     ------
@@ -127,9 +128,9 @@ def log_prob_hess(
     parts = parts_of(x)
     if parts is not None:
         tail = (parameters.n_features, parameters.n_features)
-        there: FloatArray = rows_of_parts(parts, _hess, parameters, tail=tail)
+        there: FloatArray = rows_of_parts(parts, _hess, parameters, missing, tail=tail)
         return there
-    return _hess(x, parameters)
+    return _hess(x, parameters, missing)
 
 
 def modes(
@@ -208,7 +209,8 @@ def _grad(x: ArrayLike, parameters: Parameters, missing: str = "error") -> Float
     return out
 
 
-def _hess(x: ArrayLike, parameters: Parameters) -> FloatArray:
+def _hess(x: ArrayLike, parameters: Parameters, missing: str = "error") -> FloatArray:
+    check_choice("missing", missing, MISSING)
     rows = check_rows(x, parameters.n_features)
     n, d = rows.shape
     out = np.empty((n, d, d))
@@ -218,21 +220,32 @@ def _hess(x: ArrayLike, parameters: Parameters) -> FloatArray:
     every = np.broadcast_to(precisions, (mixture.n_components, d, d))
 
     def write(block: Block) -> None:
-        part = slice(block.start, block.stop)
         if block.kernel is None:
-            out[part] = _hess_by_reference(block.samples.T, parameters)
+            if np.isnan(rows[block.rows]).any():
+                raise out_of_range()
+            out[block.rows] = _hess_by_reference(block.samples.T, parameters)
             return
         resp, z = _residuals(block)
         pulled = family.structure.pull_residuals(mixture.inverse, z)
         # The covariance of the components' gradients, about their mean for its digits, (65).
         pulled -= np.einsum("kb,kdb->db", resp, pulled)
         pulled *= np.sqrt(resp)[:, None]
+        own = every
+        if isinstance(block.kernel, MarginalKernel):
+            inverse = block.kernel.margins.inverse[block.kernel.index]
+            own = np.broadcast_to(family.structure.precisions(inverse, d), every.shape)
+        found = -np.tensordot(resp.T, own, 1)
         for i in range(d):
             lower = np.einsum("kb,kjb->bj", pulled[:, i], pulled[:, : i + 1])
-            out[part, i, : i + 1] = out[part, : i + 1, i] = lower
-        out[part] -= np.tensordot(resp.T, every, 1)
+            found[:, i, : i + 1] += lower
+            found[:, :i, i] += lower[:, :i]
+        out[block.rows] = found
 
-    EStep(mixture, "direct", gradient=True, n_samples=n).each(rows, write)
+    kind = MarginalEStep if missing == "marginal" else EStep
+    kind(mixture, "direct", gradient=True, n_samples=n).each(rows, write)
+    if missing == "marginal":
+        gaps = np.isnan(rows)
+        out[gaps[:, :, None] | gaps[:, None, :]] = 0.0
     bad = np.asarray(~np.isfinite(out).all(axis=(1, 2)))
     if bad.any():
         raise OverflowError(

@@ -179,6 +179,21 @@ def test_gradient_in_x_is_zero_where_a_value_is_missing(family):
     close((found * np.where(np.isnan(x), 0.0, step)).sum(axis=1), expected, DIFFERENCES)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hessian_in_x_is_zero_where_a_value_is_missing(family):
+    parameters, x, _ = random_case(25, family, d=3)
+    p, options = arguments(parameters), {"family": family, **MARGINAL}
+    found = gmm_np.log_prob_hess(x, *p, **options)
+    gaps = np.isnan(x)
+    assert (found[gaps[:, :, None] | gaps[:, None, :]] == 0).all()
+    np.testing.assert_array_equal(found, found.swapaxes(1, 2))
+    step = np.where(gaps, 0.0, np.random.default_rng(26).normal(size=x.shape))
+    ahead, behind = (
+        gmm_np.log_prob_grad(x + sign * 1e-5 * step, *p, **options) for sign in (1, -1)
+    )
+    close(np.einsum("nij,nj->ni", found, step), (ahead - behind) / 2e-5, DIFFERENCES)
+
+
 @pytest.mark.parametrize("family", LEARNED)
 def test_em_never_increases_the_loss(family):
     for seed in range(17):
@@ -362,6 +377,13 @@ def test_nan_without_the_option_names_it():
         gmm_np.nll(x, *arguments(parameters))
     with pytest.raises(ValueError, match='missing must be one of "error", "marginal"'):
         gmm_np.nll(x, *arguments(parameters), missing="drop")
+
+
+def test_what_knows_no_missing_values_does_not_offer_the_option():
+    parameters, x, _ = random_case(27, "full")
+    with pytest.raises(ValueError, match=r"rows\.$") as refused:
+        gmm_np.reference.nll_forward(x, *arguments(parameters))
+    assert "missing" not in str(refused.value)
 
 
 def test_infinite_values_are_none_that_are_missing():

@@ -153,10 +153,9 @@ class FittedMixture(Estimator):
     def log_prob_hess(self, X: Any) -> FloatArray:
         """[+] Return the Hessian of each row's log-likelihood in the row itself, [N, D, D].
 
-        Of complete rows.
+        Zero where a value is missing.
         """
-        p, rows = self.parameters_, self._check_rows(X)
-        return log_prob_hess(rows, p.pi_logits, p.means, p.scale, family=p.family)
+        return log_prob_hess(self._check_rows(X), **self._model())
 
     def modes(self) -> Modes:
         """[+] Return the local maxima of the density, the highest first; see `gmm_np.modes`."""

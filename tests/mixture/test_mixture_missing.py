@@ -224,6 +224,22 @@ def test_selection_finds_the_number_of_components():
 
 
 @pytest.mark.needs_extras
+def test_dask_has_the_rows():
+    import dask
+    import dask.array as da
+
+    x, truth = clusters(15, n=300)
+    rows = da.from_array(x, chunks=(90, 3))
+    with dask.config.set(scheduler="synchronous"):
+        expected = marginal().fit(x, start=truth)
+        found = marginal().fit(rows, start=truth)
+        np.testing.assert_allclose(found.means_, expected.means_, rtol=1e-12)
+        assert found.bic(rows) == pytest.approx(expected.bic(x), rel=1e-12)
+        found_density = found.score_samples(rows).compute()
+        np.testing.assert_allclose(found_density, expected.score_samples(x), atol=1e-13)
+
+
+@pytest.mark.needs_extras
 def test_scikit_learn_is_told():
     from sklearn.utils import get_tags
 
