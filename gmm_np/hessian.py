@@ -250,9 +250,7 @@ def information(
     return Information(found, score, 0.5 * (hessian + hessian.T), 0.5 * (outer + outer.T))
 
 
-def summed_information(
-    parts: Parts, parameters: Parameters, missing: str = "error"
-) -> Information:
+def summed_information(parts: Parts, parameters: Parameters, missing: str = "error") -> Information:
     """Return what the rows of all parts say.
 
     Raises
@@ -260,9 +258,7 @@ def summed_information(
     TypeError, ValueError, OverflowError
         As `nll_hessian` does.
     """
-    found: Information = parts.reduce(
-        _information_of, parameters, missing, add=Information.plus
-    )
+    found: Information = parts.reduce(_information_of, parameters, missing, add=Information.plus)
     if found.weight == 0:
         raise no_weight()
     return found

@@ -221,9 +221,7 @@ def checked_value_and_grad(
         if few is not None:
             return few
     exponent = 0 if weight is None or not mean else unit_exponent(weight)
-    engine = _engine(
-        parameters, method, missing, gradient=True, n_samples=len(rows), finite=finite
-    )
+    engine = _engine(parameters, method, missing, gradient=True, n_samples=len(rows), finite=finite)
     engine.add(rows, weight, exponent)
     total = engine.weight if mean else 1.0
     found = assemble_gradients(parameters, engine.sums(), engine.mixture.all_inverses, total)
@@ -585,9 +583,7 @@ def _loss_of_part(part: Part, parameters: Parameters, method: str, missing: str)
     return _joined(of_each_block(loss, part.x, part.weight))
 
 
-def _log_prob(
-    rows: ArrayLike, parameters: Parameters, method: str, missing: str
-) -> FloatArray:
+def _log_prob(rows: ArrayLike, parameters: Parameters, method: str, missing: str) -> FloatArray:
     return _log_likelihood(rows, parameters, None, method, missing)[0]
 
 

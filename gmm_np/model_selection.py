@@ -453,7 +453,8 @@ class _Run(NamedTuple):
         p, parts, own = candidate.model.parameters_, self.data.parts, self.checkpoint.child()
         sums = own.state.get("sums")
         if sums is None:
-            sums = _sums(self.data, p) if parts is None else parts.reduce(_sums_of, self.data.missing, p)
+            missing = self.data.missing
+            sums = _sums(self.data, p) if parts is None else parts.reduce(_sums_of, missing, p)
             own.keep(p, lambda: {"sums": sums})
         log_likelihood, total, entropy, count = map(float, sums)
         candidate.n_samples = int(count)

@@ -183,7 +183,7 @@ def _rows(
     model: Any, samples: Samples, draws: FloatArray, summary: Summary, *, each: bool
 ) -> Iterator[tuple[list[str], list[Any] | None]]:
     """Yield the cells of each row and what the model makes of it: None for a missing value."""
-    n_dropped = 0
+    n_dropped = n_incomplete = 0
     for table in samples.table.members():
         cells = table.cells()
         for block in table.blocks():
@@ -202,4 +202,5 @@ def _rows(
         for _, row in cells:
             yield row, None
         n_dropped += table.n_dropped
-    samples.table.n_dropped = n_dropped
+        n_incomplete += table.n_incomplete
+    samples.table.n_dropped, samples.table.n_incomplete = n_dropped, n_incomplete

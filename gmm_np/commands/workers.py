@@ -7,6 +7,9 @@ import logging
 import tempfile
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gmm_np.commands.options import whole_number
 from gmm_np.commands.samples import Samples
 from gmm_np.parts import Part, parts_of
@@ -57,10 +60,11 @@ def spread(samples: Samples, options: argparse.Namespace) -> Samples:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     start(Client(start(cluster)))
     tables = samples.table.split(ROWS_OF_A_PART)
-    if options.missing == "drop":
-        dropped = parts_of(there(tables))
-        assert dropped is not None
-        samples.table.n_dropped = dropped.reduce(_count_dropped)
+    if options.missing != "error":
+        read = parts_of(there(tables))
+        assert read is not None
+        table = samples.table
+        table.n_dropped, table.n_incomplete = map(int, read.reduce(_count_rows))
     return samples._replace(parts=[samples.of(table) for table in tables])
 
 
@@ -71,7 +75,8 @@ def there(items: list[Any]) -> list[Any]:
     return list(dask.persist(*(dask.delayed(item, traverse=False) for item in items)))
 
 
-def _count_dropped(part: Part) -> int:
+def _count_rows(part: Part) -> NDArray[np.int64]:
+    """Count rows that were left out, and those with a missing value that were not."""
     for _ in part.x:
         pass
-    return int(part.x.n_dropped)
+    return np.array([part.x.n_dropped, part.x.n_incomplete])

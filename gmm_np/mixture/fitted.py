@@ -221,7 +221,7 @@ class FittedMixture(Estimator):
         return np.concatenate([responsibilities(part, **model).argmax(axis=1) for part in parts])
 
     def impute(self, X: Any, *, draws: int | None = None, random_state: Any = None) -> FloatArray:
-        """+ Fill in what is missing, NaN in X: by what is expected given what is seen, or draws.
+        """[+] Fill in what is missing, NaN in X: by what is expected given what is seen, or draws.
 
         Parameters
         ----------

@@ -106,7 +106,7 @@ class GaussianMixture(FittedMixture):
         [+] Of `gmm_np.priors`: the fit is then the maximum of the posterior density, and the lower
         bounds have its logarithm, over the weight of the data, in place of the log-likelihood.
     missing : {"error", "marginal"}
-        + What NaN in X is: an error, or a value that is missing. Each row then counts by the
+        [+] What NaN in X is: an error, or a value that is missing. Each row then counts by the
         density of what is seen of it, in fits and scores alike, and nothing is filled in; a row of
         which nothing is seen has the density 1. `impute` fills gaps by a fitted mixture.
 

@@ -22,7 +22,7 @@ class SeveralTables(Table):
         first = tables[0]
         for table in tables[1:]:
             _check_same_columns(first, table)
-        vars(self).update(vars(first) | {"file": file, "n_dropped": 0})
+        vars(self).update(vars(first) | {"file": file, "n_dropped": 0, "n_incomplete": 0})
         self.unit, self.delimiter, self.decimal = first.unit, first.delimiter, first.decimal
         self._tables = tables
 

@@ -77,14 +77,14 @@ def compare(path: Path, kind: str, found: dict[str, list[str]], options: argpars
         {name: seconds(command, path, kind, options) for name, command in found.items()}
         for _ in range(options.rounds)
     ]
+    ours = [time for one in rounds if not isinstance(time := one["gmm_np"], str)]
     words = []
     for name in found:
-        times = [one[name] for one in rounds]
-        said = next((time for time in times if isinstance(time, str)), None)
-        if said is not None:
-            words.append(f"{name} {said}")
+        times = [time for one in rounds if not isinstance(time := one[name], str)]
+        if len(times) < len(rounds):
+            words.append(f"{name} {next(one[name] for one in rounds)}")
             continue
-        ratio = statistics.median(one["gmm_np"] / one[name] for one in rounds)
+        ratio = statistics.median(own / other for own, other in zip(ours, times, strict=True))
         words.append(f"{name} {1e3 * statistics.median(times):.1f} ms ({ratio:.2f})")
     return "; ".join(words)
 

@@ -3,7 +3,7 @@
 import sys
 import time
 
-import daal4py
+import daal4py  # type: ignore[import-not-found]  # in an environment of its own
 import numpy as np
 
 path, threads, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
