@@ -12,6 +12,7 @@ from gmm_np.sufficient_statistics import Statistics, em_step, gradients
 
 if TYPE_CHECKING:
     from gmm_np import (
+        conditional,
         conformance,
         datasets,
         interop,
@@ -43,6 +44,7 @@ __all__ = [
     "Statistics",
     "__version__",
     "check_grad",
+    "conditional",
     "conformance",
     "datasets",
     "em_step",
@@ -72,6 +74,7 @@ __all__ = [
 
 # Loaded when first asked for: modules, and where names are.
 _MODULES = (
+    "conditional",
     "conformance",
     "datasets",
     "interop",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -346,15 +347,43 @@ def _on_ridge(weights: FloatArray, precisions: FloatArray, pulled: FloatArray) -
 def _climb(x: FloatArray, parameters: Parameters) -> FloatArray:
     """Return where points [S, D] arrive that climb to where the density has no slope."""
     p, precisions = parameters, _precisions(parameters)
-    x, height = x.copy(), _log_prob(x, parameters)
-    moving = np.arange(len(x))
-    for _ in range(STEPS):
-        gradient, hessian = _grad(x[moving], parameters), _hess(x[moving], parameters)
+
+    def height(points: FloatArray, which: NDArray[np.intp]) -> FloatArray:  # noqa: ARG001
+        return _log_prob(points, parameters)
+
+    def slopes(
+        points: FloatArray,
+        which: NDArray[np.intp],  # noqa: ARG001
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        gradient, hessian = _grad(points, parameters), _hess(points, parameters)
         resp = responsibilities(
-            x[moving], p.pi_logits, p.means, p.scale, family=p.family, method="direct"
+            points, p.pi_logits, p.means, p.scale, family=p.family, method="direct"
         )
+        return gradient, hessian, np.tensordot(resp, precisions, 1)
+
+    return climb(x, height, slopes)
+
+
+def climb(
+    x: FloatArray,
+    height: Callable[[FloatArray, NDArray[np.intp]], FloatArray],
+    slopes: Callable[[FloatArray, NDArray[np.intp]], tuple[FloatArray, FloatArray, FloatArray]],
+) -> FloatArray:
+    """Return where points [S, D] arrive that climb densities to where these have no slope.
+
+    Parameters
+    ----------
+    x : ndarray, shape [S, D]
+    height, slopes : callable
+        Of points [M, D], and of which of the S they are: the log density [M]; and its gradient
+        [M, D], its Hessian and the mean of the components' precisions [M, D, D].
+    """
+    moving = np.arange(len(x))
+    x, heights = x.copy(), height(x, moving)
+    for _ in range(STEPS):
+        gradient, hessian, matrices = slopes(x[moving], moving)
         # A step of EM: the mean of the means, weighed by responsibilities and precisions.
-        uphill = np.linalg.solve(np.tensordot(resp, precisions, 1), gradient[:, :, None])[..., 0]
+        uphill = np.linalg.solve(matrices, gradient[:, :, None])[..., 0]
         values, vectors = np.linalg.eigh(-hessian)
         concave = values[:, 0] > 0
         turned = np.einsum("ndi,nd->ni", vectors, gradient)
@@ -363,13 +392,13 @@ def _climb(x: FloatArray, parameters: Parameters) -> FloatArray:
             decrement = np.where(concave, (turned**2 / values).sum(axis=1), np.inf)
         steps = np.where(concave[:, None], newton, uphill)
         ahead = x[moving] + steps
-        reached = _log_prob(ahead, parameters)
+        reached = height(ahead, moving)
         # Where rounding hides what the last of Newton's steps gain they are taken all the same.
-        lower = ~(reached >= height[moving]) & (decrement > FLAT)
+        lower = ~(reached >= heights[moving]) & (decrement > FLAT)
         if lower.any():
             ahead[lower] = x[moving][lower] + uphill[lower]
-            reached[lower] = _log_prob(ahead[lower], parameters)
-        x[moving], height[moving] = ahead, reached
+            reached[lower] = height(ahead[lower], moving[lower])
+        x[moving], heights[moving] = ahead, reached
         done = decrement <= FLAT**2  # what the step just taken leaves is about its square
         moving = moving[~done]
         if not len(moving):

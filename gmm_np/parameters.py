@@ -357,9 +357,16 @@ class Parameters:
 
 
 def check_columns(
-    columns: ArrayLike, n_features: int, *, least: int = 0, most: int | None = None
+    columns: ArrayLike,
+    n_features: int,
+    *,
+    least: int = 0,
+    most: int | None = None,
+    name: str = "columns",
 ) -> NDArray[np.intp]:
     """Return columns [Q] as indices: integers from 0 to D - 1, none twice.
+
+    `name`: what the argument is called.
 
     Raises
     ------
@@ -371,23 +378,21 @@ def check_columns(
     chosen = np.atleast_1d(np.asarray(columns))
     if chosen.size and chosen.dtype.kind not in "iu":
         raise TypeError(
-            f"columns must be integers, counted from 0; got dtype {chosen.dtype}. Use "
+            f"{name} must be integers, counted from 0; got dtype {chosen.dtype}. Use "
             "np.flatnonzero for a mask."
         )
     most = n_features if most is None else most
     if chosen.ndim != 1 or not least <= len(chosen) <= most:
         raise ValueError(
-            f"columns must hold {least} to {most} of the {n_features} columns; got shape "
+            f"{name} must hold {least} to {most} of the {n_features} columns; got shape "
             f"{chosen.shape}."
         )
     bad = (chosen < 0) | (chosen >= n_features)
     if bad.any():
-        raise ValueError(f"columns must be from 0 to {n_features - 1}; got {int(chosen[bad][0])}.")
+        raise ValueError(f"{name} must be from 0 to {n_features - 1}; got {int(chosen[bad][0])}.")
     found, count = np.unique(chosen, return_counts=True)
     if (count > 1).any():
-        raise ValueError(
-            f"columns must be distinct; {int(found[count > 1][0])} stands there twice."
-        )
+        raise ValueError(f"{name} must be distinct; {int(found[count > 1][0])} stands there twice.")
     return chosen.astype(np.intp)
 
 

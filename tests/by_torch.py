@@ -1,6 +1,7 @@
 """Log-likelihoods by PyTorch: its distributions, the plain formula, and a mixture for each row."""
 
 import torch
+from families_by_reference import KINDS
 
 
 def log_prob_of_distribution(x, pi_logits, means, scale_tril):
@@ -33,3 +34,12 @@ def log_prob_of_rows(x, pi_logits, means, scale, family):
         )
     weights = torch.distributions.Categorical(logits=pi_logits)
     return torch.distributions.MixtureSameFamily(weights, components).log_prob(x)
+
+
+def factors_of(scale, family, k, d):
+    """Factors [K, D, D] that a scale stands for, as a differentiable function of it."""
+    n_axes = KINDS[family][0]
+    if n_axes == 2:
+        return torch.tril(scale).expand(k, d, d)
+    columns = scale[..., None].expand(*scale.shape, d) if n_axes == 0 else scale
+    return torch.diag_embed(columns).expand(k, d, d)

@@ -23,6 +23,8 @@ NEEDS = {
     "by_torch.py": ("torch",),
     "jax_checks.py": ("jax",),
     "test_distributed.py": ("dask", "distributed", "pandas"),
+    "test_conditional_torch.py": ("torch",),
+    "test_parts_equations.py": ("sympy",),
     "test_derivation_symbolic.py": ("sympy",),
     "test_errata.py": ("torch",),
     "test_conformance_picture.py": ("matplotlib",),

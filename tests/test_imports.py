@@ -39,6 +39,7 @@ ORDER = (
     "hessian",
     "density",
     "mdn",
+    "conditional",
     "solvers",
     "objective",
     "inference",

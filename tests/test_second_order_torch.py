@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from by_torch import factors_of
 from families_by_reference import FAMILIES, KINDS
 from problems import Worst
 from test_second_order import arguments, compare, product, random_case
@@ -15,15 +16,6 @@ pytestmark = pytest.mark.needs_extras
 
 # Both sides round some hundred operations to 1.1e-16 each, and differentiate twice.
 TOLERANCE = 1e-11
-
-
-def factors_of(scale, family, k, d):
-    """Factors [K, D, D] that a scale stands for, as a differentiable function of it."""
-    n_axes = KINDS[family][0]
-    if n_axes == 2:
-        return torch.tril(scale).expand(k, d, d)
-    columns = scale[..., None].expand(*scale.shape, d) if n_axes == 0 else scale
-    return torch.diag_embed(columns).expand(k, d, d)
 
 
 def loss(x, weight, logits, means, scale, family):

@@ -120,6 +120,7 @@ def test_commands_run_as_printed_one_after_the_other(checkout):
         "docs/conformance_vectors.md",
         "docs/distributed.md",
         "docs/mistakes.md",
+        "docs/parts.md",
     ],
 )
 def test_links_lead_to_files(page):
