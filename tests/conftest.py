@@ -24,6 +24,7 @@ NEEDS = {
     "jax_checks.py": ("jax",),
     "test_distributed.py": ("dask", "distributed", "pandas"),
     "test_conditional_torch.py": ("torch",),
+    "test_noise_torch.py": ("torch",),
     "test_parts_equations.py": ("sympy",),
     "test_derivation_symbolic.py": ("sympy",),
     "test_errata.py": ("torch",),

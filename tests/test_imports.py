@@ -40,6 +40,7 @@ ORDER = (
     "density",
     "mdn",
     "conditional",
+    "noise",
     "solvers",
     "objective",
     "inference",

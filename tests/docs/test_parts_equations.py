@@ -8,14 +8,22 @@ import re
 import pytest
 import sympy as sp
 from checkout import ROOT
-from test_derivation_symbolic import by_factor, factor, same, symbols, tril, vector
+from test_derivation_symbolic import (
+    by_factor,
+    factor,
+    same,
+    symbols,
+    symmetric,
+    tril,
+    vector,
+)
 
 pytestmark = pytest.mark.needs_extras
 
 TEXT = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
 TAGS = [int(tag) for tag in re.findall(r"\\tag\{P(\d+)\}", TEXT)]
 # Definitions, and equations that only name the terms of others.
-WITHOUT_A_DERIVATIVE = {1, 2, 4, 7, 8}
+WITHOUT_A_DERIVATIVE = {1, 2, 4, 7, 8, 9, 10}
 PROVED = {}  # equation -> the tests that prove it
 
 
@@ -113,6 +121,38 @@ def test_gradient_of_a_factor_before_its_columns_change_places():
     stated = tril(matrix.T.inv() * inside)
     difference = (found - stated).subs(root, sp.sqrt(covariance[0, 0]))
     assert all(sp.simplify(entry) == 0 for entry in difference)
+
+
+# --- rows with errors of their own --------------------------------------------------------------
+
+
+@proves(11, 12)
+@pytest.mark.parametrize("d", [1, 2])
+def test_gradients_with_noise(d):
+    """Of one term; by its covariance, in which F and H need no closed form."""
+    row, mean, matrix = vector("x", d), vector("mu", d), factor("L", d)
+    total = matrix * matrix.T + symmetric("S", d)
+    inverse, residual = total.inv(), row - mean
+    loss = (residual.T * inverse * residual)[0] / 2 + sp.log(total.det()) / 2
+    pulled = inverse * residual
+    assert same([sp.diff(loss, m) for m in mean], -pulled)
+    assert same([sp.diff(loss, x) for x in row], pulled)
+    # (P10): z = H^T F^-1 e = L^T T^-1 e, and H^T H = L^T T^-1 L.
+    true = matrix.T * pulled
+    second = true * true.T + sp.eye(d) - matrix.T * inverse * matrix
+    stated = tril(matrix.T.inv() * (sp.eye(d) - second))
+    assert same(by_factor(loss, matrix), stated)
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_true_values_given_a_row(d):
+    """(P10), from the joint normal distribution of true value and row."""
+    matrix, added, residual = factor("L", d), symmetric("S", d), vector("e", d)
+    own = matrix * matrix.T
+    inverse, unit = (own + added).inv(), matrix.inv()
+    assert same(unit * own * inverse * residual, matrix.T * inverse * residual)
+    spread = unit * (own - own * inverse * own) * unit.T
+    assert same(spread, sp.eye(d) - matrix.T * inverse * matrix)
 
 
 # --- the document -------------------------------------------------------------------------------
