@@ -348,7 +348,8 @@ class Parameters:
         family's own cost.
         """
         scale = self.scale.astype(np.float64)
-        return np.array(FAMILIES[self.family].expand(scale, *self.means.shape))
+        # Row after row also where all components share one, as whoever inverts them expects.
+        return np.array(FAMILIES[self.family].expand(scale, *self.means.shape), order="C")
 
     def covariances(self) -> FloatArray:
         """Covariances Sigma_k = L_k L_k^T [K, D, D] in float64, equation (5)."""

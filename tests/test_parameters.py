@@ -7,11 +7,12 @@ import re
 
 import numpy as np
 import pytest
-from families_by_reference import expand, random_scale
+from families_by_reference import expand, random_parameters, random_scale
 
 import gmm_np
 from gmm_np import Gradients, Parameters
 from gmm_np.covariance import FAMILIES
+from gmm_np.linalg.factors import invert_factors
 from gmm_np.parameters import cast_gradient, gradient_dtype
 from gmm_np.reference import nll_backward, nll_forward
 from gmm_np.solvers import kmeans_start
@@ -871,3 +872,13 @@ def test_asymmetry_is_judged_in_the_units_of_its_columns():
     units = np.array([1e-6, 1e6])
     covariance = np.array([[1.0, 0.5], [0.4, 1.0]]) * units[:, None] * units
     covariances_refused(("not symmetric",), covariance, "tied")
+
+
+@pytest.mark.parametrize("family", ["tied", "tied_diag", "shared_spherical"])
+def test_factors_of_shared_covariances_can_be_inverted(family):
+    """They are stored row after row, also where they are copies of one."""
+    p = random_parameters(1, family, 4, 3)
+    factors = p.factors()
+    assert factors.flags.c_contiguous
+    unit = np.broadcast_to(np.eye(3), (4, 3, 3))
+    np.testing.assert_allclose(invert_factors(factors) @ factors, unit, atol=1e-13)
