@@ -100,7 +100,7 @@ def regress(parameters: Parameters, columns: ArrayLike, values: ArrayLike) -> Re
     family = FAMILIES[parameters.family]
     n, k, r = mixtures.means.shape
     # That of the others given the known ones is the same for all rows.
-    factors = np.array(family.structure.expand(mixtures.scale[0], r))  # [K, R, R]
+    factors = np.array(family.structure.expand(mixtures.scale[0], r), order="C")  # [K, R, R]
     spread = factors @ factors.swapaxes(1, 2)
     weights = np.exp(log_softmax(mixtures.pi_logits, axis=1))  # [N, K]
     mean = np.einsum("nk,nkr->nr", weights, mixtures.means)  # (P7)

@@ -93,6 +93,7 @@ class Split:
         order = np.concatenate([columns, np.setdiff1d(np.arange(d), columns)])
         structure = family.structure
         scale = structure.split(parameters.scale.astype(np.float64), order, d).known
+        scale = np.array(scale, order="C")  # as inverses take it
         logs = np.log(_diagonals(family, scale, parameters.n_components, d))  # [K, D]
         half = 0.5 * LOG_2_PI
         q = len(columns)
