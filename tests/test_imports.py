@@ -41,6 +41,7 @@ ORDER = (
     "mdn",
     "conditional",
     "noise",
+    "distances",
     "solvers",
     "objective",
     "inference",
