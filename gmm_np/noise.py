@@ -158,7 +158,8 @@ def _each_block(
     with np.errstate(all="ignore"):
         for start in range(0, len(x), size):
             part = slice(start, start + size)
-            use(part, mixture.forward(x[part], noise[part]))
+            rows = np.asarray(x[part], np.float64)  # data of a fit may be of another dtype
+            use(part, mixture.forward(rows, noise[part]))
 
 
 # --- the public functions -----------------------------------------------------------------------

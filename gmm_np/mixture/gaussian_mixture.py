@@ -16,19 +16,20 @@ from numpy.typing import ArrayLike, NDArray
 from gmm_np.checks import name_components
 from gmm_np.likelihood import statistics
 from gmm_np.mixture import findings, model_file
+from gmm_np.mixture.columns import MixtureOfColumns
 from gmm_np.mixture.fit_log import Fit, FitLog, recall_end, state_of_end
-from gmm_np.mixture.fitted import FittedMixture
 from gmm_np.mixture.sklearn_compat import RegCovarWarning, convergence_warning
 from gmm_np.mixture.validation import (
     COVARIANCE_TYPES,
     SOLVERS,
+    as_columns,
     as_data,
     as_generator,
     check_hyperparameters,
     check_initial,
     check_weight,
 )
-from gmm_np.parameters import Parameters, check_covariances
+from gmm_np.parameters import Parameters, check_columns, check_covariances
 from gmm_np.parts import is_stream
 from gmm_np.priors import Prior
 from gmm_np.solvers.adam import fit_adam
@@ -41,9 +42,11 @@ from gmm_np.solvers.checkpoint import (
     state_of,
     state_of_generator,
 )
+from gmm_np.solvers.conditional_fit import fit_conditional
 from gmm_np.solvers.em import EM
 from gmm_np.solvers.floor import find_held_up
 from gmm_np.solvers.initialization import make_start, sample_for
+from gmm_np.solvers.noisy_data import NoisyData
 from gmm_np.solvers.results import Callback, CollapseError, Data, FitInterrupted
 from gmm_np.solvers.scipy_solvers import fit_lbfgs, fit_newton
 from gmm_np.solvers.stepwise_em import remember, weight_of_memory
@@ -57,7 +60,7 @@ BATCH_SIZE: Final = 256
 NEWTON_TOL: Final = 1e-12
 
 
-class GaussianMixture(FittedMixture):
+class GaussianMixture(MixtureOfColumns):
     """Gaussian mixture, fitted to data by maximum likelihood.
 
     Parameters, attributes and methods have the names and meanings of scikit-learn's class of this
@@ -126,6 +129,7 @@ class GaussianMixture(FittedMixture):
         Of the best start.
     lower_bound_ : float
         Mean log-likelihood of the data in the last iteration of the best start, before its update.
+        + After a fit with `given`, the mean conditional log-likelihood.
     lower_bounds_ : list of float
         The same of all its iterations.
     collapsed_ : list of int
@@ -272,10 +276,14 @@ class GaussianMixture(FittedMixture):
         logits, centres, scale = check_covariances(
             weights, means, covariances, covariance_type, "covariance_type", COVARIANCE_TYPES
         )
-        mixture._set_parameters(Parameters(logits, centres, scale, covariance_type))
-        mixture.n_components, mixture.n_features_in_ = centres.shape
-        mixture._set_fit([], converged=False, weight_seen=0.0)
+        mixture._set_known(Parameters(logits, centres, scale, covariance_type))
         return mixture
+
+    def _set_known(self, parameters: Parameters) -> None:
+        """Be a mixture that is known from elsewhere."""
+        self._set_parameters(parameters)
+        self.n_components, self.n_features_in_ = parameters.means.shape
+        self._set_fit([], converged=False, weight_seen=0.0)
 
     # --- fitting ---------------------------------------------------------------------------
 
@@ -288,6 +296,8 @@ class GaussianMixture(FittedMixture):
         callback: Callback | None = None,
         start: Parameters | None = None,
         checkpoint: Checkpoint | None = None,
+        given: Any = None,
+        noise: Any = None,
     ) -> GaussianMixture:
         """Fit the mixture.
 
@@ -308,6 +318,14 @@ class GaussianMixture(FittedMixture):
         checkpoint : gmm_np.solvers.Checkpoint, optional
             [+] Where to go on from, to the same bits, and whom to tell the state after each
             iteration.
+        given : str, int, or sequence of these, optional
+            [+] Columns, by name or from 0: what is maximised in the end, by L-BFGS from the joint
+            fit, is the likelihood of the other columns given these, for `regress`; the lower
+            bounds are its. Without priors.
+        noise : array_like of shape [N, D, D] or [N, D], optional
+            [+] Covariances, or variances, of each row's errors, in the squared units of the
+            columns: the fit is that of the values without them (extreme deconvolution), for X as
+            one array and the solvers "em", "lbfgs" and "adam".
 
         Returns
         -------
@@ -332,6 +350,9 @@ class GaussianMixture(FittedMixture):
         del y
         check_hyperparameters(self)
         data = self._check_fit_data(X, sample_weight)
+        if noise is not None:
+            data = self._with_noise(data, noise)
+        columns = None if given is None else self._check_given(given, data)
         rng = as_generator(self.random_state)
         if start is not None:
             self._check_start(start)
@@ -339,6 +360,8 @@ class GaussianMixture(FittedMixture):
         # What the lower bounds of EM depend on, beside the parameters.
         objective = self._objective(data) if self.warm_start else None
         before = self._value_before(objective) if resume else np.inf
+        if columns is not None:  # the last bounds are of another function
+            before, objective = np.inf, ("given", *columns.tolist())
         best: Fit | None = None
         collapse: CollapseError | None = None
         dropped = []
@@ -375,6 +398,8 @@ class GaussianMixture(FittedMixture):
                 f"data. In detail: {collapse}",
                 collapse.components,
             )
+        if columns is not None and self.max_iter > 0:
+            best = self._finish_given(data, best, columns, FitLog(0, 1, callback))
         self._keep(best, data, objective)
         self.dropped_starts_ = dropped
         self._warn_of_floor(data)
@@ -442,6 +467,8 @@ class GaussianMixture(FittedMixture):
         *,
         callback: Callback | None = None,
         start: Parameters | None = None,
+        given: Any = None,
+        noise: Any = None,
     ) -> NDArray[np.int64]:
         """Fit the mixture to X, and return the most probable component of each row, [N].
 
@@ -449,7 +476,9 @@ class GaussianMixture(FittedMixture):
         """
         if isinstance(X, Data) or is_stream(X):
             raise ValueError("fit_predict needs an array: call fit, then predict for each block.")
-        return self.fit(X, y, sample_weight, callback=callback, start=start).predict(X)
+        options: dict[str, Any] = {"callback": callback, "start": start}
+        self.fit(X, y, sample_weight, given=given, noise=noise, **options)
+        return self.predict(X)
 
     def _fit_start(
         self,
@@ -548,6 +577,55 @@ class GaussianMixture(FittedMixture):
             return by_em
         bounds = [*by_em.lower_bounds, *(-value for value in found.history)]
         return Fit(found.parameters, bounds, found.converged, (), by_em.reseeded)
+
+    def _check_given(self, given: Any, data: Data) -> NDArray[np.intp]:
+        """Return the columns on which the fit is conditioned."""
+        names = getattr(self, "feature_names_in_", None)
+        columns = as_columns(given, names, self.n_features_in_, "given")
+        check_columns(
+            columns, self.n_features_in_, least=1, most=self.n_features_in_ - 1, name="given"
+        )
+        for what, found in (("priors", self.priors), ("noise", isinstance(data, NoisyData))):
+            if found:
+                raise ValueError(
+                    f"given has no fit with {what}. Leave {what} out, or fit the joint likelihood "
+                    "and ask the mixture for regress."
+                )
+        return columns
+
+    def _finish_given(self, data: Data, best: Fit, columns: NDArray[np.intp], log: FitLog) -> Fit:
+        """Go on from the joint fit to the maximum of the conditional likelihood."""
+        try:
+            found = fit_conditional(
+                data,
+                best.parameters,
+                columns,
+                reg_covar=self.reg_covar,
+                tol=self.tol,
+                max_iter=self.max_iter,
+                callback=log,
+            )
+        except FitInterrupted as stop:
+            self._keep(Fit(stop.parameters, [-v for v in stop.history], False), data, None)
+            raise
+        bounds = [-value for value in found.history or (found.nll,)]
+        return Fit(found.parameters, bounds, found.converged, found.collapsed, best.reseeded)
+
+    def _with_noise(self, data: Data, noise: Any) -> NoisyData:
+        """Return the data with the covariances of their errors."""
+        if self.solver == "em+newton":
+            raise ValueError(
+                "noise has no second derivatives, which solver='em+newton' needs. Use "
+                "solver='em', 'lbfgs' or 'adam'."
+            )
+        if not data.is_array:
+            raise ValueError(
+                "noise needs X as one array, of which each row has its covariance. For a stream "
+                "add gmm_np.noise.statistics of each block for steps of EM of your own."
+            )
+        found = NoisyData(data.x, noise, data.weight, finite=True)
+        found.feature_names = data.feature_names
+        return found
 
     def _check_start(self, start: object) -> None:
         if not isinstance(start, Parameters):

@@ -61,7 +61,7 @@ class Estimator:
     Its conventions without its classes: parameters are the arguments of ``__init__``, stored under
     their own names and checked when they are used.
 
-    A request for `sample_weight`, `callback` or `start` is one of
+    A request for `sample_weight`, or another argument of `fit`, is one of
 
     - True: passed on by a meta-estimator that is given it;
     - False: not passed on;
@@ -157,12 +157,14 @@ class Estimator:
         sample_weight: bool | str | None = UNCHANGED,
         callback: bool | str | None = UNCHANGED,
         start: bool | str | None = UNCHANGED,
+        given: bool | str | None = UNCHANGED,
+        noise: bool | str | None = UNCHANGED,
     ) -> Any:
         """Say what a meta-estimator of scikit-learn passes on to `fit`, and to `fit_predict`.
 
         Parameters
         ----------
-        sample_weight, callback, start : bool, str or None
+        sample_weight, callback, start, given, noise : bool, str or None
             True, False, the name under which it is given, or None: an error where it is given.
             What is left out stays as it was.
 
@@ -180,7 +182,7 @@ class Estimator:
             If a request is none of these.
         """
         asked = {"sample_weight": sample_weight, "callback": callback, "start": start}
-        return self._set_requests("fit", **asked)
+        return self._set_requests("fit", given=given, noise=noise, **asked)
 
     def set_partial_fit_request(self, *, sample_weight: bool | str | None = UNCHANGED) -> Any:
         """Say the same of `partial_fit`: see `set_fit_request`."""

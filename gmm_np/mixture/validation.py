@@ -103,6 +103,36 @@ def check_feature_names(seen: NDArray[Any] | None, x: object) -> None:
     raise ValueError(message)
 
 
+def as_columns(
+    columns: Any, names: NDArray[Any] | None, n_features: int, what: str = "columns"
+) -> NDArray[np.intp]:
+    """Return columns, by name or index, one or several, as indices [Q]; `what` names the argument.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no column of a name, there are no names, or an index is none.
+    """
+    given = [columns] if isinstance(columns, str) or np.ndim(columns) == 0 else list(columns)
+    found = []
+    for column in given:
+        if not isinstance(column, str):
+            found.append(column)
+            continue
+        if names is None:
+            raise ValueError(
+                f"{what} has the name {column!r}, but {NAME} was fitted without feature names. Use "
+                "indices from 0, or fit to a data frame whose columns have names."
+            )
+        place = np.flatnonzero(names == column)
+        if len(place) == 0:
+            raise ValueError(
+                f"{what} has the name {column!r}, but there are only {list(map(str, names))}."
+            )
+        found.append(int(place[0]))
+    return parameters.check_columns(np.asarray(found), n_features, least=1, name=what)
+
+
 def check_array(
     x: Any, n_features: int | None = None, *, least: int = 1, missing: str = "error"
 ) -> NDArray[Any]:

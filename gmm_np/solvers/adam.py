@@ -123,7 +123,7 @@ def fit_adam(
             largest = math.inf
             for batch in batches:
                 found = objective.evaluate(vector, batch)
-                share = batches.share(found.statistics.weight)
+                share = batches.share(found.weight)
                 gradient = share * found.gradient
                 total += share * found.value
                 if batches.whole:
@@ -193,8 +193,7 @@ class Batches:
             for rows, weight in self.data.blocks():
                 used = np.arange(len(rows)) if weight is None else np.flatnonzero(weight)
                 for chosen in self._cut(used, self.size):
-                    own = None if weight is None else weight[chosen]
-                    yield Data(rows[chosen], own, missing=self.data.missing)
+                    yield self.data.pick(rows, weight, chosen)
 
     def _cut(self, used: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
         """Shuffle, and yield batch by batch."""

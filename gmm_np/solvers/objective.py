@@ -25,7 +25,7 @@ from gmm_np.second_order import hvp
 from gmm_np.solvers.em import find_collapsed
 from gmm_np.solvers.floor import deviations, find_held_up
 from gmm_np.solvers.results import Data, FitResult
-from gmm_np.sufficient_statistics import Statistics, as_floor, em_update, gradients
+from gmm_np.sufficient_statistics import as_floor, em_update, gradients
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Evaluation:
     parameters: Parameters
     d_parameters: Gradients  # of the mean negative log-likelihood
     d_objective: Gradients  # of that and the priors
-    statistics: Statistics
+    nll: float  # the mean, in nats a sample
+    weight: float
 
 
 class Objective:
@@ -103,7 +104,8 @@ class Objective:
             self.data.total_weight,
         )
         gradient = self.unit * self.space.pullback(parameters, d_objective)
-        return Evaluation(value, gradient, parameters, d_parameters, d_objective, found)
+        nll = found.loss / found.weight
+        return Evaluation(value, gradient, parameters, d_parameters, d_objective, nll, found.weight)
 
     def at(self, parameters: Parameters) -> Objective:
         """Return the same objective with its vector counted from, and in units of, other ones."""
@@ -221,7 +223,7 @@ class Objective:
             message += f"; an entry of the gradient is {largest:.1e}, in units of the fit"
         return FitResult(
             found.parameters,
-            found.statistics.loss / found.statistics.weight,
+            found.nll,
             found.d_parameters,
             float(np.linalg.norm(gradient)),
             n_iter,

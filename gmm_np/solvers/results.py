@@ -310,6 +310,13 @@ class Data:
                 raise type(error)(f"block {index} of x: {error}") from None
             yield rows, weight
 
+    def pick(
+        self, rows: NDArray[Any], weight: FloatArray | None, chosen: NDArray[np.integer]
+    ) -> Data:
+        """Return some rows of one of the `blocks`, by their indices there, as data."""
+        own = None if weight is None else weight[chosen]
+        return Data(rows[chosen], own, missing=self.missing)
+
     def usage(self) -> list[Usage]:
         """Return how many rows each block, or part, has of positive weight, and that weight."""
         if self.parts is not None:

@@ -87,6 +87,13 @@ def fit_lbfgs(
         reg_covar=reg_covar,
         priors=priors,
     )
+    return minimize_lbfgs(objective, tol, max_iter, callback, trace)
+
+
+def minimize_lbfgs(
+    objective: Objective, tol: float, max_iter: int, callback: Callback | None, trace: Trace | None
+) -> FitResult:
+    """Minimise an objective from where its vector is zero; arguments as for `fit_lbfgs`."""
 
     def options(objective: Objective, gtol: float, n_left: int) -> dict[str, Any]:
         from scipy.optimize import Bounds

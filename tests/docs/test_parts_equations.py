@@ -225,3 +225,16 @@ def test_equations_and_code_cite_each_other():
     for first, last in re.findall(r"\(P(\d+)\) to \(P(\d+)\)", source):
         cited.update(range(int(first), int(last) + 1))
     assert cited == set(TAGS)
+
+
+def test_the_example_runs():
+    """And its mode is on a branch, where its mean is between both."""
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", TEXT, re.S):
+        exec(code, names)
+    found = names["found"]
+    assert abs(found.mean[1, 0]) < 1.0
+    assert abs(abs(found.mode[1, 0]) - 2.0) < 0.3
+    rows = names["rows"]
+    given, joint = (names[n].score_samples_given(rows, 0).mean() for n in ("to_predict", "joint"))
+    assert given >= joint

@@ -308,7 +308,7 @@ def test_requests_are_those_that_scikit_learn_reads_from_the_methods():
         get_metadata_routing = BaseEstimator.get_metadata_routing
 
     assert requests_of(GaussianMixture()) == requests_of(Both())
-    names = ("sample_weight", "callback", "start", "checkpoint")
+    names = ("sample_weight", "callback", "start", "checkpoint", "given", "noise")
     assert requests_of(GaussianMixture())["fit"] == dict.fromkeys(names)
 
 
@@ -317,8 +317,8 @@ def test_copies_keep_requests_and_share_none():
     mixture = GaussianMixture(2).set_fit_request(sample_weight="mass", callback=False)
     mixture.set_partial_fit_request(sample_weight=True)
     asked = requests_of(mixture)
-    others = {"start": None, "checkpoint": None}
-    assert asked["fit"] == {"sample_weight": "mass", "callback": False} | others
+    expected = dict.fromkeys(asked["fit"]) | {"sample_weight": "mass", "callback": False}
+    assert asked["fit"] == expected
     assert asked["partial_fit"] == {"sample_weight": True}
     copies = (clone(mixture), copy.deepcopy(mixture), pickle.loads(pickle.dumps(mixture)))
     mixture.set_fit_request(sample_weight=False)

@@ -291,7 +291,7 @@ def test_minibatches_of_weighted_data_are_unbiased():
     here = 0.1 * rng.standard_normal(len(objective.origin))
     batches = Batches(data, 50, rng)
     found = [objective.evaluate(here, part) for part in batches]
-    total = sum(batches.share(part.statistics.weight) * part.gradient for part in found)
+    total = sum(batches.share(part.weight) * part.gradient for part in found)
     expected = objective.evaluate(here).gradient
     np.testing.assert_allclose(total / batches.count, expected, rtol=1e-11, atol=1e-13)
 
