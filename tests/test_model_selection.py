@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from gmm_np import GaussianMixture, Parameters, nll
 from gmm_np.datasets import load_old_faithful, make_clusters
@@ -12,8 +13,11 @@ from gmm_np.model_selection import (
     SLACK,
     NothingFittedError,
     SelectionInterrupted,
+    bootstrap_test,
+    cross_validate,
     select,
 )
+from gmm_np.solvers.noisy_data import NoisyData
 from gmm_np.solvers.results import Data
 from gmm_np.solvers.splitting import judge_components, split, split_starts
 
@@ -334,3 +338,101 @@ def test_only_what_the_chosen_fit_warned_of_is_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         select(x, [1, 2], random_state=0)
+
+
+def test_data_with_noise_have_no_criteria():
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    with pytest.raises(TypeError, match="data with noise, for which there are no criteria"):
+        select(NoisyData(x, np.ones((20, 2))), [1, 2])
+
+
+# --- rows held out --------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_rows_held_out():
+    x, _, _ = make_clusters(80, 2, 2, seed=4)
+    weight = np.random.default_rng(0).integers(1, 3, size=80).astype(float)
+    seen = []
+    options = {"n_init": 1, "max_iter": 50}
+    found = cross_validate(
+        x, [1, 2], families=["full", "diag"], n_folds=4, sample_weight=weight, random_state=1,
+        callback=lambda *done: seen.append(done), **options,
+    )  # fmt: skip
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert len(found.scores) == 4
+    values = [score.log_likelihood for score in found.scores]
+    assert values == sorted(values, reverse=True)
+    # By hand, of one normal distribution, which a fit finds at once.
+    rng = np.random.default_rng(1)
+    fold = rng.permutation(np.arange(80) % 4)
+    by_fold, totals = [], []
+    for f in range(4):
+        inside, w = x[fold != f], weight[fold != f]
+        mean = w @ inside / w.sum()
+        covariance = (w[:, None] * (inside - mean)).T @ (inside - mean) / w.sum()
+        out = weight[fold == f]
+        density = multivariate_normal(mean, covariance).logpdf(x[fold == f])
+        by_fold.append(out @ density / out.sum())
+        totals.append(out.sum())
+    score = next(s for s in found.scores if (s.family, s.n_components) == ("full", 1))
+    np.testing.assert_allclose(score.by_fold, by_fold, rtol=1e-5)  # a floor of a millionth
+    assert score.log_likelihood == pytest.approx(np.average(score.by_fold, weights=totals))
+    assert score.standard_error == pytest.approx(np.std(score.by_fold, ddof=1) / 2)
+    again = cross_validate(
+        x, [1, 2], families=["full", "diag"], n_folds=4, sample_weight=weight, random_state=1,
+        **options,
+    )  # fmt: skip
+    assert str(again) == str(found)
+
+
+def test_held_out_rows_choose_the_number_of_clusters():
+    rng = np.random.default_rng(3)
+    x = np.concatenate([rng.normal(c, 1.0, size=(60, 2)) for c in (-5.0, 0.0, 5.0)])
+    found = cross_validate(x, [1, 2, 3, 5], n_folds=3, n_init=2, random_state=0, max_iter=50)
+    assert found.simplest.n_components == 3
+    assert found.best.n_components in (3, 5)
+    assert "log-likelihood" in str(found)
+
+
+def test_messages_of_folds_say_what_is_wanted():
+    x = np.random.default_rng(0).normal(size=(6, 1))
+    with pytest.raises(ValueError, match="n_folds must be from 2 to the number of rows, 6; got 7"):
+        cross_validate(x, 1, n_folds=7)
+    with pytest.raises(ValueError, match="without a row of positive weight"):
+        cross_validate(x, 1, n_folds=6, sample_weight=[1, 1, 1, 1, 1, 0], random_state=0)
+
+
+# --- the likelihood-ratio test --------------------------------------------------------------------
+
+
+def test_statistic_is_twice_the_gain_and_two_clusters_are_found():
+    rng = np.random.default_rng(5)
+    x = np.concatenate([rng.normal(-4, 1, size=(30, 1)), rng.normal(4, 1, size=(30, 1))])
+    seen, options = [], {"n_bootstrap": 5, "n_init": 1, "tol": 1e-4, "random_state": 0}
+    found = bootstrap_test(x, 1, callback=lambda *done: seen.append(done), **options)
+    gain = 60 * (found.larger.score(x) - found.smaller.score(x))
+    assert found.statistic == pytest.approx(2 * gain, rel=1e-9)
+    assert found.p_value == 1 / 6
+    assert (found.bootstrap < found.statistic).all()
+    assert seen[-1] == (5, 5)
+    again = bootstrap_test(x, 1, **options)
+    np.testing.assert_array_equal(again.bootstrap, found.bootstrap)
+    assert found.larger.n_components == 2
+
+
+def test_p_values_of_one_cluster_are_not_small():
+    p_values = []
+    for seed in range(4):
+        x = np.random.default_rng(seed).normal(size=(40, 1))
+        options = {"family": "tied", "n_init": 1, "random_state": seed, "tol": 1e-4}
+        p_values.append(bootstrap_test(x, 1, n_bootstrap=5, **options).p_value)
+    # Uniform on sixths: of four the mean is 0.58, and beyond 0.25 with a probability of 0.99.
+    assert np.mean(p_values) > 0.25
+
+
+def test_a_collapse_has_no_ratio():
+    x = np.column_stack([np.random.default_rng(0).normal(size=15), np.ones(15)])
+    with pytest.raises(ValueError, match="no fit without a collapsed component"):
+        bootstrap_test(x, 1, n_bootstrap=3, n_init=1, max_iter=20, random_state=0)
+    with pytest.raises(TypeError, match="bootstrap_test has no sample_weight"):
+        bootstrap_test(x, 1, sample_weight=np.ones(15))

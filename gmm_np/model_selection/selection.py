@@ -26,6 +26,7 @@ from gmm_np.parameters import Parameters
 from gmm_np.parts import Part
 from gmm_np.solvers.checkpoint import Checkpoint
 from gmm_np.solvers.floor import relative_floor
+from gmm_np.solvers.noisy_data import NoisyData
 from gmm_np.solvers.results import CollapseError, Data
 from gmm_np.solvers.splitting import split_starts
 
@@ -316,6 +317,11 @@ def select(
         if name in options:
             raise TypeError(f"select makes its own {name}: leave it out.")
     data = as_data(x, sample_weight, options.get("missing", "error"))
+    if isinstance(data, NoisyData):
+        raise TypeError(
+            "x is data with noise, for which there are no criteria here. Fit each GaussianMixture "
+            "with noise=, and compare their likelihoods."
+        )
     if reg_covar is None:
         reg_covar = relative_floor(data.variances())
     options |= {"reg_covar": reg_covar, "tol": tol, "max_iter": max_iter}
