@@ -181,18 +181,6 @@ def test_no_digits_are_lost_where_the_given_columns_are_far_away():
     assert g.means[1, 1] == pytest.approx(-0.25 / 4, rel=1e-15)
 
 
-def test_gradient_of_what_says_nothing_is_accurate():
-    """Where components agree about y, the gradient in the logits is tiny, and has its digits."""
-    tiny = 1e-12
-    p = Parameters([0.3, -0.2], [[0.0, 0.0], [1.0, tiny]], [[1.0, 1.0], [1.0, 1.0]], "diag")
-    x = np.array([[0.5, 1.0]])
-    _, g = conditional.nll_value_and_grad(x, *arguments(p), [0], family="diag")
-    prior = p.weights()  # x is as near to both
-    expected = prior[0] * prior[1] * tiny  # of log sum rho_k N(y; m_k), to first order in tiny
-    assert g.pi_logits[0] == pytest.approx(expected, rel=1e-3)
-    assert g.pi_logits[1] == pytest.approx(-expected, rel=1e-3)
-
-
 def test_a_component_that_is_off_has_no_part():
     p = random_parameters(1, "full", 3, 3)
     on = Parameters(p.pi_logits[:2], p.means[:2], p.scale[:2])

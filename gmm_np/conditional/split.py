@@ -26,8 +26,6 @@ from gmm_np.covariance import FAMILIES, Family
 from gmm_np.parameters import Gradients, Parameters, check_columns
 
 LOG_2_PI: Final = math.log(2 * math.pi)
-# Two responsibilities that are nearer than by this factor, as a logarithm, differ by expm1.
-NEAR: Final = 0.5
 
 
 class Sums(NamedTuple):
@@ -113,7 +111,7 @@ class Split:
         """Return log p(y | x) [B], and for the backward z [K, D, B] and both shares [B, K].
 
         Of rows [B, D] in the order of the data. The shares are the excess of the responsibilities
-        over those of the given columns alone, and these responsibilities: (P3), (P4).
+        over those of the given columns alone, and these responsibilities: (P3).
         """
         x, q = rows[:, self.order].T, self.n_given
         z = np.empty((*self.means.shape, len(rows)))
@@ -126,14 +124,10 @@ class Split:
         log_total, prior = extended_range.logsumexp_forward(s)
         # (P2)  l_n = log sum_k w_k(x_n) p_k(y_n | x_n): no difference of two large sums
         log_likelihood, resp = extended_range.logsumexp_forward(s - log_total[:, None] + v)
-        # (P4)  r - rho = rho (exp(v - l) - 1), where these are near each other
-        apart = v - log_likelihood[:, None]
-        near = np.abs(apart) < NEAR
-        excess = np.where(near, prior * np.expm1(np.where(near, apart, 0.0)), resp - prior)
-        return log_likelihood, z, excess, resp
+        return log_likelihood, z, resp - prior, resp
 
     def sums(self, z: FloatArray, excess: FloatArray, resp: FloatArray) -> tuple[Sums, FloatArray]:
-        """Return sums of a block, and z times its weights [K, D, B], from weighted shares."""
+        """Return sums of a block, and z times its weights [K, D, B], from weighted shares: (P4)."""
         q = self.n_given
         weighted = np.empty_like(z)
         np.multiply(z[:, :q], excess.T[:, None], out=weighted[:, :q])
