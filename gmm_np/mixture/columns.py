@@ -21,7 +21,7 @@ class MixtureOfColumns(FittedMixture):
     """A fitted mixture that answers for some of its columns."""
 
     def marginal(self, columns: Any) -> Any:
-        """+ Return the mixture of some of the columns alone.
+        """[+] Return the mixture of some of the columns alone.
 
         Parameters
         ----------
@@ -49,7 +49,7 @@ class MixtureOfColumns(FittedMixture):
         return self._made(self.parameters_.marginal(chosen), chosen)
 
     def conditional(self, columns: Any, values: Any) -> Any:
-        """+ Return the mixture of the other columns where some have these values.
+        """[+] Return the mixture of the other columns where some have these values.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class MixtureOfColumns(FittedMixture):
         return self._made(found, np.setdiff1d(np.arange(self.parameters_.n_features), known))
 
     def regress(self, X_known: Any, columns: Any = None) -> Regression:
-        """+ Return mean, covariance and mode of the columns that are not known, for each row.
+        """[+] Return mean, covariance and mode of the columns that are not known, for each row.
 
         Parameters
         ----------
@@ -129,7 +129,7 @@ class MixtureOfColumns(FittedMixture):
         return regress(self.parameters_, known, check_array(X_known, len(known)))
 
     def score_samples_given(self, X: Any, columns: Any) -> FloatArray:
-        """+ Return the conditional log-likelihood of each row's other columns, [N], in nats.
+        """[+] Return the conditional log-likelihood of each row's other columns, [N], in nats.
 
         Parameters
         ----------

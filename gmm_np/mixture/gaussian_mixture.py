@@ -129,7 +129,7 @@ class GaussianMixture(MixtureOfColumns):
         Of the best start.
     lower_bound_ : float
         Mean log-likelihood of the data in the last iteration of the best start, before its update.
-        + After a fit with `given`, the mean conditional log-likelihood.
+        [+] After a fit with `given`, the mean conditional log-likelihood.
     lower_bounds_ : list of float
         The same of all its iterations.
     collapsed_ : list of int
@@ -407,7 +407,7 @@ class GaussianMixture(MixtureOfColumns):
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GaussianMixture:
-        """Update the mixture by one block of rows; + for data that pass by once.
+        """Update the mixture by one block of rows; [+] for data that pass by once.
 
         The first block is fitted as `fit` does. Each later one makes one step of EM with what was
         seen before, whose weight falls slowly, since it was seen by a younger model.
@@ -585,7 +585,12 @@ class GaussianMixture(MixtureOfColumns):
         check_columns(
             columns, self.n_features_in_, least=1, most=self.n_features_in_ - 1, name="given"
         )
-        for what, found in (("priors", self.priors), ("noise", isinstance(data, NoisyData))):
+        marginal = self.missing == "marginal"
+        for what, found in (
+            ("priors", self.priors),
+            ("noise", isinstance(data, NoisyData)),
+            ("missing='marginal'", marginal),
+        ):
             if found:
                 raise ValueError(
                     f"given has no fit with {what}. Leave {what} out, or fit the joint likelihood "
@@ -617,6 +622,11 @@ class GaussianMixture(MixtureOfColumns):
             raise ValueError(
                 "noise has no second derivatives, which solver='em+newton' needs. Use "
                 "solver='em', 'lbfgs' or 'adam'."
+            )
+        if self.missing == "marginal":
+            raise ValueError(
+                "noise has no fit with missing='marginal'. Leave the incomplete rows out, or give "
+                "what is missing in them any value and a variance of noise that is very large."
             )
         if not data.is_array:
             raise ValueError(

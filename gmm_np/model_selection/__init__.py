@@ -18,7 +18,6 @@ from gmm_np.model_selection.selection import (
     NothingFittedError,
     Selection,
     SelectionInterrupted,
-    count_distinct,
     select,
 )
 
@@ -33,7 +32,6 @@ __all__ = [
     "Selection",
     "SelectionInterrupted",
     "bootstrap_test",
-    "count_distinct",
     "cross_validate",
     "select",
 ]

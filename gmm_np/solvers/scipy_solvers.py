@@ -87,11 +87,16 @@ def fit_lbfgs(
         reg_covar=reg_covar,
         priors=priors,
     )
-    return minimize_lbfgs(objective, tol, max_iter, callback, trace)
+    return minimize_lbfgs(objective, tol, max_iter, callback, trace, checkpoint)
 
 
 def minimize_lbfgs(
-    objective: Objective, tol: float, max_iter: int, callback: Callback | None, trace: Trace | None
+    objective: Objective,
+    tol: float,
+    max_iter: int,
+    callback: Callback | None,
+    trace: Trace | None,
+    checkpoint: Checkpoint | None = None,
 ) -> FitResult:
     """Minimise an objective from where its vector is zero; arguments as for `fit_lbfgs`."""
 
