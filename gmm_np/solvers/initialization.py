@@ -18,17 +18,25 @@ from gmm_np.covariance import FAMILIES
 from gmm_np.covariance.conversions import factor
 from gmm_np.parameters import Parameters
 from gmm_np.solvers.results import SAMPLE_ROWS, Data, Sample, variances
+from gmm_np.sufficient_statistics import em_update
 
 STARTS: Final = ("kmeans", "k-means++", "random", "random_from_data")
 # Part of the common covariance in that of each component, so that none starts collapsed.
 COMMON_PART: Final = 0.1
 # Part of the data's variance in the common covariance, for data that span less than D dimensions.
 RIDGE: Final = 1e-6
-LLOYD_ITERATIONS: Final = 100
-# Of so many beginnings of k-means, each after a few iterations, the best goes on: one alone ends in
-# a poor minimum every so often (one seed in twenty on Fisher's irises), and starts a poor fit.
-BEGINNINGS: Final = 3
-BEGINNING_ITERATIONS: Final = 3
+# The k-means start is the best of a few short runs (Biernacki, Celeux and Govaert 2003), each a few
+# iterations of k-means and of EM on so many rows; those that are likely by then go on. Over six
+# mixtures of 10 to 20 components, twelve seeds each, 30 of 72 fits came within 0.002 nats of the
+# best that was found, and 10 after one run of k-means to its end, at the same time for start and
+# fit.
+SHORT_RUNS: Final = 8
+LLOYD_ITERATIONS: Final = 3
+EM_STEPS: Final = 2
+LIKELY_RUNS: Final = 3
+MORE_EM_STEPS: Final = 6
+SHORT_ROWS: Final = 4096
+ROWS_A_MEAN: Final = 8  # at least so many rows for each number of the means
 
 
 def kmeans_start(
@@ -39,7 +47,7 @@ def kmeans_start(
     family: str = "full",
     sample_weight: ArrayLike | None = None,
 ) -> Parameters:
-    """Start from k-means clusters: their shares, means and covariances.
+    """Start from k-means clusters: their shares, means and covariances, and a few steps of EM.
 
     Parameters
     ----------
@@ -54,7 +62,8 @@ def kmeans_start(
     Returns
     -------
     start : Parameters
-        A tenth of each covariance is the one within all clusters, ridged by 1e-6 of the data's
+        The most likely one of a few, after a few steps of EM on some of the rows. A tenth of each
+        covariance of the clusters is the one within all of them, ridged by 1e-6 of the data's
         variance, so that no component starts collapsed.
 
     Raises
@@ -103,8 +112,8 @@ def make_start(
         K. Where there are fewer distinct rows, some components start at the same place.
     rng : numpy.random.Generator
     init : {"kmeans", "k-means++", "random", "random_from_data"}
-        Clusters of k-means, those about points drawn by k-means++, random responsibilities, or
-        clusters about rows drawn by weight.
+        The best of a few runs of k-means and EM, clusters about points drawn by k-means++, random
+        responsibilities, or clusters about rows drawn by weight.
     family : str
         Covariance family.
 
@@ -114,32 +123,71 @@ def make_start(
         If `init` is unknown, or the variance of a column is beyond the range of a double.
     """
     check_choice("init", init, STARTS)
-    std = column_std(sample)  # [D]
-    middle = sample.weight @ sample.rows / sample.weight.sum()
-    points = Sample((sample.rows - middle) / std, sample.weight)
-    # Of a constant column rounding of its mean is left, which may be large.
-    points.rows[:, (sample.rows == sample.rows[0]).all(axis=0)] = 0.0
     if init == "random":
         resp = rng.random((len(sample.rows), n_components))
         resp /= resp.sum(axis=1, keepdims=True)
         return _from_responsibilities(sample, resp, np.arange(n_components), family)
     if init == "kmeans":
-        centres = _kmeans(points, n_components, rng)  # [K, D]
-    else:
-        draw = _draw_rows if init == "random_from_data" else _draw_plusplus
-        drawn = draw(points, n_components, rng)  # [K]
-        centres = points.rows[drawn]
+        return _best_short_run(sample, n_components, rng, family)
+    points = _points(sample)
+    draw = _draw_rows if init == "random_from_data" else _draw_plusplus
+    drawn = draw(points, n_components, rng)  # [K]
+    start = _from_clusters(sample, points, points.rows[drawn], family)
+    # The points that were drawn, rather than the means of their clusters, keep starts diverse.
+    return Parameters(np.zeros(n_components), sample.rows[drawn], start.scale, family)
+
+
+def _best_short_run(
+    sample: Sample, n_components: int, rng: np.random.Generator, family: str
+) -> Parameters:
+    """Start from the most likely of a few short runs of k-means and EM on some of the rows."""
+    some = _thinned(sample, max(SHORT_ROWS, ROWS_A_MEAN * n_components * sample.rows.shape[1]), rng)
+    points, data = _points(some), Data(some.rows, some.weight, finite=True)
+    floor = RIDGE * column_std(some) ** 2
+
+    def after(run: Parameters, steps: int) -> tuple[float, Parameters]:
+        for _ in range(steps):
+            run = em_update(run, data.statistics(run), reg_covar=floor)[0]
+        found = data.statistics(run)
+        # What rounding alone tells apart is equal, and the earlier one better.
+        return float(f"{found.loss / found.weight:.9g}"), run
+
+    runs = []
+    for _ in range(SHORT_RUNS):
+        drawn = _draw_plusplus(points, n_components, rng)
+        centres = _lloyd(points, points.rows[drawn])
+        runs.append(after(_from_clusters(some, points, centres, family), EM_STEPS))
+    likely = sorted(runs, key=lambda run: run[0])[:LIKELY_RUNS]
+    return min((after(run, MORE_EM_STEPS) for _, run in likely), key=lambda run: run[0])[1]
+
+
+def _thinned(sample: Sample, size: int, rng: np.random.Generator) -> Sample:
+    """Return `size` draws by weight where there are more rows."""
+    if len(sample.rows) <= size:
+        return sample
+    chosen, count = np.unique(_pick(sample.weight, rng.random(size)), return_counts=True)
+    return Sample(sample.rows[chosen], count.astype(np.float64))
+
+
+def _points(sample: Sample) -> Sample:
+    """Return rows about their mean, in units of the columns' standard deviations."""
+    middle = sample.weight @ sample.rows / sample.weight.sum()
+    points = Sample((sample.rows - middle) / column_std(sample), sample.weight)
+    # Of a constant column rounding of its mean is left, which may be large.
+    points.rows[:, (sample.rows == sample.rows[0]).all(axis=0)] = 0.0
+    return points
+
+
+def _from_clusters(sample: Sample, points: Sample, centres: FloatArray, family: str) -> Parameters:
+    """Start from the clusters about centres [K, D] among the points that stand for the sample."""
+    n_components = len(centres)
     labels = _nearest(points.rows, centres)
     # Of centres in the same place only one has samples; it shares them with the others.
     full = np.flatnonzero(np.bincount(labels, minlength=n_components))
     owner = full[_nearest(centres, centres[full])]
     resp = np.zeros((len(labels), n_components))
     resp[np.arange(len(labels)), labels] = 1.0
-    start = _from_responsibilities(sample, resp, owner, family)
-    if init == "kmeans":
-        return start
-    # The points that were drawn, rather than the means of their clusters, keep starts diverse.
-    return Parameters(np.zeros(n_components), sample.rows[drawn], start.scale, family)
+    return _from_responsibilities(sample, resp, owner, family)
 
 
 def _from_responsibilities(
@@ -237,29 +285,11 @@ def _nearest(rows: FloatArray, centres: FloatArray) -> NDArray[np.int64]:
     return np.asarray(vq(rows, centres, check_finite=False)[0])
 
 
-def _kmeans(points: Sample, n_clusters: int, rng: np.random.Generator) -> FloatArray:
-    """Return centres [K, D] that rest, from the best of a few beginnings."""
-    begun = [
-        _lloyd(points, points.rows[_draw_plusplus(points, n_clusters, rng)], BEGINNING_ITERATIONS)
-        for _ in range(BEGINNINGS)
-    ]
-    squares = np.array([_sum_of_squares(points, centres) for centres in begun])
-    # Where two came to the same but for rounding and the order of the centres, the earlier one.
-    best = int(np.argmax(squares <= squares.min() * (1 + 1e-9)))
-    return _lloyd(points, begun[best], LLOYD_ITERATIONS)
-
-
-def _sum_of_squares(points: Sample, centres: FloatArray) -> float:
-    """Return the weighted sum of squared distances from the nearest centre."""
-    rows, weight = points
-    return float(weight @ ((rows - centres[_nearest(rows, centres)]) ** 2).sum(axis=1))
-
-
-def _lloyd(points: Sample, centres: FloatArray, iterations: int) -> FloatArray:
-    """Move centres [K, D] to the means of the rows nearest to them until they rest (k-means)."""
+def _lloyd(points: Sample, centres: FloatArray) -> FloatArray:
+    """Move centres [K, D] to the means of the rows nearest to them a few times (k-means)."""
     rows, weight = points
     labels: NDArray[np.int64] | None = None
-    for _ in range(iterations):
+    for _ in range(LLOYD_ITERATIONS):
         before, labels = labels, _nearest(rows, centres)
         if before is not None and np.array_equal(before, labels):
             break

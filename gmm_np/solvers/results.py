@@ -368,10 +368,7 @@ class Data:
             raise ValueError("x has no row of positive weight: give at least one.")
         if np.isnan(kept).any():
             kept, weights = _filled(kept, weights)
-        distinct, inverse = np.unique(kept, axis=0, return_inverse=True)
-        return Sample(
-            distinct, np.bincount(inverse.reshape(-1), weights=weights).astype(np.float64)
-        )
+        return distinct(kept, weights)
 
     def _draw(self, rng: np.random.Generator, size: int, *, always: bool) -> Drawn:
         """Draw `size` rows of positive weight, with keys `always` or where there are more."""
@@ -387,6 +384,17 @@ class Data:
             if sum(len(drawn.key) for drawn in kept) > 4 * size:
                 kept = [_smallest(kept, size)]
         return _smallest(kept, size)
+
+
+def distinct(rows: FloatArray, weight: FloatArray) -> Sample:
+    """Return the distinct rows in the order of their values, and the weight of each."""
+    order = np.argsort(rows[:, 0], kind="stable")
+    if (np.diff(rows[order, 0]) == 0).any():  # then the other columns count
+        order = np.lexsort(rows.T[::-1])
+    ordered = rows[order]
+    is_new = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))
+    total = np.bincount(np.cumsum(is_new) - 1, weights=weight[order])
+    return Sample(ordered[is_new], total.astype(np.float64))
 
 
 class Usage(NamedTuple):
