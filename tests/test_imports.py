@@ -103,38 +103,51 @@ def top_modules():
     return {name.split(".")[0] for name in MODULES}
 
 
-def test_import_loads_nothing_but_numpy_and_scipy():
+FRAMEWORKS = ("autograd", "jax", "sklearn", "torch")
+HEAVY = (
+    *("scipy.optimize", "scipy.cluster", "scipy.stats", "matplotlib", "tqdm", "sklearn"),
+    *("torch", "dask", "jax", "autograd", "gmm_np.conformance"),
+)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """What a fresh interpreter has loaded after the import, and after a look at gmm_np.interop."""
     # By where a module lies: SciPy registers some of its own under a name without a dot.
-    loaded = run(
+    return run(
         "import json, sys\n"
         "from pathlib import Path\n"
         "before = set(sys.modules)\n"
         "import gmm_np\n"
+        "imported = sorted(sys.modules)\n"
         "places = {str(Path(p).resolve()) for p in sys.path if p and 'packages' in p}\n"
         f"places.add({str(PACKAGE.parent.resolve())!r})\n"
         "owners = set()\n"
-        "for name in set(sys.modules) - before:\n"
+        "for name in set(imported) - before:\n"
         "    file = getattr(sys.modules[name], '__file__', None)\n"
         "    # An environment may lie inside the checkout: the longest place that fits.\n"
         "    for place in sorted(places, key=len, reverse=True):\n"
         "        if file and Path(file).resolve().is_relative_to(place):\n"
         "            owners.add(Path(file).resolve().relative_to(place).parts[0])\n"
         "            break\n"
-        "print(json.dumps(sorted(owners)))\n"
+        f"interop = [getattr(gmm_np.interop, name).__name__ for name in {FRAMEWORKS}]\n"
+        f"frameworks = [name for name in {FRAMEWORKS} if name in sys.modules]\n"
+        "print(json.dumps({'owners': sorted(owners), 'imported': imported, 'interop': interop,\n"
+        "    'frameworks': frameworks, 'runner': gmm_np.conformance.run.__name__}))\n"
     )
-    assert loaded == ["gmm_np", "numpy", "scipy"]
 
 
-@pytest.mark.parametrize(
-    "heavy",
-    [
-        *("scipy.optimize", "scipy.cluster", "scipy.stats", "matplotlib", "tqdm", "sklearn"),
-        *("torch", "dask"),
-    ],
-)
-def test_import_does_not_load(heavy):
-    code = f"import json, sys, gmm_np; print(json.dumps({heavy!r} in sys.modules))"
-    assert run(code) is False
+def test_import_loads_nothing_but_numpy_and_scipy(loaded):
+    assert loaded["owners"] == ["gmm_np", "numpy", "scipy"]
+
+
+@pytest.mark.parametrize("heavy", HEAVY)
+def test_import_does_not_load(loaded, heavy):
+    assert heavy not in loaded["imported"]
+
+
+def test_runner_is_loaded_when_it_is_asked_for(loaded):
+    assert loaded["runner"] == "run"
 
 
 def test_every_module_can_be_imported_where_there_is_only_numpy_and_scipy():
@@ -161,14 +174,9 @@ def test_every_module_can_be_imported_where_there_is_only_numpy_and_scipy():
     assert "gmm_np.reference" in names
 
 
-def test_frameworks_are_loaded_when_their_functions_are_called():
-    names = ("autograd", "jax", "sklearn", "torch")
-    code = (
-        "import json, sys, gmm_np\n"
-        f"modules = [getattr(gmm_np.interop, name) for name in {names}]\n"
-        f"print(json.dumps([name for name in {names} if name in sys.modules]))\n"
-    )
-    assert run(code) == []
+def test_frameworks_are_loaded_when_their_functions_are_called(loaded):
+    assert loaded["interop"] == [f"gmm_np.interop.{name}" for name in FRAMEWORKS]
+    assert loaded["frameworks"] == []
     with pytest.raises(AttributeError, match="no attribute 'tensorflow'"):
         _ = gmm_np.interop.tensorflow
 
