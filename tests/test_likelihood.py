@@ -481,27 +481,34 @@ def assert_same(found, expected, rtol, what):
     finite = expected[~infinite]
     if finite.size:
         # A subnormal number is rounded to a multiple of 5e-324, a few times.
-        largest = max(np.abs(finite).max(), 0.01 * (what == "pi_logits"))
+        largest = max(np.abs(finite).max(), 0.01 * what.startswith("pi_logits"))
         atol = rtol * largest + 1e-322
         np.testing.assert_allclose(found[~infinite], finite, rtol=0, atol=atol, err_msg=what)
 
 
-@methods
 @pytest.mark.parametrize("case", BEYOND)
-def test_beyond_the_range_results_are_those_of_the_reference(method, case):
+def test_beyond_the_range_results_are_those_of_the_reference(case):
     for arguments in beyond(case):
         for reduction in ("mean", "sum"):
-            value, found = nll_value_and_grad(*arguments, reduction=reduction, method=method)
             expected_value, expected = by_reference(arguments, reduction=reduction)
-            assert_same(value, expected_value, TOLERANCE, "value")
-            for name in ("pi_logits", "means", "scale"):
-                assert_same(getattr(found, name), getattr(expected, name), TOLERANCE, name)
+            for method in METHODS:
+                value, found = nll_value_and_grad(*arguments, reduction=reduction, method=method)
+                assert_same(value, expected_value, TOLERANCE, f"value, {method}")
+                assert_same_blocks(found, expected, method)
         losses, cache = nll_forward(*arguments, reduction="none")
-        found = nll(*arguments, reduction="none", method=method)
-        assert_same(found, losses, TOLERANCE, "nll")
-        assert_same(log_prob(*arguments, method=method), -losses, TOLERANCE, "log_prob")
-        resp = responsibilities(*arguments, method=method)
-        assert_same(resp, cache.resp, TOLERANCE, "resp")
+        for method in METHODS:
+            found = nll(*arguments, reduction="none", method=method)
+            assert_same(found, losses, TOLERANCE, f"nll, {method}")
+            found = log_prob(*arguments, method=method)
+            assert_same(found, -losses, TOLERANCE, f"log_prob, {method}")
+            resp = responsibilities(*arguments, method=method)
+            assert_same(resp, cache.resp, TOLERANCE, f"resp, {method}")
+
+
+def assert_same_blocks(found, expected, method, tolerance=TOLERANCE):
+    for name in ("pi_logits", "means", "scale"):
+        mine, theirs = getattr(found, name), getattr(expected, name)
+        assert_same(mine, theirs, tolerance, f"{name}, {method}")
 
 
 def from_statistics(arguments, method):
@@ -509,22 +516,22 @@ def from_statistics(arguments, method):
     return gradients(parameters, statistics(arguments[0], parameters, method=method))
 
 
-@methods
 @pytest.mark.parametrize("case", BEYOND)
-def test_beyond_the_range_gradients_from_statistics_are_right_where_they_are_finite(method, case):
+def test_beyond_the_range_gradients_from_statistics_are_right_where_they_are_finite(case):
     # A sum beyond the range may make them infinite where the gradient is not; and of several such
     # sums that cancel in a correlated component, nobody can know what is left.
     for arguments in beyond(case):
-        found = from_statistics(arguments, method)
-        assert not any(np.isnan(block).any() for block in found[:3])
-        if case == "tie" and arguments[0].shape[1] > 1:
-            continue
         _, expected = by_reference(arguments)
-        for name in ("pi_logits", "means", "scale"):
-            block, true = getattr(found, name), getattr(expected, name)
-            finite = np.isfinite(block)
-            assert_same(block[finite], true[finite], TOLERANCE, name)
-            assert_same(np.sign(block[~finite]), np.sign(true[~finite]), 0.0, name)
+        for method in METHODS:
+            found = from_statistics(arguments, method)
+            assert not any(np.isnan(block).any() for block in found[:3])
+            if case == "tie" and arguments[0].shape[1] > 1:
+                continue
+            for name in ("pi_logits", "means", "scale"):
+                block, true = getattr(found, name), getattr(expected, name)
+                finite, what = np.isfinite(block), f"{name}, {method}"
+                assert_same(block[finite], true[finite], TOLERANCE, what)
+                assert_same(np.sign(block[~finite]), np.sign(true[~finite]), 0.0, what)
 
 
 def wild_problem(seed, largest_exponent):
@@ -543,28 +550,28 @@ def wild_problem(seed, largest_exponent):
     return draw(n, d), rng.normal(size=k), draw(k, d), factors
 
 
-@methods
 @pytest.mark.parametrize("largest_exponent", [10, 30, 100, 200, 300])
-def test_results_at_any_magnitudes_are_never_nan_and_those_of_the_reference(
-    method, largest_exponent
-):
+def test_results_at_any_magnitudes_are_never_nan_and_those_of_the_reference(largest_exponent):
     for seed in range(14):
         arguments = wild_problem(seed, largest_exponent)
-        value, found = nll_value_and_grad(*arguments, method=method)
-        log_probs = log_prob(*arguments, method=method)
-        everything = [value, log_probs, *found[:3], *from_statistics(arguments, method)[:3]]
-        for array in [*everything, responsibilities(*arguments, method=method)]:
-            assert not np.isnan(array).any(), f"seed {seed}"
-        if method == "moments":
-            continue  # forced, it may lose all digits here
-        if largest_exponent == 300:
-            continue  # underflow on the way takes digits, from the reference as well
-        what = f"seed {seed}"
-        expected_value, expected = by_reference(arguments)
-        assert_same(value, expected_value, 1e-10, what)
-        assert_same(log_probs, -nll_forward(*arguments, reduction="none")[0], 1e-10, what)
-        for name in ("means", "scale"):
-            assert_same(getattr(found, name), getattr(expected, name), 1e-10, what)
+        # At 300 underflow on the way takes digits, from the reference as well.
+        judged = largest_exponent < 300
+        if judged:
+            expected_value, expected = by_reference(arguments)
+            losses = nll_forward(*arguments, reduction="none")[0]
+        for method in METHODS:
+            value, found = nll_value_and_grad(*arguments, method=method)
+            log_probs = log_prob(*arguments, method=method)
+            everything = [value, log_probs, *found[:3], *from_statistics(arguments, method)[:3]]
+            what = f"seed {seed}, {method}"
+            for array in [*everything, responsibilities(*arguments, method=method)]:
+                assert not np.isnan(array).any(), what
+            if not judged or method == "moments":
+                continue  # moments, where they are forced, may lose all digits here
+            assert_same(value, expected_value, 1e-10, what)
+            assert_same(log_probs, -losses, 1e-10, what)
+            for name in ("means", "scale"):
+                assert_same(getattr(found, name), getattr(expected, name), 1e-10, what)
 
 
 @methods
@@ -692,9 +699,8 @@ def memory(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weighted", [False, True])
-def test_a_million_samples_take_no_more_than_64_mib_beyond_the_data(weighted):
-    found = memory(10**6, 16, 32, weighted=weighted)
+def test_a_million_samples_take_no_more_than_64_mib_beyond_the_data():
+    found = memory(10**6, 16, 32, weighted=True)
     assert math.isfinite(found["value"])
     assert found["looks"] > 20
     assert 0 < found["traced"] <= LIMIT, found
@@ -705,9 +711,9 @@ def test_a_million_samples_take_no_more_than_64_mib_beyond_the_data(weighted):
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "weighted"), [("<f8", False), ("<f4", True)])
 def test_memory_mapped_samples_are_never_held(tmp_path, dtype, weighted):
-    # 1.28 GB as float64. Resident pages of the file are the operating system's to drop, and are not
-    # counted.
-    n_samples, n_dims = 10_000_000, 16
+    # Four times the limit as float64. Resident pages of the file are the operating system's to
+    # drop, and are not counted.
+    n_samples, n_dims = 2_000_000, 16
     path = tmp_path / "x"
     block = np.random.default_rng(0).normal(size=(100_000, n_dims)).astype(dtype).tobytes()
     with path.open("wb") as file:
