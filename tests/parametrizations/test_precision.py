@@ -65,20 +65,21 @@ def test_value_is_that_of_the_specification(seed, gamma, m):
     assert value == pytest.approx(by_specification(*arguments, gamma, m), rel=1e-13)
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("shape", [(30, 3, 4), (1, 1, 1), (7, 2, 1), (5, 1, 6), (50, 6, 2)])
-def test_gradient_is_that_of_the_value(seed, shape):
-    x, *theta = draw(seed, *shape)
+@pytest.mark.parametrize("shape", [(30, 3, 4), (1, 1, 1), (7, 2, 1), (5, 1, 6), (20, 4, 2)])
+def test_gradient_is_that_of_the_value(shape):
+    x, *theta = draw(sum(shape), *shape)
+    arguments = dict(zip(["alpha", "mu", "q", "l"], theta, strict=True))
 
     def value_and_grad(*theta):
         return precision_value_and_grad(x, *theta, gamma=1.3, m=2)
 
-    arguments = dict(zip(["alpha", "mu", "q", "l"], theta, strict=True))
-    if shape[2] == 1:  # nothing below the diagonal
-        l = arguments.pop("l")  # noqa: E741
-        report = check_grad(lambda *t: value_and_grad(*t, l), arguments, entrywise=True)
-    else:
-        report = check_grad(value_and_grad, arguments, entrywise=True)
+    gradients = value_and_grad(*theta)[1]  # a check asks for it once
+    below = [arguments.pop("l")] if shape[2] == 1 else []  # nothing below the diagonal
+
+    def objective(*theta):
+        return value_and_grad(*theta, *below)[0], gradients
+
+    report = check_grad(objective, arguments, entrywise=True)
     assert report, report
 
 

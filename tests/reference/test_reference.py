@@ -49,10 +49,14 @@ def assert_same(seed, got, expected, tolerance=TOLERANCE, floor=None):
 # --- against the definitions --------------------------------------------------------------------
 
 
+# 210 problems in all, each by one of the reductions.
+FIRST = {"mean": 0, "sum": 1, "none": 2}
+
+
 @REDUCTIONS
 def test_value_equals_the_definition_in_loops(reduction):
     worst = Worst()
-    for seed in range(210):
+    for seed in range(FIRST[reduction], 210, 3):
         problem = random_problem(seed)
         weight, _ = random_options(seed, len(problem.x), reduction)
         options = {"sample_weight": weight if seed % 2 else None, "reduction": reduction}
@@ -64,7 +68,7 @@ def test_value_equals_the_definition_in_loops(reduction):
 @REDUCTIONS
 def test_gradients_equal_their_closed_forms_in_loops(reduction):
     worst = Worst()
-    for seed in range(210):
+    for seed in range(FIRST[reduction], 210, 3):
         problem = random_problem(seed)
         weight, d_value = random_options(seed, len(problem.x), reduction)
         options = {"sample_weight": weight if seed % 2 else None, "reduction": reduction}
@@ -113,11 +117,12 @@ def test_gradients_agree_with_finite_differences(reduction, entrywise):
         problem = random_problem(seed, 2 + seed % 3, 1 + seed % 3, 1 + seed % 4)
         weight, u = random_options(seed, len(problem.x), reduction)
 
-        def contracted(x, logits, means, scale, weight=weight, u=u):
-            options = {"sample_weight": weight, "reduction": reduction}
-            value, cache = nll_forward(x, logits, means, scale, **options)
-            d = nll_backward(cache, u)
-            return float((u * value).sum()), (d.x, d.pi_logits, d.means, d.scale)
+        options = {"sample_weight": weight, "reduction": reduction}
+        d = nll_backward(nll_forward(*problem, **options)[1], u)  # a check asks for it once
+        gradients = (d.x, d.pi_logits, d.means, d.scale)
+
+        def contracted(*arguments, options=options, u=u, gradients=gradients):
+            return float((u * nll_forward(*arguments, **options)[0]).sum()), gradients
 
         report = check_grad(
             contracted,
