@@ -134,16 +134,16 @@ def test_the_same_parts_give_the_same_bits(x, start):
 
 def test_a_killed_worker_costs_its_parts_and_no_bit(client, x, start):
     there = da.from_array(x, chunks=(400, 3)).persist()
-    expected = fit_em(there, start, max_iter=20, tol=0.0).parameters
+    expected = fit_em(there, start, max_iter=6, tol=0.0).parameters
     killed = []
 
     def kill(iteration, _):
-        if iteration == 7:
+        if iteration == 3:
             pids = client.run(os.getpid)
             killed.append(min(pids.values()))
             os.kill(killed[0], signal.SIGKILL)
 
-    found = fit_em(there, start, max_iter=20, tol=0.0, callback=kill).parameters
+    found = fit_em(there, start, max_iter=6, tol=0.0, callback=kill).parameters
     assert killed
     assert as_bytes(found) == as_bytes(expected)
 
@@ -510,6 +510,7 @@ def benchmark(*options):
 SMALL = ("--rows", 2000, "--columns", 2, "--components", 2, "--parts", 4, "--iterations", 1)
 
 
+@pytest.mark.slow  # starts a cluster for each number of workers
 def test_the_benchmark_prints_each_number_of_workers_and_the_same_objective():
     out = benchmark(*SMALL)
     rows = [line.split() for line in out.splitlines() if re.match(r" +[12] ", line)]
