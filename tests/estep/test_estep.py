@@ -41,7 +41,7 @@ TOLERANCE = 1e-12
 def small_blocks(tuned):
     """Blocks of 16 rows, chunks of 64 (of two dimensions)."""
     tuned(feature_block_bytes=1, residual_block_bytes=1, smallest_block=16, largest_block=16)
-    tuned(chunk_bytes=8 * 2 * 64)
+    tuned(chunk_bytes=8 * 2 * 64, little_work=0)  # and none that are taken all at once
 
 
 class Shifts:
