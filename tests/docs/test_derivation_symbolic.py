@@ -873,6 +873,7 @@ def free_symbols_of(mixture):
     return found + [L[i, j] for L in mixture.factors for i, j in lower_pairs(mixture.D)]
 
 
+@pytest.mark.slow
 @proves(65, 66)
 def test_louis_identity():
     """Each entry of the Hessian, and its product, for two components of one dimension."""

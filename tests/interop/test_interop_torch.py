@@ -15,7 +15,6 @@ from gmm_np.interop.torch import from_torch, nll, to_torch
 pytestmark = pytest.mark.needs_extras
 
 WEIGHT = np.array([1.0, 2.0, 0.0, 0.5])
-REDUCTION = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 
 
 def tensor(array, requires_grad=True, dtype=torch.float64):
@@ -40,9 +39,8 @@ def operation(family, reduction, weight=WEIGHT):
     return function
 
 
-@REDUCTION
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("x_moves", [False, True])
+@pytest.mark.parametrize(("reduction", "x_moves"), [("mean", True), ("sum", False), ("none", True)])
 def test_gradcheck_and_gradgradcheck_pass(family, reduction, x_moves):
     x, logits, means, scale = problem_of(family)
     learned = family != "constant"
@@ -51,10 +49,11 @@ def test_gradcheck_and_gradgradcheck_pass(family, reduction, x_moves):
     assert gradgradcheck(operation(family, reduction), arguments)
 
 
-@REDUCTION
-@pytest.mark.parametrize("family", FAMILIES_OF_ROWS)
+@pytest.mark.parametrize(
+    ("family", "reduction"), list(zip(FAMILIES_OF_ROWS, ("mean", "sum", "none"), strict=True))
+)
 def test_gradcheck_and_gradgradcheck_pass_with_a_mixture_for_each_row(family, reduction):
-    arguments = tuple(tensor(a) for a in random_rows(2, family, 4, 3, 2))
+    arguments = tuple(tensor(a) for a in random_rows(2, family, 4, 2, 2))
     assert gradcheck(operation(family, reduction), arguments)
     assert gradgradcheck(operation(family, reduction), arguments)
 
