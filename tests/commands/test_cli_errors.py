@@ -633,4 +633,6 @@ def test_commands_of_the_documentation_run_as_they_stand(tmp_path, capsys, monke
     for command in commands:
         name, *arguments = shlex.split(command.replace("gmm_np/data/", ""))
         assert name == "gmm-np"
-        assert printed_by(capsys, *arguments).err == ""
+        err = printed_by(capsys, *arguments).err.splitlines()
+        # Where a machine is busy, lines of progress come first.
+        assert [line for line in err if not line.startswith("bootstrap: fit ")] == []
