@@ -2,10 +2,15 @@
 
     pip install ".[bench]" && python scripts/conformance_report.py --write docs/conformance.md
 
-Each peer runs in a process of its own. The first table has a row for each family of cases and a
-column for each peer: the worst number of correct digits over the outputs that the peer gives, or
-how many cases are wrong. The second has a row for each peer: what kind its wrong answers are of.
-Nothing in them is written by hand; ``--write`` puts them between the two marks of a file.
+Each peer runs in a process of its own. Those that this project does not depend on have adapters in
+scripts/conformance/peers and environments of their own, which are made under build/peers at the
+first run, with the versions that stand here; what cannot be had is left out with a word.
+
+The first table has a row for each family of cases and a column for each peer: the worst number of
+correct digits over the outputs that the peer gives, or how many cases are wrong. The second has a
+row for each peer: what kind its wrong answers are of. Nothing in them is written by hand;
+``--write`` puts them between the two marks of a file, and ``--json`` keeps the results, which
+``--join`` takes so that these peers are not run again.
 ``--picture`` draws who is right where; from what ``--json`` has written, nothing is run again:
 
     python scripts/conformance_report.py --from results.json --picture docs/conformance_peers.png
@@ -28,6 +33,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
+
+from conformance.environments import NotInstalledError, environment, own  # noqa: E402
+
 ADAPTERS = "gmm_np.conformance.adapters"
 SOURCES = ROOT / "gmm_np" / "conformance" / "adapters"
 BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
@@ -41,24 +50,97 @@ KINDS = {
 }
 
 
+FOREIGN = ROOT / "scripts" / "conformance" / "peers"
+NEEDED = ("numpy==2.4.6", "scipy==1.17.1")  # what asks an adapter in an environment of its own
+
+
 @dataclass(frozen=True)
 class Peer:
-    """A column: its heading, and the adapters whose cases it joins, one for a parametrization."""
+    """A column: its heading, and how it is asked.
+
+    Attributes
+    ----------
+    title : str
+    targets : tuple of str
+        The adapters whose cases it joins, one for a parametrization.
+    command : str or None
+        A program in their place.
+    requires : tuple of str
+        What pip installs into an environment of its own, where the targets are in FOREIGN.
+    tool : str or None
+        Name and version of a program that is asked by lines of words, and has no place for them.
+    """
 
     title: str
     targets: tuple[str, ...] = ()
     command: str | None = None
+    requires: tuple[str, ...] = ()
+    tool: str | None = None
 
     def options(self) -> list[list[str]]:
-        """Return the options of the runs that it takes."""
+        """Return the options of the runs that it takes; make its environment if need be."""
+        if self.tool is not None:
+            return [["--text", "--command", str(self.command)]]
         if self.command is not None:
             return [["--command", self.command, "--specials"]]
+        if self.requires:
+            folder = f"{self.targets[0].partition(':')[0]}-peer"
+            python = environment(folder, (*self.requires, *NEEDED))
+            worker = f"'{python}' -m gmm_np.conformance.worker conformance.peers."
+            return [["--command", f"{worker}{target}", "--specials"] for target in self.targets]
         return [["--python", f"{ADAPTERS}.{target}"] for target in self.targets]
 
 
+TORCH = "torch==2.13.0"
+IN_ENVIRONMENTS = (
+    Peer("NumPyro", ("numpyro:mixture_same_family",), requires=("numpyro==0.22.0",)),
+    Peer("Distrax", ("distrax:mixture_same_family",), requires=("distrax==0.1.9",)),
+    Peer("Pyro", ("pyro:mixture",), requires=("pyro-ppl==1.9.2", TORCH)),
+    Peer(
+        "pomegranate",
+        ("pomegranate:general_mixture_model",),
+        requires=("pomegranate==1.1.2", TORCH),
+    ),
+    Peer("OpenTURNS", ("openturns:mixture",), requires=("openturns==1.27.post1",)),
+    Peer("gmr", ("gmr:to_probability_density",), requires=("gmr==2.0.3",)),
+    Peer("hmmlearn", ("hmmlearn:score",), requires=("hmmlearn==0.3.3",)),
+)
+
+
+def first_line(*command: str | Path) -> str | None:
+    """Return what a program prints of itself, None if it cannot run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def programs(build: Path) -> list[Peer]:
+    """Return the peers in other languages that can run here; what is compiled goes into `build`."""
+    found = []
+    if shutil.which("cc"):
+        program = build / "mixture"
+        source = SOURCES / "mixture.c"
+        subprocess.run(["cc", "-O2", "-o", program, source, "-lm"], check=True)
+        found.append(Peer("C", command=str(program)))
+    if shutil.which("node"):
+        found.append(Peer("JavaScript", command=f"node '{SOURCES / 'mixture.js'}'"))
+    for package in ("mvtnorm", "mclust"):
+        tool = first_line("Rscript", FOREIGN / "values.R", package, "--version")
+        if tool:
+            command = f"Rscript '{FOREIGN / 'values.R'}' {package}"
+            found.append(Peer(f"R {package}", command=command, tool=tool))
+    program = build / "armadillo"
+    compile_ = ("g++", "-O2", "-o", program, FOREIGN / "armadillo.cpp", "-larmadillo")
+    if first_line(*compile_) is not None:
+        found.append(Peer("Armadillo", command=str(program), tool=first_line(program, "--version")))
+    return found
+
+
 def peers(build: Path) -> list[Peer]:
-    """Return all peers that can run here; the C adapter is compiled into `build`."""
-    found = [
+    """Return all peers that can run here, and those whose environments can be made."""
+    return [
         Peer("gmm_np reference", ("gmm_np:reference",)),
         Peer("gmm_np auto", ("gmm_np:auto", "gmm_np:precision")),
         Peer("gmm_np direct", ("gmm_np:direct",)),
@@ -69,32 +151,34 @@ def peers(build: Path) -> list[Peer]:
         Peer("SciPy", ("scipy:multivariate_normal",)),
         Peer("scikit-learn", ("sklearn:score_samples",)),
         Peer("scikit-learn p.i.", ("sklearn:precisions_init",)),
+        *IN_ENVIRONMENTS,
+        *programs(build),
     ]
-    compiler = shutil.which("cc")
-    if compiler:
-        program = build / "mixture"
-        source = SOURCES / "mixture.c"
-        subprocess.run([compiler, "-O2", "-o", program, source, "-lm"], check=True)
-        found.append(Peer("C", command=str(program)))
-    if shutil.which("node"):
-        found.append(Peer("JavaScript", command=f"node '{SOURCES / 'mixture.js'}'"))
-    return found
 
 
 def run(peer: Peer, build: Path, timeout: float) -> dict[str, Any]:
     """Run the cases of a peer; where it has several adapters, each case by one that supports it."""
     joined: dict[str, Any] = {}
-    for options in peer.options():
+    try:
+        runs = peer.options()
+    except NotInstalledError as error:
+        print(f"left out: {error}", file=sys.stderr)
+        return joined
+    for options in runs:
         out = build / "report.json"
         out.unlink(missing_ok=True)
         command = [sys.executable, "-m", "gmm_np", "conformance", *options, "--json", str(out)]
         subprocess.run(
-            [*command, "--timeout", str(timeout)], cwd=ROOT, stdout=subprocess.DEVNULL, check=False
+            [*command, "--timeout", str(timeout)],
+            cwd=ROOT,
+            env=own(ROOT, ROOT / "scripts"),
+            stdout=subprocess.DEVNULL,
+            check=False,
         )
         if not out.exists():  # it has said why, on stderr
             continue
         report = json.loads(out.read_text(encoding="utf-8"))
-        joined.setdefault("tool", report["adapter"].split(" (")[-1].rstrip(")"))
+        joined.setdefault("tool", peer.tool or report["adapter"].split(" (")[-1].rstrip(")"))
         joined.setdefault("looks_like", report["looks_like"])
         for family in report["families"]:
             row = joined.setdefault("families", {}).setdefault(
