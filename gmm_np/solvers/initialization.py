@@ -25,17 +25,20 @@ STARTS: Final = ("kmeans", "k-means++", "random", "random_from_data")
 COMMON_PART: Final = 0.1
 # Part of the data's variance in the common covariance, for data that span less than D dimensions.
 RIDGE: Final = 1e-6
-# The k-means start is the best of a few short runs (Biernacki, Celeux and Govaert 2003), each a few
-# iterations of k-means and of EM on so many rows; those that are likely by then go on. Over six
-# mixtures of 10 to 20 components, twelve seeds each, 30 of 72 fits came within 0.002 nats of the
-# best that was found, and 10 after one run of k-means to its end, at the same time for start and
-# fit.
+LLOYD_ITERATIONS: Final = 100
+# What an estimator starts from is the best of a few short runs (Biernacki, Celeux and Govaert
+# 2003), each a few iterations of k-means and of EM on so many rows; those that are likely by then
+# go on. Over six mixtures of 10 to 20 components, twelve seeds each, 30 of 72 fits came within
+# 0.002 nats of the best that was found, and 10 after one run of k-means to its end.
 SHORT_RUNS: Final = 8
-LLOYD_ITERATIONS: Final = 3
+SHORT_LLOYD: Final = 3
 EM_STEPS: Final = 2
 LIKELY_RUNS: Final = 3
 MORE_EM_STEPS: Final = 6
 SHORT_ROWS: Final = 4096
+# Part of the data's variance that these add to each covariance: the likeliest run is not to be one
+# in which a component collapses.
+SHORT_RIDGE: Final = 1e-3
 ROWS_A_MEAN: Final = 8  # at least so many rows for each number of the means
 
 
@@ -47,7 +50,7 @@ def kmeans_start(
     family: str = "full",
     sample_weight: ArrayLike | None = None,
 ) -> Parameters:
-    """Start from k-means clusters: their shares, means and covariances, and a few steps of EM.
+    """Start from k-means clusters: their shares, means and covariances.
 
     Parameters
     ----------
@@ -62,8 +65,7 @@ def kmeans_start(
     Returns
     -------
     start : Parameters
-        The most likely one of a few, after a few steps of EM on some of the rows. A tenth of each
-        covariance of the clusters is the one within all of them, ridged by 1e-6 of the data's
+        A tenth of each covariance is the one within all clusters, ridged by 1e-6 of the data's
         variance, so that no component starts collapsed.
 
     Raises
@@ -72,7 +74,10 @@ def kmeans_start(
         If there are fewer distinct rows than components.
     """
     sample = sample_for(Data(x, sample_weight), n_components, rng)
-    return make_start(sample, n_components, rng, family=family)
+    points = _points(sample)
+    drawn = _draw_plusplus(points, n_components, rng)
+    centres = _lloyd(points, points.rows[drawn], LLOYD_ITERATIONS)
+    return _from_clusters(sample, points, centres, family)
 
 
 def sample_for(
@@ -143,7 +148,7 @@ def _best_short_run(
     """Start from the most likely of a few short runs of k-means and EM on some of the rows."""
     some = _thinned(sample, max(SHORT_ROWS, ROWS_A_MEAN * n_components * sample.rows.shape[1]), rng)
     points, data = _points(some), Data(some.rows, some.weight, finite=True)
-    floor = RIDGE * column_std(some) ** 2
+    floor = SHORT_RIDGE * column_std(some) ** 2
 
     def after(run: Parameters, steps: int) -> tuple[float, Parameters]:
         for _ in range(steps):
@@ -155,7 +160,7 @@ def _best_short_run(
     runs = []
     for _ in range(SHORT_RUNS):
         drawn = _draw_plusplus(points, n_components, rng)
-        centres = _lloyd(points, points.rows[drawn])
+        centres = _lloyd(points, points.rows[drawn], SHORT_LLOYD)
         runs.append(after(_from_clusters(some, points, centres, family), EM_STEPS))
     likely = sorted(runs, key=lambda run: run[0])[:LIKELY_RUNS]
     return min((after(run, MORE_EM_STEPS) for _, run in likely), key=lambda run: run[0])[1]
@@ -285,11 +290,11 @@ def _nearest(rows: FloatArray, centres: FloatArray) -> NDArray[np.int64]:
     return np.asarray(vq(rows, centres, check_finite=False)[0])
 
 
-def _lloyd(points: Sample, centres: FloatArray) -> FloatArray:
-    """Move centres [K, D] to the means of the rows nearest to them a few times (k-means)."""
+def _lloyd(points: Sample, centres: FloatArray, iterations: int) -> FloatArray:
+    """Move centres [K, D] to the means of the rows nearest to them until they rest (k-means)."""
     rows, weight = points
     labels: NDArray[np.int64] | None = None
-    for _ in range(LLOYD_ITERATIONS):
+    for _ in range(iterations):
         before, labels = labels, _nearest(rows, centres)
         if before is not None and np.array_equal(before, labels):
             break
