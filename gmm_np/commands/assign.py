@@ -6,6 +6,8 @@ import argparse
 import math
 import sys
 from collections.abc import Iterator
+from copy import copy
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -100,15 +102,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.json and options.out is None:
         raise ValueError("--json prints a summary; add --out FILE for the rows, or leave it out")
     tell(samples.notes)
-    model.set_params(missing=samples.missing)
-    draws = density_of_draws(model, options.seed)
-    summary = Summary(n_components)
-    lines = _lines(model, samples, draws, summary, options)
+    summary = write_rows(model, samples, options.out, seed=options.seed, each=options.all)
     if options.out is None:
-        sys.stdout.writelines(lines)
         return 0
-    with atomic_write(options.out) as stream:
-        stream.writelines(line.encode() for line in lines)
     n_samples = int(summary.counts.sum())
     if options.json:
         document = {
@@ -137,6 +133,26 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def write_rows(
+    model: Any, samples: Samples, path: Path | None, *, seed: int, each: bool
+) -> Summary:
+    """Write the table and, beside each row, what the model makes of it, to a file or to stdout.
+
+    With `each` there is the probability of each component. A file is written whole or not at all.
+    The model stays as it is.
+    """
+    model = copy(model).set_params(missing=samples.missing)
+    draws = density_of_draws(model, seed)
+    summary = Summary(len(model.weights_))
+    lines = _lines(model, samples, draws, summary, path, each=each)
+    if path is None:
+        sys.stdout.writelines(lines)
+        return summary
+    with atomic_write(path) as stream:
+        stream.writelines(line.encode() for line in lines)
+    return summary
+
+
 def density_of_draws(model: Any, seed: int) -> FloatArray:
     """Return the log densities of rows drawn from a model, in order, [DRAWS]."""
     model.set_params(random_state=np.random.default_rng(seed))
@@ -157,22 +173,24 @@ def _lines(
     samples: Samples,
     draws: FloatArray,
     summary: Summary,
-    options: argparse.Namespace,
+    path: Path | None,
+    *,
+    each: bool,
 ) -> Iterator[str]:
     """Yield the header and the rows as lines of text."""
     table, n_components = samples.table, len(model.weights_)
     header = table.header or [f"x{j}" for j in range(1, len(table.all_names) + 1)]
-    each = [f"probability_{k}" for k in range(n_components)] if options.all else []
-    more = ["component", "probability", *each, "log_density", "outlier_score"]
+    of_each = [f"probability_{k}" for k in range(n_components)] if each else []
+    more = ["component", "probability", *of_each, "log_density", "outlier_score"]
     delimiter, decimal = table.delimiter, table.decimal
-    if options.out is not None and options.out.suffix.lower() == ".tsv":
+    if path is not None and path.suffix.lower() == ".tsv":
         delimiter = "\t"
     elif delimiter == " ":
         delimiter = ";" if decimal == "," else ","
 
     yield text_line([*header, *unique_names([*header, *more])[len(header) :]], delimiter)
     with Progress("assign", unit="row") as line:
-        for cells, own in _rows(model, samples, draws, summary, each=options.all):
+        for cells, own in _rows(model, samples, draws, summary, each=each):
             numbers = ["" if value is None else repr(value) for value in own or [None] * len(more)]
             new = [number.replace(".", decimal) for number in numbers]
             yield text_line([*cells, *new], delimiter)

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 from gmm_np.checks import counted
+from gmm_np.commands.assign import write_rows
 from gmm_np.commands.candidates import SEVERAL_STARTS, fit_candidates
 from gmm_np.commands.checkpoint import add_checkpoint, checkpoint_file
 from gmm_np.commands.fit_report import draw_fit, fit_document, fit_text
@@ -62,6 +63,7 @@ def add_command(commands: Commands) -> None:
         gmm-np fit data.csv -k 2 --columns eruptions,waiting --json
         gmm-np fit data.csv -k 2 --solver em+newton --errors --plot fit.png
         gmm-np fit data.csv -k 2 --errors bootstrap --bootstrap 500
+        gmm-np fit data.csv -k 3 --assign assigned.csv
         gmm-np fit 'data/*.parquet' -k 20 --workers 4 --checkpoint so_far.npz --out model.npz
         """,
     )
@@ -151,6 +153,13 @@ def add_command(commands: Commands) -> None:
         f"KIND (default: {KINDS[0]}); of the maximum, to which {TO_THE_MAXIMUM} goes",
     )
     add_bootstrap(group)
+    group.add_argument(
+        "--assign",
+        type=new_file(".csv", ".tsv"),
+        metavar="FILE",
+        help="DATA with the component of each row and the probability of each component beside it, "
+        "as gmm-np assign --all writes it: a .csv file, or .tsv",
+    )
     add_picture_options(
         group,
         plot="a picture of data and mixture, and of the errors of the means, if any",
@@ -194,6 +203,7 @@ def _run(options: argparse.Namespace) -> int:
         warnings.simplefilter("always")
         draw_fit(selection, samples, options, errors)
     tell(dict.fromkeys(str(warning.message) for warning in caught))
+    failure = _write_rows(selection, samples, options) or failure
     if options.json:
         print(json_text(fit_document(selection, samples, options, errors)))
     else:
@@ -221,6 +231,23 @@ def _find_errors(
     except (ValueError, OSError, MemoryError) as error:
         return None, error
     return found[0], None
+
+
+def _write_rows(
+    selection: Selection, samples: Samples, options: argparse.Namespace
+) -> BaseException | None:
+    """Write the rows with their components, if so asked, or return why they are not there."""
+    path, options.assign = options.assign, None
+    if path is None:
+        return None
+    try:
+        write_rows(selection.model, samples.without_weights(), path, seed=options.seed, each=True)
+    except KeyboardInterrupt:
+        return KeyboardInterrupt(f"the fit is there, but {path} was not written")
+    except (ValueError, OSError, MemoryError) as error:
+        return error
+    options.assign = path
+    return None
 
 
 def _save(

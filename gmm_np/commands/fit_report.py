@@ -96,6 +96,7 @@ def fit_text(
     ]
     written = [
         ("Model", options.out),
+        ("Rows", options.assign),
         ("Picture", options.plot),
         ("Picture of the loss", options.plot_history),
         ("Picture of the responsibilities", options.plot_responsibilities),

@@ -73,6 +73,12 @@ class Samples(NamedTuple):
         rows, weight = (table, None) if self.weight is None else (_Features(table), _Weights(table))
         return self._replace(table=table, x=rows, weight=weight)
 
+    def without_weights(self) -> Samples:
+        """Return the same columns as a table, read block by block, whatever the weights are."""
+        numbers = self.table.numbers if self.weight is None else self.table.numbers[:-1]
+        table = self.table.choose(numbers)
+        return Samples(table, table, None, self.names, self.notes)
+
     def some_rows(self, most: int, seed: int) -> FloatArray:
         """Return at most so many rows, chosen at random, in their order; complete ones alone."""
         if isinstance(self.x, np.ndarray):
