@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = [name for name in arguments[:1] if name in COMMANDS]
     try:
         options = _build_parser(known or list(COMMANDS)).parse_args(arguments)
+        options.arguments = arguments
         with ExitStack() as options.files:
             code: int = options.run(options)
         sys.stdout.flush()

@@ -111,7 +111,7 @@ def _run(options: argparse.Namespace) -> int:
     tell(samples.notes)
     fit_again = f"fit to the same rows with gmm-np fit {TO_THE_MAXIMUM}"
     remedy = None if model.collapsed_ else fit_again
-    errors, n_samples = find_errors(
+    errors, n_samples, _ = find_errors(
         samples, model.parameters_, options.kind, options, flag="--kind", remedy=remedy
     )
     intervals = errors.intervals(options.level)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from gmm_np.checks import counted
 from gmm_np.commands.assign import write_rows
 from gmm_np.commands.candidates import SEVERAL_STARTS, fit_candidates
 from gmm_np.commands.checkpoint import add_checkpoint, checkpoint_file
 from gmm_np.commands.fit_report import draw_fit, fit_document, fit_text
+from gmm_np.commands.html_report import write_report
 from gmm_np.commands.models import save_model
 from gmm_np.commands.options import (
     Commands,
@@ -23,6 +26,7 @@ from gmm_np.commands.options import (
     new_command,
     new_file,
     not_negative,
+    report_file,
     tell,
     whole_number,
 )
@@ -30,18 +34,21 @@ from gmm_np.commands.report import describe, json_text, mixture_document, tolera
 from gmm_np.commands.samples import Samples, load_samples, names_to_save
 from gmm_np.commands.standard_errors import (
     TO_THE_MAXIMUM,
+    ErrorsOrWhyNot,
     add_bootstrap,
     check_bootstrap,
     find_errors,
 )
 from gmm_np.commands.standardize import ColumnUnits
 from gmm_np.commands.workers import add_workers, spread
-from gmm_np.inference import KINDS, StandardErrors
+from gmm_np.inference import KINDS
 from gmm_np.mixture import COVARIANCE_TYPES as FAMILIES
 from gmm_np.model_selection import CRITERIA, Candidate, Selection, SelectionInterrupted
 from gmm_np.parameters import Parameters
 from gmm_np.solvers.em import ON_COLLAPSE
 from gmm_np.tables.cells import read_range
+
+_UNASKED: Final = 1000  # parameters whose errors a report finds by itself: at most a few seconds
 
 
 def add_command(commands: Commands) -> None:
@@ -63,6 +70,7 @@ def add_command(commands: Commands) -> None:
         gmm-np fit data.csv -k 2 --columns eruptions,waiting --json
         gmm-np fit data.csv -k 2 --solver em+newton --errors --plot fit.png
         gmm-np fit data.csv -k 2 --errors bootstrap --bootstrap 500
+        gmm-np fit data.csv -k 1-8 --report report.html
         gmm-np fit data.csv -k 3 --assign assigned.csv
         gmm-np fit 'data/*.parquet' -k 20 --workers 4 --checkpoint so_far.npz --out model.npz
         """,
@@ -160,6 +168,13 @@ def add_command(commands: Commands) -> None:
         help="DATA with the component of each row and the probability of each component beside it, "
         "as gmm-np assign --all writes it: a .csv file, or .tsv",
     )
+    group.add_argument(
+        "--report",
+        type=report_file,
+        metavar="HTML",
+        help="one page that stands by itself: the data, the choice of K, the mixture with its "
+        "standard errors, pictures, the rows that fit worst, and how all this was made",
+    )
     add_picture_options(
         group,
         plot="a picture of data and mixture, and of the errors of the means, if any",
@@ -197,57 +212,102 @@ def _run(options: argparse.Namespace) -> int:
             f"criteria of this fit count the parameters of {best.family}"
         )
         tell([note])
-    errors, failure = _find_errors(fitted_to, found, best, options)
-    errors = units.restore_errors(errors) if units and errors else errors
+    asked = _find_errors(fitted_to, found, best, options, units, options.errors)
+    errors = asked.errors
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         draw_fit(selection, samples, options, errors)
     tell(dict.fromkeys(str(warning.message) for warning in caught))
-    failure = _write_rows(selection, samples, options) or failure
+
+    def assign(path: Path) -> None:
+        write_rows(model, samples.without_weights(), path, seed=options.seed, each=True)
+
+    def report(path: Path) -> None:
+        known = asked
+        if options.errors is None:
+            known = _errors_of_report(fitted_to, found, best, options, units)
+        write_report(path, selection, samples, options, known)
+
+    # After the fit, of which nothing is lost, the first that went wrong.
+    failures = [asked.failure, _write(options, "assign", assign), _write(options, "report", report)]
     if options.json:
         print(json_text(fit_document(selection, samples, options, errors)))
     else:
         print(fit_text(selection, samples, options, errors))
-    if failure is not None:  # after the fit, of which nothing is lost
-        raise failure
+    for failure in failures:
+        if failure is not None:
+            raise failure
     return 0
 
 
 def _find_errors(
-    samples: Samples, model: Parameters, best: Candidate, options: argparse.Namespace
-) -> tuple[StandardErrors | None, BaseException | None]:
+    samples: Samples,
+    model: Parameters,
+    best: Candidate,
+    options: argparse.Namespace,
+    units: ColumnUnits | None,
+    kind: str | None,
+) -> ErrorsOrWhyNot:
     """Find the standard errors of what was fitted to the samples, or why there are none."""
-    if options.errors is None:
-        return None, None
+    if kind is None:
+        return ErrorsOrWhyNot()
     remedy: str | None = f"fit with {TO_THE_MAXIMUM}"
     if best.collapsed:
         remedy = None
     elif options.solver == "em+newton" and options.reg_covar == 0:
         remedy = "raise --max-iter"
     try:
-        found = find_errors(samples, model, options.errors, options, flag="--errors", remedy=remedy)
+        found = find_errors(samples, model, kind, options, flag="--errors", remedy=remedy)
     except KeyboardInterrupt:
-        return None, KeyboardInterrupt("the fit is there, without standard errors")
+        return ErrorsOrWhyNot(
+            failure=KeyboardInterrupt("the fit is there, without standard errors")
+        )
     except (ValueError, OSError, MemoryError) as error:
-        return None, error
-    return found[0], None
+        return ErrorsOrWhyNot(failure=error)
+    errors = units.restore_errors(found.errors) if units else found.errors
+    return ErrorsOrWhyNot(errors, doubts=found.doubts)
 
 
-def _write_rows(
-    selection: Selection, samples: Samples, options: argparse.Namespace
+def _errors_of_report(
+    samples: Samples,
+    model: Parameters,
+    best: Candidate,
+    options: argparse.Namespace,
+    units: ColumnUnits | None,
+) -> ErrorsOrWhyNot:
+    """Find the standard errors of a report, for which nobody has asked by --errors."""
+    if best.n_parameters > _UNASKED:
+        many = f"the mixture has {best.n_parameters} parameters, whose errors take long; --errors"
+        return ErrorsOrWhyNot(failure=ValueError(f"{many} finds them"))
+    found = _find_errors(samples, model, best, options, units, KINDS[0])
+    if isinstance(found.failure, KeyboardInterrupt):
+        raise found.failure
+    return found
+
+
+def _write(
+    options: argparse.Namespace, name: str, write: Callable[[Path], object]
 ) -> BaseException | None:
-    """Write the rows with their components, if so asked, or return why they are not there."""
-    path, options.assign = options.assign, None
+    """Write the file of an option, if there is one, or return why it is not there.
+
+    The option is then None, so that nobody is told of the file.
+    """
+    path = getattr(options, name)
     if path is None:
         return None
     try:
-        write_rows(selection.model, samples.without_weights(), path, seed=options.seed, each=True)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            write(path)
     except KeyboardInterrupt:
-        return KeyboardInterrupt(f"the fit is there, but {path} was not written")
+        failure: BaseException = KeyboardInterrupt(f"the fit is there, but {path} was not written")
     except (ValueError, OSError, MemoryError) as error:
-        return error
-    options.assign = path
-    return None
+        failure = error
+    else:
+        tell(dict.fromkeys(str(warning.message) for warning in caught))
+        return None
+    setattr(options, name, None)
+    return failure
 
 
 def _save(

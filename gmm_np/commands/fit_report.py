@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gmm_np.checks import counted
 from gmm_np.commands.candidates import error_text
@@ -24,6 +25,9 @@ from gmm_np.mixture import GaussianMixture
 from gmm_np.model_selection import Candidate, Selection
 from gmm_np.solvers.floor import RELATIVE
 from gmm_np.sufficient_statistics import as_floor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROWS_DRAWN: Final = 5000  # that a picture looks at
 
@@ -79,7 +83,7 @@ def fit_text(
     best, model = selection.best, selection.model
     lines = [samples.summary(best.n_samples)]
     if len(selection.candidates) > 1:
-        lines += ["", str(selection), "", f"{_reason(selection)}:"]
+        lines += ["", str(selection), "", f"{reason(selection)}:"]
     how = SOLVERS[options.solver].title
     how += " on standardised columns" if options.standardize else ""
     which = f"{counted(best.n_components, 'component')}, family {best.family}, by {how}"
@@ -90,13 +94,14 @@ def fit_text(
         "",
         criteria_text(best.criteria),
         counted(best.n_parameters, "free parameter"),
-        f"added to variances{by_em}: {_floor_text(model, samples.labels, options)}",
+        f"added to variances{by_em}: {floor_text(model, samples.labels, options)}",
         "",
         describe(model.parameters_, samples.labels, errors),
     ]
     written = [
         ("Model", options.out),
         ("Rows", options.assign),
+        ("Report", options.report),
         ("Picture", options.plot),
         ("Picture of the loss", options.plot_history),
         ("Picture of the responsibilities", options.plot_responsibilities),
@@ -106,7 +111,7 @@ def fit_text(
     return "\n".join([*lines, "", *files] if files else lines)
 
 
-def _reason(selection: Selection) -> str:
+def reason(selection: Selection) -> str:
     """Say why the best is the best."""
     if selection.all_collapsed:
         return "all have a collapsed component; the smallest"
@@ -116,7 +121,7 @@ def _reason(selection: Selection) -> str:
     )
 
 
-def _floor_text(model: Any, names: list[str], options: argparse.Namespace) -> str:
+def floor_text(model: Any, names: list[str], options: argparse.Namespace) -> str:
     """Say what the floor is, and why."""
     floor = as_floor(model.reg_covar, model.parameters_)
     share = RELATIVE
@@ -181,20 +186,30 @@ def draw_fit(
             histories = {SOLVERS[options.solver].title: best.histories[0]}
         plotting.save_figure(plotting.plot_history(histories, title=title), options.plot_history)
     if options.plot_bic:
-        by_family: dict[str, list[Candidate]] = {family: [] for family in options.family}
-        for candidate in selection.candidates:
-            by_family[candidate.family].append(candidate)
-        figure = plotting.plot_bic(
-            {
-                family: {c.n_components: c.criteria.get(selection.criterion) for c in own}
-                for family, own in by_family.items()
-            },
-            title=name,
-            criterion=selection.criterion.upper(),
-            collapsed={
-                family: [c.n_components for c in own if c.collapsed]
-                for family, own in by_family.items()
-            },
-            chosen=(best.family, best.n_components),
-        )
+        figure = criterion_figure(selection, options, selection.criterion, name)
         plotting.save_figure(figure, options.plot_bic)
+
+
+def criterion_figure(
+    selection: Selection, options: argparse.Namespace, criterion: str, title: str | None = None
+) -> Figure:
+    """Draw a criterion, by which the choice may be another one, by K and family."""
+    from gmm_np import plotting
+
+    by_family: dict[str, list[Candidate]] = {family: [] for family in options.family}
+    for candidate in selection.candidates:
+        by_family[candidate.family].append(candidate)
+    best = replace(selection, criterion=criterion).best
+    return plotting.plot_bic(
+        {
+            family: {c.n_components: c.criteria.get(criterion) for c in own}
+            for family, own in by_family.items()
+        },
+        title=title,
+        criterion=criterion.upper(),
+        collapsed={
+            family: [c.n_components for c in own if c.collapsed]
+            for family, own in by_family.items()
+        },
+        chosen=(best.family, best.n_components),
+    )

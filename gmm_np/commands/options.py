@@ -298,6 +298,12 @@ def picture(text: str) -> Path:
     return new_file(".png", ".pdf", ".svg")(text)
 
 
+def report_file(text: str) -> Path:
+    """Type of option: where a page with pictures can be written."""
+    _check_matplotlib()
+    return new_file(".html", ".htm", what="a report is an .html file; name it so,")(text)
+
+
 def picture_directory(text: str) -> Path:
     """Type of option: a directory for pictures, which is there or can be made."""
     _check_matplotlib()

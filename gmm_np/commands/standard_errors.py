@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import warnings
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,22 @@ _SIMPLER: Final = "use a smaller -k or a simpler --family"
 _N_BOOTSTRAP: Final = 200
 # Where a message of the library turns to what helps, which the command line says in its own words.
 _REMEDY: Final = re.compile(r"\.? (?=Fit |Use )")
+
+
+class FoundErrors(NamedTuple):
+    """Standard errors, the rows that they are by, and what makes them doubtful."""
+
+    errors: StandardErrors
+    n_samples: int
+    doubts: list[str]
+
+
+class ErrorsOrWhyNot(NamedTuple):
+    """Standard errors and what makes them doubtful, or why there are none."""
+
+    errors: StandardErrors | None = None
+    failure: BaseException | None = None
+    doubts: Sequence[str] = ()
 
 
 def add_bootstrap(group: Any) -> None:
@@ -43,8 +59,8 @@ def find_errors(
     *,
     flag: str,
     remedy: str | None,
-) -> tuple[StandardErrors, int]:
-    """Find standard errors, and count the rows.
+) -> FoundErrors:
+    """Find standard errors, and count the rows; what makes them doubtful is said on stderr, too.
 
     `flag` is the option that chooses the kind, `remedy` says what leads to the maximum, if there
     is one: where a component has collapsed there is none.
@@ -82,10 +98,12 @@ def find_errors(
             if library:
                 finding += f"; {_instead(kind, flag, remedy)}"
             raise ValueError(f"no standard errors: {in_options(finding)}") from error
+    doubts = []
     for text in dict.fromkeys(str(warning.message) for warning in caught):
         finding, *library = _REMEDY.split(text, maxsplit=1)
-        tell([in_options(finding) + (f"; {remedy or _SIMPLER}" if library else "")], "warning")
-    return errors, len(samples.x) if in_memory else rows.n_rows
+        doubts.append(in_options(finding) + (f"; {remedy or _SIMPLER}" if library else ""))
+    tell(doubts, "warning")
+    return FoundErrors(errors, len(samples.x) if in_memory else rows.n_rows, doubts)
 
 
 def check_bootstrap(options: argparse.Namespace, kind: str | None, flag: str) -> None:

@@ -1,6 +1,7 @@
 """What `gmm-np fit` writes beside the model: the rows with their components, and the report."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_fit_assigns_every_row_whatever_its_weight(geyser, capsys):
     geyser.write_text("\n".join([*rows, ",50,1"]) + "\n", encoding="utf-8")
     drop = ("--missing", "drop", "--weights", "weight")
     run(capsys, "fit", geyser, "-k", 2, *drop, "--assign", "rows.csv")
-    with open("rows.csv", encoding="utf-8", newline="") as file:
+    with Path("rows.csv").open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
     assert [row["weight"] for row in found] == [*weights[1:], "1"]
     each = np.array([[float(row[f"probability_{k}"]) for k in (0, 1)] for row in found[:-1]])
