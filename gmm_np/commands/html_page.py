@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _VOID: Final = ("img", "meta")  # elements that have no end
+_LEAST, _MOST = 4.3, 5.5  # rem of the page an inch of a picture: text of 7 to 9 points
 # Nothing is loaded and nothing runs, whatever a cell of the table says.
 _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE: Final = """
@@ -36,16 +37,19 @@ caption span { display: block; max-width: calc(100vw - 2.5rem); }
 th, td { padding: 0.25rem 0.8rem 0.25rem 0; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { font-weight: 600; }
+thead th { vertical-align: bottom; }
+thead th, th.text, td.text { white-space: normal; max-width: 15rem; }
+thead th { max-width: 9rem; }
 th.text, td.text { text-align: left; }
 td.note { text-align: left; white-space: normal; min-width: 14rem; }
 tr.chosen > * { background: var(--soft); }
 .swatch { display: inline-block; width: 0.75em; height: 0.75em; margin-right: 0.4em;
   border: 1px solid var(--line); }
 .warning { border-left: 4px solid #d55e00; padding: 0.4rem 0.9rem; background: var(--soft); }
-figure { margin: 1.5rem 0; max-width: 46rem; }
+figure { margin: 1.5rem 0; }
 figure .wide { margin: 0 0 0.4rem; border: 1px solid var(--line); border-radius: 6px;
   background: #ffffff; }
-figure img { display: block; width: 100%; min-width: 36rem; height: auto; }
+figure img { display: block; width: 100%; height: auto; }
 figcaption { color: var(--dim); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.3rem 1.2rem; }
 dt { font-weight: 600; }
@@ -60,7 +64,7 @@ code { font-family: ui-monospace, monospace; font-size: 0.92em; }
   figure, tr { break-inside: avoid; }
   .wide { overflow: visible; }
   td, th { white-space: normal; padding-right: 0.5rem; }
-  figure img { min-width: 0; max-height: 22cm; object-fit: contain; } }
+  figure img { min-width: 0 !important; max-height: 22cm; object-fit: contain; } }
 """
 
 
@@ -144,8 +148,10 @@ def picture(figure: Figure, alt: str, caption: str) -> Html:
     with rc_context({"svg.hashsalt": "gmm-np"}):  # the same picture has the same bytes
         figure.savefig(stream, format="svg", metadata={"Date": None})
     source = "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
-    image = _scrolled(tag("img", src=source, alt=alt))
-    return tag("figure", image, tag("figcaption", caption))
+    width = float(figure.get_figwidth())  # inches; the page gives one as many rem as can be read
+    image = tag("img", src=source, alt=alt, style=f"min-width: {_LEAST * width:.1f}rem")
+    figcaption = tag("figcaption", caption)
+    return tag("figure", _scrolled(image), figcaption, style=f"max-width: {_MOST * width:.1f}rem")
 
 
 def page(title: str, lead: Html, sections: Sequence[tuple[str, str, Html]], generator: str) -> str:

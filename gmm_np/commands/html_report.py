@@ -241,8 +241,12 @@ def _choice(selection: Selection, options: argparse.Namespace) -> Html:
             own = least[name]
             caption = (
                 f"The {name.upper()} by the number of components, a curve for each covariance "
-                f"family; below, how far each is above {own.name}, where it is least"
-                + (", which is the choice." if name == first else ".")
+                f"family; below, how far each is above the one with the ring, {own.name}"
+                + (
+                    ", the choice."
+                    if name == first
+                    else f", which the {name.upper()} would choose."
+                )
             )
             figure = criterion_figure(selection, options, name)
             what = f"{name.upper()} by number of components; least at {own.name}"
