@@ -12,7 +12,7 @@ from gmm_np.checks import FloatArray, counted
 from gmm_np.datasets import load_old_faithful
 from gmm_np.gradcheck import GradientReport, check_grad
 from gmm_np.parameters import Gradients, Parameters
-from gmm_np.plotting import plot_mixture, save_figure
+from gmm_np.plotting import add_caption, captions, plot_mixture, save_figure
 from gmm_np.progress import Progress
 from gmm_np.reference import log_softmax_forward, nll_backward, nll_forward
 from gmm_np.solvers import FitResult, fit_lbfgs, kmeans_start
@@ -109,6 +109,7 @@ def run_demo(path: Path, *, n_starts: int = 20, seed: int = 0) -> bool:
     except ImportError as error:
         print(f"\nNo picture: {error}")
         return report.passed
+    add_caption(figure, captions.PLANE)
     save_figure(figure, path)
     print(f"\nPicture: {path}")
     return report.passed

@@ -18,6 +18,8 @@ from gmm_np.commands.report import SOLVERS, describe, reached
 from gmm_np.datasets import make_clusters
 from gmm_np.mixture.gaussian_mixture import BATCH_SIZE, NEWTON_TOL
 from gmm_np.plotting import (
+    add_caption,
+    captions,
     plot_contours,
     plot_history,
     plot_mixture,
@@ -96,12 +98,15 @@ def run_clusters(options: argparse.Namespace) -> None:
         return
     if n_features > 2:
         tell_left_out(options.plot, axis_names(None, n_features))
+    add_caption(figure, captions.mixture(n_features))
     save_figure(figure, options.plot)
     curves = {
         f"start {number}": fit.losses or [fit.result.nll]  # a start that cannot be improved
         for number, fit in enumerate(fits)
     }
-    save_figure(plot_history(curves, title=f"The loss by {solver}"), options.plot_history)
+    figure = plot_history(curves, title=f"The loss by {solver}")
+    add_caption(figure, captions.HISTORY)
+    save_figure(figure, options.plot_history)
     print(f"\nPicture: {options.plot}\nPicture of the loss: {options.plot_history}")
     frames = options.frames
     if frames is not None:

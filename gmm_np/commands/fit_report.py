@@ -146,12 +146,14 @@ def draw_mixture(
 ) -> None:
     """Draw data and mixture, with the errors of the means if they are known."""
     from gmm_np import plotting
+    from gmm_np.plotting import captions
 
     x = samples.some_rows(ROWS_DRAWN, seed)
     draw = plotting.plot_mixture if x.shape[1] <= 2 else plotting.plot_pairs
     if draw is plotting.plot_pairs:
         tell_left_out(path, samples.names)
     figure = draw(x, model, labels=samples.labels, title=title, errors=errors, level=level)
+    plotting.add_caption(figure, captions.mixture(x.shape[1]))
     plotting.save_figure(figure, path)
 
 
@@ -165,6 +167,7 @@ def draw_fit(
     if not any(path for name, path in vars(options).items() if name.startswith("plot")):
         return
     from gmm_np import plotting
+    from gmm_np.plotting import captions
 
     best = selection.best
     what = f"K = {best.n_components}, {best.family}, NLL {best.criteria['nll']:.4f} nats a sample"
@@ -177,6 +180,7 @@ def draw_fit(
     if options.plot_responsibilities is not None:
         x = samples.some_rows(ROWS_DRAWN, options.seed)
         figure = plotting.plot_responsibilities(x, best.model, labels=samples.labels, title=title)
+        plotting.add_caption(figure, captions.responsibilities(x.shape[1]))
         plotting.save_figure(figure, options.plot_responsibilities)
     if options.plot_history:
         histories = {
@@ -184,9 +188,12 @@ def draw_fit(
         }
         if len(best.histories) == 1:
             histories = {SOLVERS[options.solver].title: best.histories[0]}
-        plotting.save_figure(plotting.plot_history(histories, title=title), options.plot_history)
+        figure = plotting.plot_history(histories, title=title)
+        plotting.add_caption(figure, captions.HISTORY)
+        plotting.save_figure(figure, options.plot_history)
     if options.plot_bic:
         figure = criterion_figure(selection, options, selection.criterion, name)
+        plotting.add_caption(figure, captions.criterion(selection.criterion.upper()))
         plotting.save_figure(figure, options.plot_bic)
 
 

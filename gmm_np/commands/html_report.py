@@ -209,6 +209,8 @@ def _data(samples: Samples, rows: _Rows) -> Html:
 
 
 def _choice(selection: Selection, options: argparse.Namespace) -> Html:
+    from gmm_np.plotting import captions
+
     order = {family: index for index, family in enumerate(options.family)}
     candidates = sorted(
         selection.candidates, key=lambda c: (order.get(c.family, 0), c.n_components)
@@ -239,15 +241,8 @@ def _choice(selection: Selection, options: argparse.Namespace) -> Html:
         first = selection.criterion
         for name in [first, *(other for other in CRITERIA if other != first)]:
             own = least[name]
-            caption = (
-                f"The {name.upper()} by the number of components, a curve for each covariance "
-                f"family; below, how far each is above the one with the ring, {own.name}"
-                + (
-                    ", the choice."
-                    if name == first
-                    else f", which the {name.upper()} would choose."
-                )
-            )
+            chooses = "is the choice" if name == first else f"the {name.upper()} would choose"
+            caption = f"{captions.criterion(name.upper())} That is {own.name}, which {chooses}."
             figure = criterion_figure(selection, options, name)
             what = f"{name.upper()} by number of components; least at {own.name}"
             parts.append(picture(figure, what, caption))
@@ -333,6 +328,7 @@ def _component(k: int) -> Html:
 
 def _pictures(selection: Selection, samples: Samples, options: argparse.Namespace) -> Html:
     from gmm_np import plotting
+    from gmm_np.plotting import captions
 
     model, names = selection.model, samples.labels
     try:
@@ -344,30 +340,17 @@ def _pictures(selection: Selection, samples: Samples, options: argparse.Namespac
     parts = []
     if len(names) <= 2:
         figure = plotting.plot_mixture(x, model, labels=names)
-        caption = (
-            "How the rows are spread: the bars are the data, the wide grey curve the mixture, and "
-            "each other curve a component with its mean, as high as its weight."
-            if len(names) == 1
-            else "Each row has the colour and the marker of the component to which it most likely "
-            "belongs. The darker the grey, the more of the rows lie there for its area."
-        )
-        parts.append(picture(figure, f"The data and {made}", caption))
+        parts.append(picture(figure, f"The data and {made}", captions.mixture(len(names))))
     if len(names) > 1:
         chosen = _telling(selection.model, _PAIRED)
         figure = plotting.plot_pairs(x, model, labels=names, dimensions=chosen)
         left_out = len(names) - len(chosen)
-        caption = (
-            "Every column by itself, on the diagonal: bars are the data, the wide grey curve the "
-            "mixture, the others its components. Below it every two columns, with each row in the "
-            "colour and the marker of the component to which it most likely belongs."
-        )
+        caption = captions.PAIRS
         if left_out:
+            many = f"{left_out} others are" if left_out > 1 else "1 other is"
             caption += (
                 f" Drawn are the {len(chosen)} columns in which the components lie farthest apart "
-                f"for their spread; {counted(left_out, 'other')} are left out."
-                if left_out > 1
-                else f" Drawn are the {len(chosen)} columns in which the components lie farthest "
-                "apart for their spread; 1 other is left out."
+                f"for their spread; {many} left out."
             )
         parts.append(picture(figure, f"Every two columns, and {made}", caption))
     return join(parts)

@@ -198,8 +198,8 @@ def add_picture_options(group: Any, *aliases: str, **what: str) -> list[argparse
             *aliases,
             dest=name,
             type=picture,
-            metavar="PNG",
-            help=text,
+            metavar="FILE",
+            help=f"{text}; .png, .pdf or .svg",
         )
         for name, text in what.items()
     ]

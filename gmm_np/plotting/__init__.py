@@ -9,7 +9,7 @@ Where a function takes a `model`, it takes `gmm_np.Parameters` of any family, or
 with scikit-learn's attributes.
 """
 
-from gmm_np.plotting.canvas import save_figure
+from gmm_np.plotting.canvas import add_caption, save_figure
 from gmm_np.plotting.components import ellipse
 from gmm_np.plotting.contours import plot_contours, save_animation
 from gmm_np.plotting.history import plot_history
@@ -19,6 +19,7 @@ from gmm_np.plotting.responsibilities import plot_responsibilities
 from gmm_np.plotting.selection import plot_bic
 
 __all__ = [
+    "add_caption",
     "ellipse",
     "plot_bic",
     "plot_contours",

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which colour-blind eyes tell apart, without its yellow: pale on white.
-_COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# After Okabe and Ito, and moved until any two differ to colour-blind eyes, which a test simulates.
+_COLOURS: Final = (
+    "#0055A5", "#B84000", "#009E58", "#B05A96", "#FFA010", "#3CCBFF", "#000000", "#8408F8",
+)  # fmt: skip
 # 9 markers and 5 styles: without any colour 45 components differ, and areas by 4 hatches.
 _MARKERS: Final = ("o", "^", "s", "D", "v", "P", "X", "<", ">")
 _STYLES: Final = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
@@ -87,6 +90,22 @@ def legend_beside(figure: Figure, handles: Sequence[Artist]) -> None:
         legend = figure.legend(loc="outside right upper", **blank, **style)
     for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+def add_caption(figure: Figure, text: str) -> None:
+    """Write below a figure what it shows, on lines of its own, for which it is made higher."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    width, height = map(float, figure.get_size_inches())
+    lines = fill(text, int(14 * width)).split("\n")  # characters that 9 points leave room for
+    more = 0.17 * len(lines) + 0.12  # inches
+    share = more / (height + more)
+    figure.set_size_inches(width, height + more)
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)  # as `new_figure` has it
+    engine.set(rect=(0.0, share, 1.0, 1.0 - share))
+    said = figure.text(0.01, 0.06 / (height + more), "\n".join(lines), fontsize=9, va="bottom")
+    said.set(parse_math=False, linespacing=1.3, color="#404040", in_layout=False, gid="caption")
 
 
 def equal_units(figure: Figure, axes: Axes) -> None:

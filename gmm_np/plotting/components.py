@@ -187,6 +187,13 @@ def component_handles(mixture: Mixture, what: str = "") -> list[Artist]:
     return handles
 
 
+def describe_ellipses(radii: tuple[int, ...]) -> str:
+    """Say what ellipses at these numbers of standard deviations are."""
+    shares = [f"{1.0 - np.exp(-0.5 * radius**2):.0%}" for radius in radii]  # of two dimensions
+    many = "ellipses" if len(shares) > 1 else "ellipse"
+    return f"its mean, and {many} with\n{' and '.join(shares)} of its rows inside"
+
+
 def mark_means(axes: Axes, mixture: Mixture, places: FloatArray, size: float = 10) -> None:
     """Draw the marker of each component at its place [K, 2]."""
     for number, place in zip(mixture.numbers, places, strict=True):

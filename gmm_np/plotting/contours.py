@@ -217,7 +217,7 @@ def _handles(mixture: Mixture, opacity: FloatArray) -> list[Artist]:
         handle.set(color=pale(look(mixture.numbers[k])["color"], float(opacity[k])))
     *shares, last = (f"{100 * held:.0f}" for held in _HELD)
     note = (
-        f"Contours hold {', '.join(shares)} and\n{last} % of a component, and\n"
-        "are opaque by its weight."
+        f"Inside its ellipses lie {', '.join(shares)}\nand {last}% of a component's rows;\n"
+        "they are opaque by its weight."
     )
     return [*handles, Line2D([], [], linestyle="none", label=note)]

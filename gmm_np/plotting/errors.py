@@ -84,7 +84,7 @@ def region_handle(errors: MeanErrors, more: str = "") -> Artist:
     """Return the line of the legend that says what the regions are."""
     from matplotlib.patches import Patch
 
-    label = f"{100 * errors.level:g}% region of a mean{more}"
+    label = f"{100 * errors.level:g}% confidence region\nof a mean{more}"
     return Patch(facecolor=("black", _OPACITY), edgecolor="black", label=label)
 
 
@@ -92,5 +92,5 @@ def interval_handle(errors: MeanErrors) -> Artist:
     """Return the line of the legend that says what the intervals are."""
     from matplotlib.lines import Line2D
 
-    label = f"{100 * errors.level:g}% interval of a mean"
+    label = f"{100 * errors.level:g}% confidence interval\nof a mean"
     return Line2D([], [], color="black", linewidth=2.2, label=label)

@@ -23,6 +23,7 @@ from gmm_np.plotting.canvas import (
 from gmm_np.plotting.components import (
     Mixture,
     component_handles,
+    describe_ellipses,
     draw_densities,
     draw_ellipses,
     draw_points,
@@ -137,7 +138,7 @@ def _draw_plane(
     if errors is not None:
         draw_mean_regions(axes, mixture, errors)
         bands.insert(0, region_handle(errors))
-    return component_handles(mixture, "mean, 1σ and 2σ ellipse") + bands
+    return component_handles(mixture, describe_ellipses((1, 2))) + bands
 
 
 def _draw_bands(
@@ -160,7 +161,7 @@ def _draw_bands(
             axes.contour(
                 *grid, height, [level], colors=[EDGE], linestyles="solid", linewidths=0.7, zorder=1
             )
-            label = f"holds {share:.0%} of the data"
+            label = f"densest region with\n{share:.0%} of the rows in it"
             handles.insert(0, Patch(facecolor=grey, edgecolor=EDGE, label=label))
     return handles
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from gmm_np.plotting.canvas import (
 from gmm_np.plotting.components import (
     Mixture,
     component_handles,
+    describe_ellipses,
     draw_densities,
     draw_ellipses,
     draw_points,
@@ -123,16 +124,17 @@ def plot_pairs(
                 mark_means(axes, part, part.means, size=6 if of_means is None else 3)
                 if of_means is not None:
                     draw_mean_regions(axes, part, of_means.marginal([column, row]))
-            dress(axes, names[column] if i == size - 1 else "", "")
+            dress(axes, _beside(names[column], side) if i == size - 1 else "", "")
             if j == 0:
-                axes.set_ylabel(names[row] if i else "density", fontsize=12, parse_math=False)
+                name = _beside(names[row], side) if i else "density"
+                axes.set_ylabel(name, fontsize=12, parse_math=False)
             axes.tick_params(labelsize=8, labelbottom=i == size - 1, labelleft=j == 0 and i > 0)
     for i in range(size):  # the scale of the diagonal, which shows all components, holds below it
         for j in range(i):
             panels[i, j].set(xlim=panels[j, j].get_xlim(), ylim=panels[i, i].get_xlim())
     figure.suptitle(title or "", fontsize=14, x=0.01, ha="left", parse_math=False)
-    curves = "1σ and 2σ ellipse" if radii == (1, 2) else "2σ ellipse"
-    handles = component_handles(mixture, f"mean, {curves};\non the diagonal density") + extra
+    what = f"{describe_ellipses(radii)};\non the diagonal its density"
+    handles = component_handles(mixture, what) + extra
     if of_means is not None:
         handles.append(region_handle(of_means, ";\non the diagonal interval"))
     left_out = describe_left_out(names, chosen)
@@ -143,6 +145,14 @@ def plot_pairs(
         handles.append(Line2D([], [], linestyle="none", label=note))
     legend_beside(figure, handles)
     return with_fonts(figure)
+
+
+def _beside(name: str, side: float) -> str:
+    """Return a column's name on so few and short lines that it stands by its panel alone."""
+    width = int(9.5 * side)  # characters of 12 points
+    lines = wrap(name, width) or [name]
+    last = lines[1][: width - 1] + "…" if len(lines) > 2 else "".join(lines[1:])
+    return "\n".join([lines[0], last] if last else lines)
 
 
 def describe_left_out(names: Sequence[str], chosen: Sequence[int] | None = None) -> str | None:

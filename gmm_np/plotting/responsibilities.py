@@ -20,7 +20,7 @@ from gmm_np.plotting.canvas import (
     pale,
     with_fonts,
 )
-from gmm_np.plotting.components import Mixture
+from gmm_np.plotting.components import Mixture, mark_means
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -160,11 +160,22 @@ def _draw_plane(axes: Axes, data: FloatArray, mixture: Mixture) -> list[Artist]:
     handles.append(Line2D([], [], linestyle="none", marker="o", color="black", label=label))
     handles[-1].set(markersize=9, markerfacecolor="#CCCCCC")
     if len(mixture.numbers) > 1:
-        handles.append(Line2D([], [], color=EDGE, linewidth=1.2, label="where two are equal"))
+        handles.append(
+            Line2D([], [], color=EDGE, linewidth=1.2, label="two components equally likely")
+        )
+    mark_means(axes, mixture, mixture.means)
     for number, mean in zip(mixture.numbers, mixture.means, strict=True):
         box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", **_edge(look(number))}
-        axes.text(
-            mean[0], mean[1], str(number), ha="center", va="center", fontsize=12, zorder=6, bbox=box
+        axes.annotate(
+            str(number),
+            mean,
+            (17, 17),  # points: beside the marker, which stays in sight
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=12,
+            zorder=6,
+            bbox=box,
         )
     return handles
 

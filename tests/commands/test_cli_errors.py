@@ -478,7 +478,7 @@ def test_the_region_of_a_mean_is_that_of_the_normal_distribution(level):
         (region,) = artists(figure, f"region {k}")
         found = distances(region.get_xy(), model.means_[k], of_mean(errors, k, [0, 1]))
         np.testing.assert_allclose(found, chi2.ppf(level, 2) ** 0.5, rtol=1e-9)
-    assert f"{level:.0%} region of a mean" in legend_of(figure)
+    assert f"{level:.0%} confidence region\nof a mean" in legend_of(figure)
     assert not any(artists(plot_mixture(x, model), f"region {k}") for k in (0, 1))
 
 
@@ -494,7 +494,7 @@ def test_the_interval_of_a_mean_stands_at_its_density():
         np.testing.assert_allclose(ends, errors.intervals(0.9).means[k, 0], rtol=1e-12)
         own = model.weights_[k] / np.sqrt(2 * np.pi * model.covariances_[k, 0, 0])
         np.testing.assert_allclose(heights, own, rtol=1e-9)
-    assert "90% interval of a mean" in legend_of(figure)
+    assert "90% confidence interval\nof a mean" in legend_of(figure)
 
 
 @pytest.mark.needs_extras
@@ -511,7 +511,7 @@ def test_every_two_dimensions_have_the_regions_of_their_own():
         bars = artists(figure, f"interval {k}")
         ends = [bar.get_xdata() for bar in bars]
         np.testing.assert_allclose(ends, errors.intervals(0.95).means[k, [2, 0]], rtol=1e-12)
-    assert "95% region of a mean;\non the diagonal interval" in legend_of(figure)
+    assert "95% confidence region\nof a mean;\non the diagonal interval" in legend_of(figure)
 
 
 @pytest.mark.needs_extras

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from families_by_reference import FAMILIES, expand, random_parameters
 from matplotlib import rc_context
+from matplotlib.colors import to_rgb
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from problems import random_problem
@@ -18,6 +19,7 @@ from gmm_np import GaussianMixture, Parameters, log_prob, responsibilities
 from gmm_np.cli import main
 from gmm_np.datasets import load_old_faithful
 from gmm_np.plotting import (
+    add_caption,
     ellipse,
     plot_bic,
     plot_contours,
@@ -150,11 +152,11 @@ def test_bands_hold_the_shares_that_the_legend_says(geyser, drawn):
     # The level is a sample's own density, and the contour's lines may leave out that sample.
     np.testing.assert_allclose(held, [0.95 * 272, 0.80 * 272, 0.50 * 272], atol=2)
     assert legend_of(drawn) == [
-        "component 0, weight 0.356:\nmean, 1σ and 2σ ellipse",
+        "component 0, weight 0.356:\nits mean, and ellipses with\n39% and 86% of its rows inside",
         "component 1, weight 0.644",
-        "holds 50% of the data",
-        "holds 80% of the data",
-        "holds 95% of the data",
+        "densest region with\n50% of the rows in it",
+        "densest region with\n80% of the rows in it",
+        "densest region with\n95% of the rows in it",
     ]
 
 
@@ -238,6 +240,81 @@ def test_components_differ_even_without_colour():
     assert len({(one["marker"], str(one["linestyle"]), one["hatch"]) for one in looks}) == 180
     for first, second in itertools.pairwise(looks):
         assert not set(map(str, first.values())) & set(map(str, second.values()))
+
+
+# Machado, Oliveira and Fernandes (2009), in linear RGB, of the most severe kind.
+EYES = {
+    "usual": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+XYZ = [  # of linear sRGB, over that of its white (D65)
+    [0.4339499, 0.3762098, 0.1898396],
+    [0.2126729, 0.7151522, 0.0721750],
+    [0.0177566, 0.1094680, 0.8727755],
+]
+
+
+def lab_of(linear):
+    """CIELAB of linear sRGB."""
+    ratio = np.asarray(XYZ) @ np.clip(linear, 0.0, 1.0)
+    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio * (29 / 6) ** 2 / 3 + 4 / 29)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("eyes", EYES)
+def test_any_two_of_eight_colours_differ_to_all_eyes(eyes):
+    encoded = np.array([to_rgb(look(number)["color"]) for number in range(8)])
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    seen = [lab_of(np.asarray(EYES[eyes]) @ colour) for colour in linear]
+    pairs = itertools.combinations(seen, 2)
+    # A just noticeable difference is 2.3; ten of them are seen in small marks as well.
+    assert min(float(np.linalg.norm(one - two)) for one, two in pairs) > 23.0
+
+
+@pytest.mark.parametrize("draw", [plot_mixture, plot_pairs, plot_responsibilities])
+def test_a_caption_stands_below_all_else_and_within_the_picture(geyser, draw):
+    x, _, parameters = geyser
+    figure = draw(x, parameters)
+    before = figure.get_size_inches()
+    text = "What $this$ shows, " * 20
+    add_caption(figure, text)
+    lay_out(figure)
+    (caption,) = [t for t in figure.texts if t.get_gid() == "caption"]
+    assert " ".join(caption.get_text().split()) == text.strip()
+    extent = caption.get_window_extent()
+    assert 0 <= extent.x0 < extent.x1 <= figure.bbox.x1
+    assert extent.y0 >= 0
+    assert extent.y1 <= min(axes.get_tightbbox().y0 for axes in figure.axes if axes.axison)
+    after = figure.get_size_inches()
+    assert after[0] == before[0]
+    assert after[1] > before[1]
+
+
+def test_a_long_name_stays_beside_its_own_panel(four):
+    x, parameters = four
+    names = [f"a name of column {j} that is as long as those in reports are" for j in range(4)]
+    figure = plot_pairs(x[:, :4], parameters, labels=names)
+    lay_out(figure)
+    below = [axes.xaxis.label for axes in figure.axes[-4:]]
+    extents = [label.get_window_extent() for label in below]
+    assert all(one.x1 < two.x0 for one, two in itertools.pairwise(extents))
+    assert [label.get_text().replace("\n", " ")[:17] for label in below] == [
+        f"a name of column {j}"[:17] for j in range(4)
+    ]
 
 
 def test_of_many_components_the_heaviest_are_named():
@@ -597,6 +674,20 @@ def test_uncertain_samples_are_outlined_and_certain_ones_are_not(geyser):
     assert [t.get_text() for t in figure.axes[0].texts] == ["0", "1"]
 
 
+def test_the_number_of_a_component_leaves_its_mean_in_sight(geyser):
+    x, _, parameters = geyser
+    figure = plot_responsibilities(x, parameters)
+    lay_out(figure)
+    for k, text in enumerate(figure.axes[0].texts):
+        mark = artist(figure, f"mean {k}")
+        assert mark.get_marker() == look(k)["marker"]
+        place = figure.axes[0].transData.transform(parameters.means[k])
+        box = text.get_bbox_patch().get_window_extent()
+        half = 0.5 * mark.get_markersize() * figure.dpi / 72
+        corners = (place + half * np.array([a, b]) for a in (-1, 1) for b in (-1, 1))
+        assert not any(box.contains(*corner) for corner in corners)
+
+
 def test_lines_part_the_regions_of_the_components(geyser):
     x, _, parameters = geyser
     figure = plot_responsibilities(x, parameters)
@@ -776,7 +867,10 @@ def test_contours_hold_the_shares_that_the_legend_says(geyser):
     assert legend_of(figure) == [
         "component 0, weight 0.356",
         "component 1, weight 0.644",
-        "Contours hold 25, 50, 75 and\n95 % of a component, and\nare opaque by its weight.",
+        (
+            "Inside its ellipses lie 25, 50, 75\nand 95% of a component's rows;\n"
+            "they are opaque by its weight."
+        ),
     ]
 
 
