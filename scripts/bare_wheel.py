@@ -26,6 +26,7 @@ RUN = {
 }
 MISSING = {
     "fit table.csv -k 2 --plot fit.png": "pip install matplotlib",
+    "fit table.csv -k 2 --report fit.html": "pip install matplotlib",
     "errors model.npz table.csv --plot errors.png": "pip install matplotlib",
     "demo --out demo.png": "pip install matplotlib",
     "demo --clusters 2 --frames frames": "pip install matplotlib",

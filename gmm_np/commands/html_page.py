@@ -60,11 +60,14 @@ code { font-family: ui-monospace, monospace; font-size: 0.92em; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   nav { display: none; }
-  h2 { break-after: avoid; }
+  h2, caption, thead { break-after: avoid; }
+  .swatch, tr.chosen > * { print-color-adjust: exact; }
   figure, tr { break-inside: avoid; }
   .wide { overflow: visible; }
   td, th { white-space: normal; padding-right: 0.5rem; }
-  figure img { min-width: 0 !important; max-height: 22cm; object-fit: contain; } }
+  figure img { min-width: 0 !important; max-height: 22cm; object-fit: contain;
+    object-position: left; }
+  figure.small img { max-height: 10cm; } }
 """
 
 
@@ -151,7 +154,13 @@ def picture(figure: Figure, alt: str, caption: str) -> Html:
     width = float(figure.get_figwidth())  # inches; the page gives one as many rem as can be read
     image = tag("img", src=source, alt=alt, style=f"min-width: {_LEAST * width:.1f}rem")
     figcaption = tag("figcaption", caption)
-    return tag("figure", _scrolled(image), figcaption, style=f"max-width: {_MOST * width:.1f}rem")
+    return tag(
+        "figure",
+        _scrolled(image),
+        figcaption,
+        class_="small" if width < 9 else None,
+        style=f"max-width: {_MOST * width:.1f}rem",
+    )
 
 
 def page(title: str, lead: Html, sections: Sequence[tuple[str, str, Html]], generator: str) -> str:
