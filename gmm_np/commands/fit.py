@@ -48,7 +48,7 @@ from gmm_np.parameters import Parameters
 from gmm_np.solvers.em import ON_COLLAPSE
 from gmm_np.tables.cells import read_range
 
-_UNASKED: Final = 1000  # parameters whose errors a report finds by itself: at most a few seconds
+_UNASKED: Final = 1000  # parameters: a report alone asks for no Hessian beyond a million entries
 
 
 def add_command(commands: Commands) -> None:

@@ -249,3 +249,11 @@ def test_an_element_escapes_whatever_is_no_html():
     )
     assert tag("p", "a\x00b\ud800") == "<p>a�b�</p>"
     assert tag("img", alt="") == '<img alt="">'
+
+
+def test_of_very_many_parameters_a_report_has_no_errors_unasked(geyser, monkeypatch):
+    del geyser
+    monkeypatch.setattr("gmm_np.commands.fit._UNASKED", 10)  # two components have 11
+    assert "11 parameters, whose errors take long" in report("geyser.csv", "-k", 2).text
+    asked = report("geyser.csv", "-k", 2, "--errors", "sandwich").text
+    assert "Standard errors (sandwich) are in parentheses." in asked
