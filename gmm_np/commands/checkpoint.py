@@ -39,7 +39,7 @@ def add_checkpoint(group: Any) -> None:
         "--resume",
         type=Path,
         metavar="FILE",
-        help="go on from a checkpoint of the same fit, to the same bits; it is written on",
+        help="go on from that of the same fit, to the same bits, and write it on",
     )
 
 

@@ -64,14 +64,11 @@ def add_command(commands: Commands) -> None:
         chooses among those without a collapsed component. Ctrl-C ends the fit; the best model so
         far is printed, or with --out written.""",
         examples="""
-        gmm-np fit data.csv -k 3
         gmm-np fit data.csv -k 3 --family diag --out model.npz --plot fit.png
         gmm-np fit data.csv -k 1-8 --family full,tied --plot-bic bic.png
         gmm-np fit data.csv -k 2 --columns eruptions,waiting --json
         gmm-np fit data.csv -k 2 --solver em+newton --errors --plot fit.png
-        gmm-np fit data.csv -k 2 --errors bootstrap --bootstrap 500
-        gmm-np fit data.csv -k 1-8 --report report.html
-        gmm-np fit data.csv -k 3 --assign assigned.csv
+        gmm-np fit data.csv -k 1-8 --report report.html --assign assigned.csv
         gmm-np fit 'data/*.parquet' -k 20 --workers 4 --checkpoint so_far.npz --out model.npz
         """,
     )
@@ -157,27 +154,25 @@ def add_command(commands: Commands) -> None:
         nargs="?",
         const=KINDS[0],
         metavar="KIND",
-        help="the standard error of each number, as gmm-np errors has them, which explains each "
-        f"KIND (default: {KINDS[0]}); of the maximum, to which {TO_THE_MAXIMUM} goes",
+        help=f"standard errors (default: {KINDS[0]}; gmm-np errors explains each KIND); of "
+        f"the maximum, to which {TO_THE_MAXIMUM} goes",
     )
     add_bootstrap(group)
     group.add_argument(
         "--assign",
         type=new_file(".csv", ".tsv"),
         metavar="FILE",
-        help="DATA with the component of each row and the probability of each component beside it, "
-        "as gmm-np assign --all writes it: a .csv file, or .tsv",
+        help="DATA and each row's components, as by gmm-np assign --all",
     )
     group.add_argument(
         "--report",
         type=report_file,
         metavar="HTML",
-        help="one page that stands by itself: the data, the choice of K, the mixture with its "
-        "standard errors, pictures, the rows that fit worst, and how all this was made",
+        help="all in one page: data, choice, mixture, pictures, how it was made",
     )
     add_picture_options(
         group,
-        plot="a picture of data and mixture, and of the errors of the means, if any",
+        plot="a picture of data and mixture, with errors if any",
         plot_history="a picture of the loss by iteration",
         plot_responsibilities="a picture of which component made which row",
         plot_bic="a picture of the criterion by K and family",

@@ -199,9 +199,9 @@ def add_picture_options(group: Any, *aliases: str, **what: str) -> list[argparse
             dest=name,
             type=picture,
             metavar="FILE",
-            help=f"{text}; .png, .pdf or .svg",
+            help=text if index else f"{text}; .png, .pdf or .svg",
         )
-        for name, text in what.items()
+        for index, (name, text) in enumerate(what.items())
     ]
 
 
