@@ -77,8 +77,9 @@ def _operation() -> Any:
     def second_pullback(moves: Any, d_value: Any, *rest: Any) -> Any:
         *arguments, loss, weight = rest
         arrays, d_out = _as_arrays(*arguments), np.asarray(d_value, dtype=np.float64)
-        d_d_value, found = loss.second_pullback(weight, d_out, tuple(split(moves, arrays)), arrays)
-        return _packed((d_d_value, *found))
+        given = tuple(split(moves, arrays))
+        d_d_value = loss.pushforward(weight, given, arrays)
+        return _packed((d_d_value, *loss.hvp(weight, d_out, given, arrays)))
 
     def split(vector: Any, arrays: Any) -> list[Any]:
         """Return the parts of a vector in the shapes of arrays, by what autograd differentiates."""

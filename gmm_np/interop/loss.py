@@ -1,4 +1,4 @@
-"""What every framework needs of the loss: values, pullbacks, and the pullback of these.
+"""What every framework needs of the loss: values, products with its Jacobian and its Hessian.
 
 Arguments are float64 arrays, and gradients come in their order: x, pi_logits, means, scale. Where
 the logits have two axes, [N, K], each row has a mixture of its own. Everything is a weighted sum
@@ -84,26 +84,30 @@ class Loss:
             d_x = np.where(c[:, None] == 0, 0.0, -c[:, None] * pulled)
         return d_x, others[0], others[1], others[2]
 
-    def second_pullback(
+    def pushforward(
+        self, weight: FloatArray | None, moves: Blocks, arguments: Blocks, with_x: bool = True
+    ) -> FloatArray:
+        """Jacobian-vector product with `moves`, [] or [N]: the transpose of `pullback`.
+
+        `with_x`: whether x moves.
+        """
+        own = self._coefficients(weight, len(arguments[0]))
+        slopes = own * self._slopes(self._direction(moves), arguments, with_x)  # [N]
+        return np.asarray(slopes if self.reduction == "none" else slopes.sum())
+
+    def hvp(
         self,
         weight: FloatArray | None,
         d_value: FloatArray,
         moves: Blocks,
         arguments: Blocks,
         with_x: bool = True,
-    ) -> tuple[FloatArray, Blocks]:
-        """Vector-Jacobian product of `pullback` with `moves`: in d_value, and in the arguments.
+    ) -> Blocks:
+        """Rate of `pullback` where the arguments move, a symmetric product, linear in `moves`.
 
-        The Hessian is symmetric, so that the second is a Hessian-vector product. `with_x`: whether
-        x moves, or its gradient is wanted.
+        `with_x`: whether x moves, or its gradient's rate is wanted.
         """
-        form, of_rows = FAMILIES[self.family], _of_rows(arguments)
-        x, d_logits, d_means, d_scale = moves
-        # The gradient of a factor has nothing above the diagonal, whatever comes back for it.
-        lower = np.tril(d_scale) if form.has_factors else d_scale
-        direction = Gradients(d_logits, d_means, lower if form.learned else None, x)
-        own = self._coefficients(weight, len(x))
-        slopes = own * self._slopes(direction, arguments, with_x)  # [N]
+        direction, of_rows = self._direction(moves), _of_rows(arguments)
 
         def product(part: FloatArray) -> Gradients:
             options: dict[str, Any] = {
@@ -118,8 +122,14 @@ class Loss:
             still = direction._replace(x=None)
             return nll_hvp(*arguments, still, **options)
 
-        found = _blocks(_signed(product, own * d_value), arguments)
-        return np.asarray(slopes if self.reduction == "none" else slopes.sum()), found
+        own = self._coefficients(weight, len(arguments[0]))
+        return _blocks(_signed(product, own * d_value), arguments)
+
+    def _direction(self, moves: Blocks) -> Gradients:
+        form, (x, d_logits, d_means, d_scale) = FAMILIES[self.family], moves
+        # The gradient of a factor has nothing above the diagonal, whatever comes back for it.
+        lower = np.tril(d_scale) if form.has_factors else d_scale
+        return Gradients(d_logits, d_means, lower if form.learned else None, x)
 
     def _coefficients(self, weight: FloatArray | None, n_samples: int) -> FloatArray:
         """w_n / W, or w_n where the reduction is not the mean; [N]."""

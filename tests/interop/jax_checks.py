@@ -126,6 +126,80 @@ def check_jacobian_of_the_gradient_is_the_hessian():
     close(mine(*problem), theirs(*problem), 1e-10)
 
 
+def check_forward_mode_is_that_of_jax():
+    rng = np.random.default_rng(6)
+    for i, family in enumerate(("full", "tied_diag", "rows of spherical")):
+        problem = problem_of(family)
+        moves = tuple(jnp.asarray(rng.normal(size=a.shape)) for a in problem)
+        options = {"family": family, "weight": WEIGHT, "reduction": ("mean", "none", "sum")[i % 3]}
+        mine, theirs = (partial(jax.jvp, partial(f, **options)) for f in (operation, formula))
+        expected = jax.jit(theirs)(problem, moves)
+        close(mine(problem, moves), expected)
+        close(jax.jit(mine)(problem, moves), expected)
+
+
+def check_each_mode_over_the_other_is_the_hessian():
+    modes = (
+        jax.hessian,
+        lambda f, argnums: jax.jacrev(jax.jacfwd(f, argnums), argnums),
+        lambda f, argnums: jax.jacfwd(jax.jacfwd(f, argnums), argnums),
+        lambda f, argnums: jax.jacrev(jax.jacrev(f, argnums), argnums),
+    )
+    for family in ("full", "rows of diag"):
+        problem, argnums = problem_of(family), (1, 2, 3)
+        mine, theirs = (partial(f, family=family, weight=WEIGHT) for f in (operation, formula))
+        expected = jax.jit(jax.hessian(theirs, argnums=argnums))(*problem)
+        for mode in modes:
+            close(jax.jit(mode(mine, argnums))(*problem), expected, 1e-10)
+
+
+def check_forward_over_reverse_along_a_direction():
+    rng = np.random.default_rng(7)
+    for family in ("tied_diag", "rows of full"):
+        problem = problem_of(family)
+        moves = tuple(jnp.asarray(rng.normal(size=a.shape)) for a in problem)
+        for reduction in ("mean", "none"):
+
+            def loss(f, *a, family=family, reduction=reduction):
+                return jnp.sum(f(*a, family=family, weight=WEIGHT, reduction=reduction) ** 2)
+
+            mine, theirs = (
+                jax.jit(partial(jax.jvp, jax.grad(partial(loss, f), argnums=ARGUMENTS)))
+                for f in (operation, formula)
+            )
+            close(mine(problem, moves), theirs(problem, moves), 1e-10)
+
+
+def check_hessians_of_many_mixtures_and_each_rows_gradient():
+    x, *problem = problem_of("diag")
+    many = [jnp.stack([a, a + 0.25]) for a in problem]
+    found, expected = (
+        jax.vmap(jax.hessian(lambda *a, f=f: f(x, *a, family="diag"), argnums=(0, 1, 2)))(*many)
+        for f in (operation, formula)
+    )
+    close(found, expected, 1e-10)
+    found, expected = (
+        jax.jit(jax.vmap(jax.grad(lambda row, *a, f=f: f(row[None], *a, family="diag"), 2),
+                         (0, None, None, None)))(x, *problem)
+        for f in (operation, formula)
+    )  # fmt: skip
+    close(found, expected)
+
+
+def check_what_is_beyond_is_refused_and_not_wrong():
+    x, logits, means, scale = problem_of("diag")
+
+    def loss(m, reduction="mean"):
+        return nll(x, logits, m, scale, "diag", reduction=reduction)
+
+    with pytest.raises(NotImplementedError, match="twice, and no more"):
+        jax.jacfwd(jax.hessian(loss))(means)
+    with pytest.raises(NotImplementedError, match="first derivative in reverse mode"):
+        jax.jacfwd(jax.jacfwd(partial(loss, reduction="none")))(means)
+    weight = jax.grad(lambda w: nll(x, logits, means, scale, "diag", w))(jnp.asarray(WEIGHT))
+    np.testing.assert_array_equal(weight, 0.0)
+
+
 def check_second_derivative_through_each_rows_value():
     problem = problem_of("diag")
 

@@ -12,7 +12,11 @@ from torch.autograd import gradcheck, gradgradcheck
 import gmm_np
 from gmm_np.interop.torch import from_torch, nll, to_torch
 
-pytestmark = pytest.mark.needs_extras
+pytestmark = [
+    pytest.mark.needs_extras,
+    # Of PyTorch's own, in torch.func.jacfwd.
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
+]
 
 WEIGHT = np.array([1.0, 2.0, 0.0, 0.5])
 
@@ -84,14 +88,19 @@ def weights():
     return tensor(WEIGHT, False)
 
 
+def problem_or_rows(family):
+    if family.startswith("rows of "):
+        return random_rows(3, family.removeprefix("rows of "), 4, 3, 2)
+    return problem_of(family)
+
+
 EVERY = [*FAMILIES, *(f"rows of {family}" for family in FAMILIES_OF_ROWS)]
 
 
 @pytest.mark.parametrize("x_moves", [False, True])
 @pytest.mark.parametrize("family", EVERY)
 def test_first_and_second_derivatives_are_pytorchs(family, x_moves):
-    rows = family.startswith("rows of ")
-    arrays = random_rows(3, family[8:], 4, 3, 2) if rows else problem_of(family)
+    arrays = problem_or_rows(family)
     rng = np.random.default_rng(3)
     moves = [tensor(rng.normal(size=np.shape(a)), False) for a in arrays]
     d_value = rng.normal(size=4)  # of either sign
@@ -155,11 +164,117 @@ def test_functional_gradients_are_those_of_backward():
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
 
 
+MODES = {
+    "forward over reverse": torch.func.hessian,
+    "reverse over forward": lambda f, a: torch.func.jacrev(torch.func.jacfwd(f, a), a),
+    "forward over forward": lambda f, a: torch.func.jacfwd(torch.func.jacfwd(f, a), a),
+    "reverse over reverse": lambda f, a: torch.func.jacrev(torch.func.jacrev(f, a), a),
+}
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+@pytest.mark.parametrize("family", ["full", "spherical", "rows of diag"])
+def test_hessian_by_each_mode_over_the_other_is_pytorchs(family, mode):
+    arguments = [tensor(a, False) for a in problem_or_rows(family)]
+    every = (0, 1, 2, 3)
+    mine = operation(family.removeprefix("rows of "), "sum")
+
+    def theirs(*a):
+        return losses_of(family)[1](*a).sum()
+
+    for found, wanted in zip(mode(mine, every)(*arguments), torch.func.hessian(theirs, every)(
+        *arguments), strict=True):  # fmt: skip
+        for got, expected in zip(found, wanted, strict=True):
+            size = max(expected.abs().max().item(), 0.01)
+            torch.testing.assert_close(got, expected, rtol=0, atol=1e-11 * size)
+
+
+def test_what_stands_still_at_first_may_move_at_second():
+    arguments = [tensor(a, False) for a in problem_of("diag")]
+    found, expected = (
+        torch.func.jacrev(torch.func.grad(lambda *a, f=f: f(*a).sum(), argnums=2), argnums=0)(
+            *arguments
+        )
+        for f in losses_of("diag")
+    )
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", ["full", "rows of full"])
+def test_forward_mode_of_each_rows_value_is_pytorchs(family):
+    arrays = problem_or_rows(family)
+    rng = np.random.default_rng(8)
+    moves = tuple(tensor(rng.normal(size=np.shape(a)), False) for a in arrays)
+    arguments = tuple(tensor(a, False) for a in arrays)
+    for found, expected in zip(
+        *(torch.func.jvp(f, arguments, moves) for f in losses_of(family)), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+
+
+def test_vmap_over_mixtures_data_and_weights_is_one_call_for_each():
+    x, *rest = (tensor(a, False) for a in problem_of("diag"))
+    many = [torch.stack([a, a + 0.25]) for a in rest]
+    weight = torch.stack([weights(), weights() + 1])
+
+    def loss(row_weight, *mixture):
+        return nll(x, *mixture, "diag", row_weight)
+
+    step = torch.func.grad_and_value(loss, argnums=(1, 2, 3))
+    gradients_of, values = torch.func.vmap(step)(weight, *many)
+    hessians = torch.func.vmap(torch.func.hessian(loss, argnums=2))(weight, *many)
+    for i in range(2):
+        own = [weight[i], *(a[i] for a in many)]
+        expected, value = step(*own)
+        assert values[i] == value
+        for got, wanted in zip(gradients_of, expected, strict=True):
+            torch.testing.assert_close(got[i], wanted, rtol=0, atol=0)
+        torch.testing.assert_close(hessians[i], torch.func.hessian(loss, argnums=2)(*own))
+
+
+def test_gradient_of_each_row_by_vmap_adds_to_the_whole():
+    x, *rest = (tensor(a, False) for a in problem_of("full"))
+
+    def loss(row, *mixture):
+        return nll(row[None], *mixture, reduction="sum")
+
+    each = torch.func.vmap(torch.func.grad(loss, argnums=2), (0, None, None, None))(x, *rest)
+    whole = torch.func.grad(lambda m: nll(x, rest[0], m, rest[2], reduction="sum"))(rest[1])
+    torch.testing.assert_close(each.sum(0), whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow  # Dynamo, which looks at gradients of what is no leaf
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_compiled_program_around_it_is_the_same(monkeypatch):
+    arguments = [tensor(a) for a in problem_of("full")]
+
+    def program(x, logits, means, scale):
+        return 2 * nll(x, logits, torch.tanh(means), torch.tril(scale), "full", WEIGHT).exp()
+
+    monkeypatch.setattr(gmm_np.interop.torch, "_nll", None)  # as at the first call
+    results = []
+    for f in (torch.compile(program, backend="aot_eager"), program):
+        leaves = [a.detach().clone().requires_grad_() for a in arguments]
+        value = f(*leaves)
+        results.append([value.detach(), *gradients(value, leaves)])
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-13, atol=1e-14)
+
+
+def test_second_forward_derivative_of_rows_is_refused_and_not_wrong():
+    x, logits, means, scale = (tensor(a, False) for a in problem_of("diag"))
+    twice = torch.func.jacfwd(torch.func.jacfwd(lambda m: nll(
+        x, logits, m, scale, "diag", reduction="none")))  # fmt: skip
+    with pytest.raises(NotImplementedError, match="first derivative in reverse mode"):
+        twice(means)
+
+
 def test_third_derivative_is_refused_and_not_wrong():
     arguments = [tensor(a) for a in problem_of("diag")]
     first = torch.autograd.grad(nll(*arguments, "diag"), arguments, create_graph=True)
     second = torch.autograd.grad(first[1].square().sum(), arguments[1], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(NotImplementedError, match="twice, and no more"):
         second[0].sum().backward()
 
 
