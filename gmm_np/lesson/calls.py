@@ -24,11 +24,12 @@ import numpy as np
 
 from gmm_np.lesson.exercise_set import PARTS, Part
 from gmm_np.lesson.second_exercises import SECOND_PARTS
+from gmm_np.lesson.third_exercises import THIRD_PARTS
 
 __all__ = ["NO_EXIT", "Reply", "call", "main"]
 
 _MOST: Final = 10**5  # entries of an output; those that are asked for have 36 at most
-_ALL_PARTS: Final = {**PARTS, **SECOND_PARTS}
+_ALL_PARTS: Final = {**PARTS, **SECOND_PARTS, **THIRD_PARTS}
 NO_EXIT: Final = "Look for exit, quit, sys.exit or os._exit, and take it out."
 _PRINTED: Final = 2000  # characters of what a function prints
 

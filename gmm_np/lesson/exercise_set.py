@@ -34,13 +34,15 @@ class Part(NamedTuple):
     solution : callable
         The reference, called with the arguments; gives a tuple of the outputs.
     lines : tuple of str
-        The functions of the reference that do it.
+        The functions of the reference that do it, or of another module, as in ``module:function``.
     draw : callable
         From a generator to arguments.
     extreme : callable, optional
         Arguments at which plain formulas leave the range of a double.
     task : str
         Of a gradient: what it is the gradient of, in place of equations that give it away.
+    extreme_hint : str
+        What keeps the extreme arguments in range.
     """
 
     name: str
@@ -53,6 +55,10 @@ class Part(NamedTuple):
     draw: Callable[[np.random.Generator], Outputs]
     extreme: Callable[[], Outputs] | None = None
     task: str = ""
+    extreme_hint: str = (
+        "An exponential overflows, or all of them vanish: take the largest of each row out first, "
+        "as in (10)."
+    )
 
     def cases(self) -> list[Outputs]:
         """Return the arguments that a function is called with; the extreme ones are the last."""

@@ -1,7 +1,7 @@
 """Exercises in manual backpropagation: ``start`` writes stubs, ``check`` says what is right.
 
-The solutions are the reference itself, and each exercise names its lines there, as they are
-numbered in the file that is installed.
+The solutions of the first two chapters are the reference itself, those of the third network.py;
+each exercise names its lines there, as they are numbered in the file that is installed.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from gmm_np import reference
 from gmm_np.conformance.command import seconds
 from gmm_np.lesson.exercise_set import EXERCISES, Exercise, Part
 from gmm_np.lesson.grading import Finding, grade
 from gmm_np.lesson.learner import Learner, NotLoadedError
 from gmm_np.lesson.second_exercises import SECOND
+from gmm_np.lesson.third_exercises import THIRD
 
 __all__ = ["add_command", "check_file", "start", "stubs"]
 
 FILE: Final = "exercises.py"
 SECOND_FILE: Final = "second_exercises.py"
-CHAPTERS: Final = {1: EXERCISES, 2: SECOND}
+THIRD_FILE: Final = "third_exercises.py"
+CHAPTERS: Final = {1: EXERCISES, 2: SECOND, 3: THIRD}
 TIMEOUT: Final = 2.0  # seconds; a function takes less than a thousandth
 _HEAD: Final = f'''"""Exercises in manual backpropagation: a Gaussian mixture's loss and gradients.
 
@@ -60,6 +62,23 @@ from scipy.linalg import solve_triangular
 
 from gmm_np import reference
 '''
+_THIRD_HEAD: Final = f'''"""Exercises with a network: a mixture for each row, trained by hand.
+
+Write each function, and ask after each:
+
+    gmm-np exercises check --chapter 3 {THIRD_FILE}
+
+A mixture density network answers with a mixture for each row of its inputs: two layers make
+outputs, a head makes parameters of them, and the loss is the mean negative log-likelihood of the
+targets. In the end it learns Bishop's inverse problem, as docs/mdn.ipynb shows in pictures. N rows,
+K components, D dimensions of x, I inputs, H hidden units, P = K (2 + D) outputs; d_v is the
+gradient of the loss with respect to v, in the shape of v. The equations are those of
+docs/derivation.md, where section 6 says what rows with mixtures of their own change.
+"""
+
+import numpy as np
+'''
+_FILES: Final = {1: (FILE, _HEAD), 2: (SECOND_FILE, _SECOND_HEAD), 3: (THIRD_FILE, _THIRD_HEAD)}
 
 
 # --- start --------------------------------------------------------------------------------------
@@ -67,7 +86,7 @@ from gmm_np import reference
 
 def stubs(hard: bool = False, chapter: int = 1) -> str:
     """Return the text of the file to fill in; if `hard`, without the formulas of gradients."""
-    return (_SECOND_HEAD if chapter == 2 else _HEAD) + "".join(
+    return _FILES[chapter][1] + "".join(
         _heading(number, exercise) + "".join(_stub(part, hard) for part in exercise.parts)
         for number, exercise in enumerate(CHAPTERS[chapter], 1)
     )
@@ -102,11 +121,14 @@ def {part.name}({", ".join(names)}):
 
 
 def lines_of(part: Part) -> list[str]:
-    """Say where the reference does it: file, lines and function, as installed."""
+    """Say where this package does it: file, lines and function, as installed."""
     places = []
-    for name in part.lines:
-        lines, first = inspect.getsourcelines(getattr(reference, name))
-        places.append(f"gmm_np/reference.py, lines {first} to {first + len(lines) - 1} ({name})")
+    for text in part.lines:
+        module, _, name = text.rpartition(":")
+        found = import_module(f"gmm_np.{module or 'reference'}")
+        lines, first = inspect.getsourcelines(getattr(found, name))
+        file = f"{found.__name__.replace('.', '/')}.py"
+        places.append(f"{file}, lines {first} to {first + len(lines) - 1} ({name})")
     return places
 
 
@@ -118,8 +140,8 @@ def start(directory: Path, hard: bool = False, chapter: int = 1) -> Path:
     directory : Path
     hard : bool
         Leave the formulas of gradients out: only what they are the gradients of is there.
-    chapter : {1, 2}
-        The gradients, or the Hessian along a direction.
+    chapter : {1, 2, 3}
+        The gradients, the Hessian along a direction, or a network.
 
     Returns
     -------
@@ -134,7 +156,7 @@ def start(directory: Path, hard: bool = False, chapter: int = 1) -> Path:
         If it cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / (SECOND_FILE if chapter == 2 else FILE)
+    path = directory / _FILES[chapter][0]
     text = stubs(hard, chapter)
     try:
         file = path.open("x", encoding="utf-8")
@@ -165,7 +187,7 @@ def check_file(
         A Python file. It is run.
     timeout : float
         Seconds for the file, and for the calls of each function.
-    chapter : {1, 2}
+    chapter : {1, 2, 3}
         Which functions to judge.
 
     Returns
@@ -236,15 +258,16 @@ def add_command(commands: Any) -> None:
         "exercises",
         help="write the gradients yourself, and have them checked",
         description="Exercises in manual backpropagation, from the logsumexp to the whole loss; "
-        "in a second chapter, to its Hessian along a direction.",
+        "in a second chapter, to its Hessian along a direction; in a third, through a network that "
+        "is trained with the gradient you wrote.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     begin = actions.add_parser(
         "start",
         help="write a file of stubs",
-        description=f"Write {FILE}, or for chapter 2 {SECOND_FILE}, with a stub for each "
-        "function: its equation, shapes, a hint, and the lines of the reference that are its "
-        "solution. A file that exists is never overwritten.",
+        description=f"Write {FILE}, or for chapters 2 and 3 {SECOND_FILE} and {THIRD_FILE}, with a "
+        "stub for each function: its equation, shapes, a hint, and the lines of this package that "
+        "are its solution. A file that exists is never overwritten.",
     )
     begin.add_argument("directory", type=Path, metavar="DIR", help="made if there is none")
     begin.add_argument(
@@ -281,13 +304,14 @@ def _add_chapter(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=tuple(CHAPTERS),
         default=1,
-        help="1: the gradients; 2: the Hessian along a direction (default: %(default)s)",
+        help="1: the gradients; 2: the Hessian along a direction; 3: a network trained by hand "
+        "(default: %(default)s)",
     )
 
 
 def _run_start(options: argparse.Namespace) -> int:
     path = start(options.directory, options.hard, options.chapter)
-    of = "--chapter 2 " if options.chapter == 2 else ""
+    of = f"--chapter {options.chapter} " if options.chapter > 1 else ""
     print(f"Wrote {path}. Write its functions, and ask:\n\n    gmm-np exercises check {of}{path}")
     return 0
 

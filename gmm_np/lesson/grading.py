@@ -103,11 +103,7 @@ def judge(part: Part, reply: Reply) -> Finding:
         for name, found, wanted in zip(part.output_names, mine, right, strict=True):
             if not _equal(found, wanted):
                 text = f"{name} is right for small numbers, and lost for large ones."
-                hint = (
-                    "An exponential overflows, or all of them vanish: take the largest of each row "
-                    "out first, as in (10)."
-                )
-                return Finding(part, "wrong", "overflow", text, hint)
+                return Finding(part, "wrong", "overflow", text, part.extreme_hint)
     return Finding(part, "right")
 
 
