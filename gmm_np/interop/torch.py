@@ -177,7 +177,7 @@ def _operation() -> Any:
     """
     torch = load("torch")
 
-    class Operation(torch.autograd.Function):  # type: ignore[misc]
+    class Operation(torch.autograd.Function):  # type: ignore[misc, name-defined]
         """Arguments: the loss, whether x moves or its gradient is wanted, weights, and tensors."""
 
         @staticmethod
