@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from gmm_np.checks import counted
-from gmm_np.commands.assign import write_rows
 from gmm_np.commands.candidates import SEVERAL_STARTS, fit_candidates
 from gmm_np.commands.checkpoint import add_checkpoint, checkpoint_file
 from gmm_np.commands.fit_report import draw_fit, fit_document, fit_text
@@ -215,6 +214,8 @@ def _run(options: argparse.Namespace) -> int:
     tell(dict.fromkeys(str(warning.message) for warning in caught))
 
     def assign(path: Path) -> None:
+        from gmm_np.commands.assign import write_rows  # which most fits do without
+
         write_rows(model, samples.without_weights(), path, seed=options.seed, each=True)
 
     def report(path: Path) -> None:

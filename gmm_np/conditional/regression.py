@@ -17,6 +17,7 @@ from gmm_np.checks import FloatArray
 from gmm_np.conditional.split import blocks
 from gmm_np.covariance import FAMILIES
 from gmm_np.density import climb
+from gmm_np.linalg.factors import invert_factors
 from gmm_np.parameters import Parameters, RowParameters, check_columns
 
 
@@ -116,7 +117,7 @@ def regress(parameters: Parameters, columns: ArrayLike, values: ArrayLike) -> Re
 def _highest_modes(logits: FloatArray, means: FloatArray, factors: FloatArray) -> FloatArray:
     """Return the highest modes [B, R] of mixtures by logits [B, K] and means [B, K, R]."""
     n, k, r = means.shape
-    inverse = FAMILIES["full"].structure.inverse(factors)
+    inverse = invert_factors(factors)
     precisions = inverse.swapaxes(1, 2) @ inverse
     half_log_det = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
     constant = log_softmax(logits, axis=1) - half_log_det  # [B, K]
