@@ -225,7 +225,7 @@ def _newton_step(objective: Objective, found: Evaluation, is_small: bool) -> Flo
     hessian = LinearOperator(
         (size, size), matvec=lambda step: objective.times_hessian(found, step), dtype=np.float64
     )
-    return np.asarray(cg(hessian, -found.gradient, maxiter=size)[0])
+    return np.asarray(cg(hessian, -found.gradient, atol=0.0, maxiter=size)[0])
 
 
 def _minimize(

@@ -65,7 +65,7 @@ def test_rows_that_cannot_be_written_leave_the_fit(geyser, capsys, monkeypatch):
     def stop(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gmm_np.commands.fit.write_rows", stop)
+    monkeypatch.setattr("gmm_np.commands.assign.write_rows", stop)
     printed = run(capsys, "fit", geyser, "-k", 2, "--assign", "rows.csv", code=130)
     assert "NLL: 4.155" in printed.out
     assert "Rows:" not in printed.out
