@@ -175,6 +175,13 @@ def _definitions(
     for kind in (*OUTPUTS, *FUNCTIONS):
         if kind in kinds and f"{kind}_inputs" in defined:
             yield f"inputs, {kind}", defined[f"{kind}_inputs"]
+    for stem, shared in (
+        ("rowwise", sorted(kind for kind in kinds if kind.startswith("rowwise"))),
+        ("covariance", sorted(kinds & {"covariances", "precisions"}
+                              | {kind for kind in kinds if kind.endswith("_variances")})),
+    ):  # fmt: skip
+        if shared:
+            yield f"inputs, {', '.join(shared)}", defined[f"{stem}_inputs"]
     yield "an output", defined["block"]
     for kind in (*OUTPUTS, *FUNCTIONS):
         if kind in kinds and f"{kind}_outputs" in defined:

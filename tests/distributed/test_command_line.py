@@ -99,7 +99,7 @@ def test_a_fault_in_a_part_is_one_line_with_its_file(directory, capsys):
     printed = run(capsys, "fit", *options, code=2)
     assert printed.err == (
         "gmm-np: error: 1.parquet, row 424, column 2 ('b'): nan is not a finite number; mend it or "
-        "drop the row (--missing drop)\n"
+        "drop the row (--missing drop, or marginal to keep it)\n"
     )
     printed = run(capsys, "fit", *options, "--missing", "drop", "--out", "m.npz")
     assert printed.out.startswith(

@@ -17,6 +17,7 @@ from gmm_np.lesson.exercise_set import PARTS as BY_NAME
 from gmm_np.lesson.exercises import check_file, lines_of, start, stubs
 from gmm_np.lesson.grading import grade, judge
 from gmm_np.lesson.second_exercises import SECOND_PARTS
+from gmm_np.lesson.third_exercises import THIRD_PARTS
 from gmm_np.lesson.whole import STEPS, whole
 from gmm_np.lesson.wrong_forms import HINTS, ROWS, TERMS
 
@@ -380,7 +381,7 @@ def test_at_least_three_mistakes_are_planted_in_each_exercise():
 def outputs_of(name):
     if name in STEPS:
         return STEPS[name][0]
-    return (BY_NAME | SECOND_PARTS)[name].output_names
+    return (BY_NAME | SECOND_PARTS | THIRD_PARTS)[name].output_names
 
 
 def test_every_wrong_form_belongs_to_an_output_that_there_is():
