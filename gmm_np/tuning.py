@@ -102,6 +102,15 @@ class Tuning:
     smallest_asked: int = 2**17
     blocks_to_wait: int = 8
 
+    # --- rows with missing values ---
+
+    # Numbers in rows that are grouped by pattern at a time (64 MiB), and in the matrices of the
+    # patterns that are taken together.
+    grouped_doubles: int = 2**23
+    pattern_doubles: int = 2**18
+    # Rows a pattern from which on coefficients of features, which cost D^3, are worth their while.
+    pattern_features: int = 8
+
     # --- costs, by which kernels and threads are chosen ---
 
     # Up to so many coordinates of residuals (0.1 ms) there is no time to save, only digits to

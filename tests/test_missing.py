@@ -8,6 +8,7 @@ from scipy.special import logsumexp
 
 import gmm_np
 from gmm_np import Gradients, Parameters, missing
+from gmm_np.linalg import threads
 from gmm_np.parametrizations import Cholesky
 from gmm_np.second_order import hvp, tangent_statistics
 
@@ -258,7 +259,7 @@ def test_a_component_that_is_off_stays_off():
 
 
 @pytest.mark.parametrize("method", ["direct", "moments"])
-def test_order_of_rows_and_size_of_blocks_make_no_difference(method, monkeypatch):
+def test_order_of_rows_and_size_of_blocks_make_no_difference(method, tuned):
     parameters, x, weight = random_case(14, "full", each=3)
     options = {"sample_weight": weight, "method": method, **MARGINAL}
     value, expected = gmm_np.nll_value_and_grad(x, *arguments(parameters), **options)
@@ -267,8 +268,7 @@ def test_order_of_rows_and_size_of_blocks_make_no_difference(method, monkeypatch
     other, found = gmm_np.nll_value_and_grad(x[order], *arguments(parameters), **options)
     assert other == pytest.approx(value, rel=1e-14)
     close(vector(parameters, found), vector(parameters, expected), 1e-13)
-    monkeypatch.setattr(missing, "GROUPED", 40)  # eight rows at a time
-    monkeypatch.setattr(missing, "BATCH", 200)  # and two patterns
+    tuned(grouped_doubles=40, pattern_doubles=200)  # eight rows at a time, and two patterns
     options["sample_weight"] = weight
     other, found = gmm_np.nll_value_and_grad(x, *arguments(parameters), **options)
     assert other == pytest.approx(value, rel=1e-14)
@@ -280,7 +280,7 @@ def test_threads_make_no_difference(monkeypatch):
     options = {"sample_weight": weight, **MARGINAL}
     value, expected = gmm_np.nll_value_and_grad(x, *arguments(parameters), **options)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
-    monkeypatch.setattr(missing.threads, "worthwhile_threads", lambda _: 3)
+    monkeypatch.setattr(threads, "worthwhile_threads", lambda _: 3)
     other, found = gmm_np.nll_value_and_grad(x, *arguments(parameters), **options)
     assert other == pytest.approx(value, rel=1e-14)
     close(vector(parameters, found), vector(parameters, expected), 1e-13)
