@@ -28,7 +28,8 @@ class Objective:
 
     The data are checked, made float64 and turned once, and must not change from then on. Each
     method takes `Parameters`, or a vector without constraints, equation (29), and answers in kind,
-    so that it can be handed to `scipy.optimize.minimize` as it is.
+    so that it can be handed to `scipy.optimize.minimize` as it is. A pass over the data gives both
+    value and gradient, which are kept until they are asked for at another place.
 
     Parameters
     ----------
@@ -44,6 +45,8 @@ class Objective:
     parametrization : Parametrization, or a class of them
         What a vector stands for: logits, means and Cholesky factors with logarithms of their
         diagonals by default. Family "constant" needs one that has its factors.
+    missing : {"error", "marginal"}
+        What NaN in x is, as for `gmm_np.nll`.
 
     Attributes
     ----------
@@ -80,13 +83,15 @@ class Objective:
         reduction: str = "mean",
         method: str = "auto",
         parametrization: type[Parametrization] | Parametrization = LogCholesky,
+        missing: str = "error",
     ) -> None:
         check_choice("family", family, tuple(FAMILIES))
         check_choice("method", method, METHODS)
         self.family, self.method, self.parametrization = family, method, parametrization
         self.mean = as_scalar_reduction(reduction) == "mean"
         self._latest: Parametrization | None = None
-        self.data = Data(x, sample_weight)
+        self._evaluated: tuple[Parameters, float, Gradients] | None = None
+        self.data = Data(x, sample_weight, missing=missing)
         self.n_features = self.data.n_features()
         if isinstance(parametrization, Parametrization):
             given = (parametrization.family, parametrization.n_features)
@@ -216,8 +221,17 @@ class Objective:
         return self.data.statistics(self._parameters(at), self.method)
 
     def _evaluate(self, parameters: Parameters) -> tuple[float, Gradients]:
+        """Return value and gradient; what is returned may be written to."""
+        known = self._evaluated
+        if known is None or not known[0].equals(parameters):
+            known = self._evaluated = (parameters, *self._pass(parameters))
+        _, value, found = known
+        scale = None if found.scale is None else found.scale.copy()
+        return value, Gradients(found.pi_logits.copy(), found.means.copy(), scale)
+
+    def _pass(self, parameters: Parameters) -> tuple[float, Gradients]:
         data = self.data
-        if data.is_array:
+        if data.is_array and data.missing == "error":
             return checked_value_and_grad(
                 data.x, data.weight, parameters, mean=self.mean, method=self.method, finite=True
             )

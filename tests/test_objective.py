@@ -123,3 +123,45 @@ def test_parameters_of_another_family_or_width_are_refused():
                   make_parameters(np.random.default_rng(6), "full", 2, 3)):  # fmt: skip
         with pytest.raises(ValueError, match=r"but this objective is for family 'full' and D = 2"):
             objective.value_and_grad(other)
+
+
+def test_products_at_one_place_cost_one_gradient(monkeypatch):
+    rng = np.random.default_rng(7)
+    objective = gmm_np.Objective(rng.standard_normal((20, 2)))
+    passes = []
+    plain = gmm_np.Objective._pass
+    monkeypatch.setattr(
+        gmm_np.Objective, "_pass", lambda self, p: passes.append(p) or plain(self, p)
+    )
+    vector = objective.pack(make_parameters(rng, "full"))
+    first = objective.value_and_grad(vector)[1].copy()
+    for _ in range(3):
+        objective.hvp(vector, rng.standard_normal(len(vector)))
+    assert len(passes) == 1
+    objective.value(vector + 1e-3)
+    assert len(passes) == 2
+    np.testing.assert_array_equal(objective.value_and_grad(vector)[1], first)
+
+
+def test_a_gradient_that_is_written_to_spoils_no_later_one():
+    rng = np.random.default_rng(8)
+    objective = gmm_np.Objective(rng.standard_normal((20, 2)))
+    p = make_parameters(rng, "full")
+    found = objective.value_and_grad(p)[1]
+    kept = found.means.copy()
+    found.means[...] = 0.0
+    np.testing.assert_array_equal(objective.value_and_grad(p)[1].means, kept)
+
+
+def test_missing_values_are_those_of_the_plain_functions():
+    rng = np.random.default_rng(9)
+    x, p = rng.standard_normal((30, 2)), make_parameters(rng, "full")
+    x[rng.random(x.shape) < 0.3] = np.nan
+    objective = gmm_np.Objective(x, missing="marginal")
+    value, found = objective.value_and_grad(p)
+    expected, others = gmm_np.nll_value_and_grad(x, *blocks(p), missing="marginal")
+    assert value == pytest.approx(expected, rel=1e-13)
+    for own, other in zip(found[:3], others[:3], strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-11, atol=1e-13)
+    with pytest.raises(ValueError, match="not finite"):
+        gmm_np.Objective(x)
