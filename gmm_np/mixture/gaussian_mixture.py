@@ -85,7 +85,8 @@ class GaussianMixture(MixtureOfColumns):
     n_init : int
         Starts, of which the best is kept.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}
-        How a start is made.
+        How a start is made: the most likely of a few short runs of k-means and EM, clusters about
+        points drawn by k-means++, random responsibilities, or clusters about random rows.
     weights_init, means_init, precisions_init : array_like, optional
         Start there instead; shapes as those of `weights_`, `means_` and `precisions_`.
     random_state : int, numpy.random.Generator, numpy.random.RandomState or None

@@ -527,7 +527,8 @@ def test_what_an_attribute_offers_is_judged(name):
         c.id for c in OPTIONAL if c.function in offered(function, c.parametrization)
     }
     assert set(statuses(report)) == {"pass"}
-    # The engine adds up products of blocks: a thousand rows cost it a little more.
+    # The engine adds up products of blocks, in an order that is the BLAS's own: of a thousand rows
+    # 0.29 of the allowance was seen with OpenBLAS 0.3.31, 0.39 with that of NumPy 1.24.
     assert max(case.share for case in report.cases) <= {"reference": 0.25, "auto": 0.5}[name]
 
 
